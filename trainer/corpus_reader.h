@@ -1,0 +1,53 @@
+// Documents of a text corpus, streamed from files. The files are untrusted: memory stays bounded whatever they hold.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace vkqat {
+
+// The files that `pattern` names: a file, the corpus files directly in a directory (names that end in .txt, .jsonl or .ndjson,
+// then perhaps .gz or .zst), or a glob (`*`, `?`, `[...]`). Sorted by name. Error if there is none.
+std::vector<std::filesystem::path> corpus_files(const std::string& pattern);
+std::vector<std::filesystem::path> corpus_files(const std::vector<std::string>& patterns);  // one after the other
+
+struct CorpusOptions {
+    std::string separator;                          // of documents in plain text; empty: a blank line
+    size_t max_document_bytes = size_t(256) << 20;  // a larger line or document is an error, also when it is decompressed
+};
+
+struct Document {
+    std::string text;     // any bytes; in plain text without the white space at both ends
+    size_t file = 0;      // index into the reader's files
+    uint64_t number = 0;  // from 1: the line in JSON lines; the document in plain text, empty ones included
+};
+
+// The documents of `files` in order, one at a time, empty ones left out. A file whose name ends in .jsonl or .ndjson holds one
+// JSON object with a string "text" per line; any other is plain text, whose bytes pass through unchecked (NUL and invalid UTF-8
+// too). .gz and .zst are decompressed as they are read.
+class DocumentReader {
+public:
+    DocumentReader(std::vector<std::filesystem::path> files, CorpusOptions options);
+    ~DocumentReader();
+    DocumentReader(DocumentReader&&) noexcept;
+
+    // False at the end. Error naming file and line: no JSON, no "text", damaged compression, too large a document.
+    bool next(Document& document);
+    // "stories.jsonl:12" or "stories.txt: document 12", for messages
+    std::string where(const Document& document) const;
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
+// The whole decompressed file, for a text that is tokenized in one piece. Error above `max_bytes`.
+std::string read_corpus_text(const std::filesystem::path& file, size_t max_bytes = size_t(1) << 30);
+bool holds_json_lines(const std::filesystem::path& file);
+
+}  // namespace vkqat

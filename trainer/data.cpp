@@ -1,0 +1,209 @@
+#include "trainer/data.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "runtime/support/error.h"
+#include "trainer/random.h"
+
+namespace vkqat {
+
+namespace {
+
+struct PositionKey {
+    const char* name;
+    uint64_t DataPosition::*field;
+};
+constexpr PositionKey position_keys[] = {
+    {"seed", &DataPosition::seed},     {"epoch", &DataPosition::epoch},     {"document", &DataPosition::document},
+    {"offset", &DataPosition::offset}, {"windows", &DataPosition::windows}, {"corpus", &DataPosition::corpus},
+};
+
+}  // namespace
+
+Batch::Batch(int64_t batch_size, int64_t length)
+    : batch(batch_size),
+      seq_len(length),
+      ids(size_t(batch_size * length)),
+      labels(ids.size(), no_label),
+      document_start(ids.size()),
+      document_end(ids.size()) {}
+
+std::string data_position_to_json(const DataPosition& position) {
+    nlohmann::json json;
+    for (const PositionKey& key : position_keys) json[key.name] = position.*key.field;
+    return json.dump();
+}
+
+DataPosition data_position_from_json(std::string_view text) {
+    auto json = nlohmann::json::parse(text, nullptr, false);
+    if (!json.is_object()) fail("data position: expected a JSON object");
+    DataPosition position;
+    for (const PositionKey& key : position_keys) {
+        auto value = json.find(key.name);
+        if (value == json.end() || !value->is_number_unsigned())
+            fail("data position: expected \"{}\" with a whole number from 0, found {}", key.name,
+                 value == json.end() ? "nothing" : value->dump().substr(0, 40));
+        position.*key.field = value->get<uint64_t>();
+    }
+    return position;
+}
+
+BatchSource::BatchSource(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options)
+    : tokens_(std::move(tokens)), options_(options) {
+    constexpr int64_t most = int64_t(1) << 31;
+    if (options.batch_size < 1 || options.seq_len < 1 || options.batch_size >= most || options.seq_len >= most ||
+        options.batch_size * options.seq_len >= most)
+        fail("batches of {} x {} tokens: expected both to be at least 1, and fewer than 2^31 tokens in all", options.batch_size,
+             options.seq_len);
+    if (options.world_size < 1 || options.rank < 0 || options.rank >= options.world_size)
+        fail("rank {} of {}: expected a rank from 0 to world_size - 1", options.rank, options.world_size);
+    DataPosition start;
+    start.seed = options.seed;
+    restore(start);
+}
+
+void BatchSource::restore(const DataPosition& position) {
+    if (position.corpus != 0 && position.corpus != tokens_->checksum())
+        fail("the training data or its tokenizer changed since the data position was saved (checksum {:016x}, now {:016x})",
+             position.corpus, tokens_->checksum());
+    if (position.seed != options_.seed)
+        fail("the data position was saved with seed {}, the configuration says {}", position.seed, options_.seed);
+    if (position.document >= tokens_->documents())
+        fail("the data position is at document {}, but the corpus has {}", position.document, tokens_->documents());
+    position_ = position;
+    position_.corpus = tokens_->checksum();
+    current_ = Permutation(tokens_->documents(), mix64(position_.seed) ^ position_.epoch)(position_.document);
+    if (position_.offset >= length(current_))
+        fail("the data position is at token {} of a document that has {}", position.offset, length(current_));
+}
+
+uint64_t BatchSource::length(uint64_t document) const {
+    return tokens_->document(document).size() + (options_.bos_id >= 0) + (options_.eos_id >= 0);
+}
+
+int32_t BatchSource::token(uint64_t document, uint64_t offset) const {
+    if (options_.bos_id >= 0 && offset-- == 0) return options_.bos_id;
+    TokenSpan ids = tokens_->document(document);
+    return offset < ids.size() ? ids[offset] : options_.eos_id;
+}
+
+void BatchSource::next_document() {
+    position_.offset = 0;
+    if (++position_.document == tokens_->documents()) {
+        position_.document = 0;
+        ++position_.epoch;
+    }
+    current_ = Permutation(tokens_->documents(), mix64(position_.seed) ^ position_.epoch)(position_.document);
+}
+
+void BatchSource::skip_window() {
+    uint64_t left = uint64_t(options_.seq_len) + 1;
+    while (left > 0) {
+        uint64_t n = std::min(left, length(current_) - position_.offset);
+        left -= n;
+        position_.offset += n;
+        if (position_.offset == length(current_)) next_document();
+    }
+    ++position_.windows;
+}
+
+void BatchSource::read_window(Batch& batch, int64_t row) {
+    int32_t seq_len = int32_t(options_.seq_len), i = 0;  // of the seq_len + 1 tokens of the window
+    size_t base = size_t(row) * size_t(seq_len);
+    while (i <= seq_len) {
+        int32_t start = i, rest = seq_len + 1 - i;
+        int32_t end = start + int32_t(std::min<uint64_t>(uint64_t(rest), length(current_) - position_.offset));
+        for (; i < end; ++i) {
+            int32_t id = token(current_, position_.offset++);
+            if (i > 0) batch.labels[base + size_t(i) - 1] = id;
+            if (i == seq_len) break;  // only a label
+            batch.ids[base + size_t(i)] = id;
+            batch.document_start[base + size_t(i)] = start;
+            batch.document_end[base + size_t(i)] = std::min(end, seq_len);
+        }
+        i = end;
+        if (position_.offset == length(current_)) next_document();
+    }
+    ++position_.windows;
+}
+
+Batch BatchSource::next() {
+    Batch batch(options_.batch_size, options_.seq_len);
+    for (int64_t row = 0; row < options_.batch_size; ++row)
+        for (int64_t rank = 0; rank < options_.world_size; ++rank) {
+            if (rank == options_.rank)
+                read_window(batch, row);
+            else
+                skip_window();
+        }
+    return batch;
+}
+
+std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path& file, const TextEncoder& encoder,
+                                                     const EvaluationOptions& options) {
+    if (options.context < 2) fail("an evaluation context of {} tokens: expected at least 2", options.context);
+    size_t context = size_t(options.context);
+    auto checked = [&](std::string_view text) {
+        std::vector<int32_t> ids = encoder.encode(text);
+        for (int32_t id : ids)
+            if (id < 0 || id >= encoder.vocab_size)
+                fail("{}: the tokenizer gave the id {}, but its vocabulary has {}", file.string(), id, encoder.vocab_size);
+        if (encoder.bos_id >= 0) ids.insert(ids.begin(), encoder.bos_id);
+        return ids;
+    };
+
+    std::vector<std::vector<int32_t>> windows;
+    std::string joined;
+    bool chosen = options.first > 0 || options.last != UINT64_MAX;
+    if (!options.per_document && !chosen && options.separator.empty() && !holds_json_lines(file)) {
+        joined = read_corpus_text(file, options.max_bytes);
+    } else {
+        DocumentReader reader({file}, {options.separator, options.max_bytes});
+        Document document;
+        size_t bytes = 0;
+        while (reader.next(document)) {
+            if (document.number <= options.first) continue;
+            if (document.number > options.last) break;
+            bytes += document.text.size() + options.joiner.size();
+            if (bytes > options.max_bytes) fail("{}: the text is longer than {} bytes", file.string(), options.max_bytes);
+            if (options.per_document) {
+                std::vector<int32_t> ids = checked(document.text);
+                if (ids.size() > context) ids.resize(context);
+                if (ids.size() >= 2) windows.push_back(std::move(ids));
+                continue;
+            }
+            if (!joined.empty()) joined += options.joiner;
+            joined += document.text;
+        }
+    }
+    if (!options.per_document) {
+        std::vector<int32_t> ids = checked(joined);
+        for (size_t at = 0; at < ids.size(); at += context) {
+            size_t n = std::min(context, ids.size() - at);
+            if (n < 2 || (n < context && !options.keep_remainder)) break;
+            windows.emplace_back(ids.begin() + ptrdiff_t(at), ids.begin() + ptrdiff_t(at + n));
+        }
+    }
+    if (windows.empty()) fail("{}: there is nothing to predict: expected text of at least 2 tokens", file.string());
+    return windows;
+}
+
+Batch batch_of_windows(std::span<const std::vector<int32_t>> windows, int64_t batch_size, int64_t seq_len) {
+    if (int64_t(windows.size()) > batch_size) fail("{} windows do not fit a batch of {}", windows.size(), batch_size);
+    Batch batch(batch_size, seq_len);
+    for (int64_t row = 0; row < batch_size; ++row) {
+        int64_t n = row < int64_t(windows.size()) ? int64_t(windows[size_t(row)].size()) : 0;
+        if (n > seq_len) fail("a window of {} tokens does not fit a sequence of {}", n, seq_len);
+        for (int64_t i = 0; i < seq_len; ++i) {
+            size_t at = size_t(row * seq_len + i);
+            if (i < n) batch.ids[at] = windows[size_t(row)][size_t(i)];
+            if (i + 1 < n) batch.labels[at] = windows[size_t(row)][size_t(i) + 1];
+            batch.document_start[at] = i < n ? 0 : int32_t(i);
+            batch.document_end[at] = i < n ? int32_t(n) : int32_t(i) + 1;
+        }
+    }
+    return batch;
+}
+
+}  // namespace vkqat

@@ -1,0 +1,103 @@
+// Batches of training data: shuffled documents, joined and cut into windows (1-Bit Wonder, METHODS 1).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "trainer/token_cache.h"
+
+namespace vkqat {
+
+// The label of a position that has no loss.
+constexpr int32_t no_label = -1;
+
+// What one step of one device gets. All [batch, seq_len].
+struct Batch {
+    int64_t batch = 0, seq_len = 0;
+    std::vector<int32_t> ids;
+    std::vector<int32_t> labels;          // the id that follows, or no_label
+    std::vector<int32_t> document_start;  // per position: the index in its sequence at which its document begins
+    std::vector<int32_t> document_end;    // and ends (exclusive); both for block-causal attention and its backward pass
+
+    Batch(int64_t batch_size, int64_t length);
+};
+
+// A place in the endless stream of tokens: all there is to save. Plain data; equal places give equal batches, whatever the number
+// of ranks was.
+struct DataPosition {
+    uint64_t seed = 0;      // of the shuffling: with the epoch it is the whole random state
+    uint64_t epoch = 0;     // how often all documents have been read
+    uint64_t document = 0;  // how many documents of the epoch are behind, in shuffled order
+    uint64_t offset = 0;    // tokens of the current document that are behind, BOS and EOS counted
+    uint64_t windows = 0;   // windows that are behind, all ranks together
+    uint64_t corpus = 0;    // checksum of the tokenized corpus that the place is in; 0: not known
+    bool operator==(const DataPosition&) const = default;
+};
+
+std::string data_position_to_json(const DataPosition& position);
+DataPosition data_position_from_json(std::string_view json);  // Error naming the key
+
+struct BatchOptions {
+    int64_t batch_size = 1;  // windows per call of next(), of this rank
+    int64_t seq_len = 0;
+    int32_t bos_id = -1, eos_id = -1;  // -1: none
+    uint64_t seed = 0;
+    // This rank gets windows rank, rank + world_size, ... of the one stream, so a global batch holds the same windows for every
+    // world_size.
+    int64_t rank = 0, world_size = 1;
+};
+
+// Documents are shuffled anew in each epoch, joined with BOS in front and EOS behind each, and cut into windows of seq_len + 1
+// tokens that follow each other without overlap: ids are a window's first seq_len tokens, labels its last seq_len. A window may
+// cross documents and epochs. The label of EOS is the BOS of the next document: the published code trains on it, and so does
+// this.
+class BatchSource {
+public:
+    BatchSource(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options);
+
+    Batch next();
+
+    // The place behind the last batch of all ranks: equal on every rank.
+    DataPosition position() const { return position_; }
+    // Continues there. Error if the place is not in this corpus or was saved with another seed.
+    void restore(const DataPosition& position);
+
+private:
+    uint64_t length(uint64_t document) const;  // of a shuffled document with its BOS and EOS
+    int32_t token(uint64_t document, uint64_t offset) const;
+    void next_document();
+    void skip_window();
+    void read_window(Batch& batch, int64_t row);
+
+    std::shared_ptr<const TokenCache> tokens_;
+    BatchOptions options_;
+    DataPosition position_;
+    uint64_t current_ = 0;  // the cache's index of the current document
+};
+
+// How a text is cut up for perplexity (METHODS 5).
+struct EvaluationOptions {
+    int64_t context = 0;          // a window's tokens, at most; BOS counted
+    bool per_document = false;    // each document on its own: BOS, then its ids, cut off after `context`; else all text joined
+    std::string separator;        // of documents in plain text; empty: a blank line
+    std::string joiner = "\n\n";  // between documents in joined mode, where the text is not taken as it stands in the file
+    uint64_t first = 0, last = UINT64_MAX;  // documents first..last - 1, counted from 0 (empty ones too, with a named separator)
+    bool keep_remainder = true;             // joined mode: the last window may be shorter. The published protocol drops it
+    size_t max_bytes = size_t(1) << 30;
+};
+
+// The windows of a file, each of 2 to `context` ids; ids 1.. are to be predicted from those in front of them. Joined: the text is
+// tokenized in one piece with one BOS in front of all, and cut without overlap; a plain text file without a named separator and
+// without a choice of documents is taken as it stands. Error: an unreadable or empty file, nothing to predict.
+std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path& file, const TextEncoder& encoder,
+                                                     const EvaluationOptions& options);
+
+// Up to `batch_size` windows of at most seq_len ids as one batch: a row's positions behind its window, and rows without one, hold
+// id 0, no label, and are documents of one token. The last id of a window has no label.
+Batch batch_of_windows(std::span<const std::vector<int32_t>> windows, int64_t batch_size, int64_t seq_len);
+
+}  // namespace vkqat

@@ -1,0 +1,215 @@
+#include "trainer/token_cache.h"
+
+#include <sys/stat.h>
+#include <zlib.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <exception>
+#include <future>
+#include <thread>
+
+#include "runtime/support/error.h"
+#include "trainer/random.h"
+
+// The file: Head; the ids of all documents, one after the other, uint16 (vocabulary of at most 65536) or uint32, filled up with
+// zeros to a multiple of 8 bytes; uint64 offsets [documents + 1]; Foot. All little-endian. The foot is last because the counts
+// are known last and an AtomicFile is written from front to back.
+namespace vkqat {
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint64_t head_magic = 0x314b4f5454415156;  // "VQATTOK1"
+constexpr uint64_t foot_magic = 0x31444e4554415156;  // "VQATEND1"
+constexpr size_t batch_bytes = size_t(8) << 20;      // of text that is read ahead while the threads work on as much
+
+struct Head {
+    uint64_t magic, key, id_bytes;
+};
+struct Foot {
+    uint64_t documents, tokens, checksum, magic;
+};
+
+std::span<const std::byte> bytes_of(const auto& value) { return std::as_bytes(std::span(&value, 1)); }
+
+uint32_t crc(uint32_t seed, std::span<const std::byte> bytes) {
+    return uint32_t(crc32_z(seed, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+uint64_t hash_of(uint64_t seed, std::string_view text) {
+    for (char c : text) seed = mix64(seed ^ uint8_t(c));
+    return mix64(seed ^ text.size());
+}
+
+uint64_t cache_key(const std::vector<fs::path>& files, const CorpusOptions& options, const TextEncoder& encoder) {
+    uint64_t key = hash_of(head_magic, encoder.digest);
+    key = hash_of(key, fmt::format("{} {}", encoder.vocab_size, options.separator));
+    for (const fs::path& file : files) {
+        struct stat info {};
+        if (::stat(file.c_str(), &info) != 0) fail("{}: there is no such file", file.string());
+        key = hash_of(key, fmt::format("{} {} {} {}", fs::absolute(file).lexically_normal().string(), info.st_size,
+                                       info.st_mtim.tv_sec, info.st_mtim.tv_nsec));
+    }
+    return key == 0 ? 1 : key;
+}
+
+struct TextBatch {
+    std::vector<Document> documents;
+    bool at_end = false;
+};
+
+TextBatch read_batch(DocumentReader& reader) {
+    TextBatch batch;
+    for (size_t bytes = 0; bytes < batch_bytes; bytes += batch.documents.back().text.size()) {
+        if (!reader.next(batch.documents.emplace_back())) {
+            batch.documents.pop_back();
+            batch.at_end = true;
+            break;
+        }
+    }
+    return batch;
+}
+
+// The ids of each document of the batch; the first error in the documents' order is thrown.
+std::vector<std::vector<int32_t>> encode_batch(const TextBatch& batch, const DocumentReader& reader, const TextEncoder& encoder,
+                                               unsigned threads) {
+    size_t count = batch.documents.size();
+    std::vector<std::vector<int32_t>> ids(count);
+    std::vector<std::exception_ptr> errors(count);
+    std::atomic<size_t> next = 0;
+    auto work = [&] {
+        for (size_t i; (i = next++) < count;) {
+            try {
+                ids[i] = encoder.encode(batch.documents[i].text);
+                for (int32_t id : ids[i])
+                    if (id < 0 || id >= encoder.vocab_size)
+                        fail("the tokenizer gave the id {}, but its vocabulary has {}", id, encoder.vocab_size);
+            } catch (const Error& e) {
+                errors[i] = std::make_exception_ptr(Error(fmt::format("{}: {}", reader.where(batch.documents[i]), e.what())));
+            } catch (...) {
+                errors[i] = std::current_exception();
+            }
+        }
+    };
+    {
+        std::vector<std::jthread> helpers;
+        for (unsigned t = 1; t < threads; ++t) helpers.emplace_back(work);
+        work();
+    }
+    for (const std::exception_ptr& error : errors)
+        if (error) std::rethrow_exception(error);
+    return ids;
+}
+
+void write_cache(const fs::path& file, uint64_t key, const std::string& name, DocumentReader& reader, const TextEncoder& encoder,
+                 unsigned threads) {
+    AtomicFile out(file);
+    bool wide = encoder.vocab_size > 65536;
+    uint32_t ids_crc = 0;
+    uint64_t written = 0;
+    auto append = [&](std::span<const std::byte> bytes) {
+        out.write(bytes);
+        ids_crc = crc(ids_crc, bytes);
+        written += bytes.size();
+    };
+    out.write(bytes_of(Head{head_magic, key, wide ? 4u : 2u}));
+    std::vector<uint64_t> offsets{0};
+    TextBatch batch = read_batch(reader);
+    while (!batch.documents.empty()) {
+        std::future<TextBatch> ahead;
+        if (!batch.at_end) ahead = std::async(std::launch::async, [&] { return read_batch(reader); });
+        std::vector<uint16_t> narrow;
+        for (const std::vector<int32_t>& ids : encode_batch(batch, reader, encoder, threads)) {
+            if (ids.empty()) continue;
+            offsets.push_back(offsets.back() + ids.size());
+            if (wide) {
+                append(std::as_bytes(std::span(ids)));
+            } else {
+                narrow.assign(ids.begin(), ids.end());
+                append(std::as_bytes(std::span(narrow)));
+            }
+        }
+        batch = ahead.valid() ? ahead.get() : TextBatch{};
+    }
+    if (offsets.back() == 0) fail("{}: the corpus is empty: expected at least one document with text", name);
+    uint64_t zero = 0;
+    append(bytes_of(zero).first((8 - written % 8) % 8));
+    auto offset_bytes = std::as_bytes(std::span(offsets));
+    out.write(offset_bytes);
+    uint64_t checksum = uint64_t(crc(0, offset_bytes)) << 32 | ids_crc;
+    out.write(bytes_of(Foot{offsets.size() - 1, offsets.back(), checksum, foot_magic}));
+    out.commit();
+}
+
+template <class Id>
+int64_t largest(const std::byte* ids, uint64_t count) {
+    const Id* first = reinterpret_cast<const Id*>(ids);
+    return int64_t(*std::max_element(first, first + count));
+}
+
+}  // namespace
+
+TokenCache::TokenCache(const fs::path& path, int32_t vocab_size, uint64_t key) : file_(path) {
+    auto damaged = [&](std::string_view what) { fail("{}: the token cache is damaged ({}); remove it", path.string(), what); };
+    auto bytes = file_.bytes();
+    Head head{};
+    Foot foot{};
+    if (bytes.size() < sizeof head + sizeof foot) damaged("too short");
+    std::memcpy(&head, bytes.data(), sizeof head);
+    std::memcpy(&foot, bytes.data() + bytes.size() - sizeof foot, sizeof foot);
+    if (head.magic != head_magic || foot.magic != foot_magic) damaged("not its beginning or end");
+    if (head.id_bytes != 2 && head.id_bytes != 4) damaged("neither 2 nor 4 bytes per id");
+    uint64_t body = bytes.size() - sizeof head - sizeof foot;
+    if (foot.documents == 0 || foot.documents >= body / 8 || foot.tokens == 0 || foot.tokens > body / head.id_bytes)
+        damaged("impossible counts");
+    uint64_t id_bytes = (foot.tokens * head.id_bytes + 7) / 8 * 8;
+    if (id_bytes + (foot.documents + 1) * 8 != body) damaged("counts that do not fit its size");
+
+    wide_ = head.id_bytes == 4;
+    documents_ = foot.documents;
+    tokens_ = foot.tokens;
+    checksum_ = foot.checksum;
+    ids_ = bytes.data() + sizeof head;
+    offsets_ = reinterpret_cast<const uint64_t*>(ids_ + id_bytes);  // aligned: all before it is a multiple of 8 bytes
+    auto ids = bytes.subspan(sizeof head, id_bytes), offsets = bytes.subspan(sizeof head + id_bytes, (documents_ + 1) * 8);
+    if ((uint64_t(crc(0, offsets)) << 32 | crc(0, ids)) != checksum_) damaged("wrong checksum");
+    if (offsets_[0] != 0 || offsets_[documents_] != tokens_) damaged("wrong offsets");
+    for (uint64_t i = 0; i < documents_; ++i)
+        if (offsets_[i] >= offsets_[i + 1]) damaged("wrong offsets");
+    int64_t last = wide_ ? largest<uint32_t>(ids_, tokens_) : largest<uint16_t>(ids_, tokens_);
+    if (last >= vocab_size) damaged(fmt::format("the id {} in a vocabulary of {}", last, vocab_size));
+    if (key != 0 && head.key != key) damaged("made from other files or with another tokenizer");
+}
+
+TokenCache tokenize_corpus(const std::vector<fs::path>& files, const CorpusOptions& options, const TextEncoder& encoder,
+                           const fs::path& folder, unsigned threads, const std::function<void(const std::string&)>& say) {
+    std::string name = files.empty() ? "corpus" : files.front().string() + (files.size() > 1 ? ", ..." : "");
+    uint64_t key = cache_key(files, options, encoder);
+    fs::path file = folder / fmt::format("tokens-{:016x}.bin", key);
+    auto report = [&](const std::string& text) {
+        if (say) say(text);
+    };
+    if (fs::exists(file)) {
+        try {
+            return TokenCache(file, encoder.vocab_size, key);
+        } catch (const Error& e) {
+            report(fmt::format("{}; tokenizing again", e.what()));
+        }
+    }
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) fail("{}: cannot create the folder for token caches: {}", folder.string(), error.message());
+    if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
+    auto start = std::chrono::steady_clock::now();
+    DocumentReader reader(files, options);
+    write_cache(file, key, name, reader, encoder, threads);
+    TokenCache cache(file, encoder.vocab_size, key);
+    std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+    report(fmt::format("{}: {} documents, {} tokens ({:.1f} s)", name, cache.documents(), cache.tokens(), took.count()));
+    return cache;
+}
+
+}  // namespace vkqat
