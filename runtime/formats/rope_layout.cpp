@@ -1,0 +1,40 @@
+#include "runtime/formats/rope_layout.h"
+
+#include <cstring>
+
+#include "runtime/support/error.h"
+
+namespace vkqat {
+namespace {
+
+std::vector<std::byte> permute(std::span<const std::byte> weight, int64_t rows, int64_t heads, bool to_split_halves) {
+    if (heads < 1 || rows < 1 || rows % heads != 0 || rows / heads % 2 != 0) {
+        fail("RoPE layout: {} rows do not divide into {} heads of an even number of rows", rows, heads);
+    }
+    if (weight.size() % size_t(rows) != 0) fail("RoPE layout: {} bytes do not divide into {} rows", weight.size(), rows);
+    size_t row_bytes = weight.size() / size_t(rows);
+    int64_t half = rows / heads / 2;
+    std::vector<std::byte> result(weight.size());
+    if (row_bytes == 0) return result;
+    for (int64_t pair = 0; pair < rows / 2; ++pair) {
+        int64_t head = pair / half, i = pair % half;
+        for (int64_t j = 0; j < 2; ++j) {
+            int64_t interleaved = (head * half + i) * 2 + j, split = (head * 2 + j) * half + i;
+            int64_t from = to_split_halves ? interleaved : split, to = to_split_halves ? split : interleaved;
+            std::memcpy(result.data() + size_t(to) * row_bytes, weight.data() + size_t(from) * row_bytes, row_bytes);
+        }
+    }
+    return result;
+}
+
+}  // namespace
+
+std::vector<std::byte> interleaved_to_split_halves(std::span<const std::byte> weight, int64_t rows, int64_t heads) {
+    return permute(weight, rows, heads, true);
+}
+
+std::vector<std::byte> split_halves_to_interleaved(std::span<const std::byte> weight, int64_t rows, int64_t heads) {
+    return permute(weight, rows, heads, false);
+}
+
+}  // namespace vkqat
