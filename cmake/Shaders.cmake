@@ -67,7 +67,7 @@ void main() { bfloat16_t a = bfloat16_t(1.0); }")
       endif()
       set(header ${out}/${name}.inc)
       add_custom_command(OUTPUT ${header}
-        COMMAND ${GLSLANG} -V --quiet --target-env vulkan1.3 -I${CMAKE_CURRENT_SOURCE_DIR} ${defines} --vn ${name} -o ${header} ${source}
+        COMMAND ${GLSLANG} -V --quiet --target-env vulkan1.3 "-P\#extension GL_GOOGLE_include_directive : require" -I${CMAKE_CURRENT_SOURCE_DIR} ${defines} --vn ${name} -o ${header} ${source}
         DEPENDS ${source} ${headers} VERBATIM COMMENT "shader ${name}")
       list(APPEND outputs ${header})
       string(APPEND includes "#include \"${name}.inc\"\n")

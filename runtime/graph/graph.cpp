@@ -1,0 +1,140 @@
+#include "runtime/graph/graph.h"
+
+#include <utility>
+
+#include "shaders/args/add.h"
+
+namespace vkqat {
+
+Grid linear_grid(int64_t count) {
+    constexpr int64_t width = 32768;
+    if (count > width * 65535) fail("a grid of {} workgroups is too large", count);
+    if (count <= width) return {uint32_t(count), 1, 1};
+    return {uint32_t(width), uint32_t((count + width - 1) / width), 1};
+}
+
+void expect(Tensor t, const Shape& shape, DType dtype, std::string_view what) {
+    if (!t) fail("{}: is absent", what);
+    if (t.shape() != shape || t.dtype() != dtype)
+        fail("{} ('{}'): expected {} {}, found {} {}", what, t.name(), name(dtype), shape.text(), name(t.dtype()),
+             t.shape().text());
+}
+
+Tensor Graph::tensor(const Shape& shape, DType dtype, std::string name) {
+    storages_.push_back({name, uint64_t(shape.elements()) * bytes(dtype)});
+    tensors_.push_back({std::move(name), shape, dtype, uint32_t(storages_.size() - 1), 0});
+    gradients_.emplace_back();
+    return {this, uint32_t(tensors_.size() - 1)};
+}
+
+Tensor Graph::external(const Buffer& buffer, uint64_t offset, const Shape& shape, DType dtype, std::string name) {
+    Tensor t = tensor(shape, dtype, std::move(name));
+    if (offset + t.bytes() > buffer.bytes())
+        fail("tensor '{}' needs {} bytes at {}, but its buffer has {}", t.name(), t.bytes(), offset, buffer.bytes());
+    Storage& s = storages_.back();
+    s.address = buffer.address() + offset;
+    s.buffer = buffer.handle();
+    s.buffer_offset = offset;
+    return t;
+}
+
+Tensor Graph::view(Tensor of, uint64_t byte_offset, const Shape& shape, std::string name) {
+    const TensorInfo& whole = info(of);
+    uint64_t need = byte_offset + uint64_t(shape.elements()) * bytes(whole.dtype);
+    if (need > of.bytes()) fail("view '{}' of '{}' reaches byte {} of {}", name, of.name(), need, of.bytes());
+    TensorInfo part{std::move(name), shape, whole.dtype, whole.storage, whole.offset + byte_offset};
+    tensors_.push_back(std::move(part));
+    gradients_.emplace_back();
+    return {this, uint32_t(tensors_.size() - 1)};
+}
+
+void Graph::set_parameter(Tensor weight, Tensor gradient, bool accumulate) {
+    expect(gradient, weight.shape(), DType::f32, "gradient of " + weight.name());
+    GradientState& s = gradients_[weight.id_];
+    s.required = true;
+    s.parameter = gradient;
+    s.accumulate = accumulate;
+}
+
+void Graph::add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_t address_count,
+                     std::span<const std::byte> args, const Grid& grid, std::string label, const Cost& cost) {
+    if (accesses.size() != address_count)
+        fail("node '{}': its arguments hold {} addresses, {} tensors were given", label, address_count, accesses.size());
+    Node node;
+    node.label = scope_.empty() ? std::move(label) : scope_ + "." + label;
+    node.pipeline = device_.pipelines().request(kernel);
+    node.arguments.assign(args.begin(), args.end());
+    node.grid = grid;
+    node.flops = cost.flops;
+    node.bytes = cost.bytes;
+    if (cost.bytes < 0) {
+        node.bytes = 0;
+        for (const Access& a : accesses)
+            if (a.tensor) node.bytes += double(a.tensor.bytes()) * (int(a.reads) + int(a.writes));
+    }
+    node.accesses = std::move(accesses);
+    nodes_.push_back(std::move(node));
+}
+
+bool Graph::requires_gradient(Tensor t) const { return t && gradients_[t.id_].required; }
+
+void Graph::on_backward(Tensor y, std::initializer_list<Tensor> inputs, std::function<void(Graph&, Tensor)> backward) {
+    if (!training()) return;
+    bool required = false;
+    for (Tensor x : inputs) required |= requires_gradient(x);
+    if (!required) return;
+    gradients_[y.id_].required = true;
+    tape_.push_back({y, scope_, std::move(backward)});
+}
+
+GradientSlot Graph::gradient_slot(Tensor x) {
+    // The state is copied out: tensor() below may move the vector.
+    GradientState s = gradients_[x.id_];
+    GradientSlot slot;
+    if (s.parameter) {
+        bool touched = bool(s.tensor);
+        slot = {s.parameter, touched || s.accumulate ? s.parameter : Tensor()};
+    } else if (!s.tensor) {
+        slot = {tensor(x.shape(), DType::f32, "d." + x.name()), {}};
+    } else if (s.shared) {
+        slot = {tensor(x.shape(), DType::f32, "d." + x.name()), s.tensor};
+    } else {
+        slot = {s.tensor, s.tensor};
+    }
+    gradients_[x.id_].tensor = slot.out;
+    gradients_[x.id_].shared = false;
+    return slot;
+}
+
+void Graph::pass_gradient(Tensor x, Tensor dy) {
+    if (!requires_gradient(x)) return;
+    GradientState& s = gradients_[x.id_];
+    if (!s.tensor && !s.parameter) {
+        s.tensor = dy;
+        s.shared = true;
+        return;
+    }
+    GradientSlot slot = gradient_slot(x);
+    expect(dy, slot.out.shape(), DType::f32, "gradient of " + x.name());
+    if (!slot.base) fail("gradient of parameter '{}' cannot alias another tensor's", x.name());
+    dispatch(Kernel{"add", {64}}, {in(slot.base), in(dy), out(slot.out)}, AddArgs{.count = uint32_t(dy.elements())},
+             linear_grid((dy.elements() + 63) / 64), "add", {.flops = double(dy.elements())});
+}
+
+Tensor Graph::gradient(Tensor x) const { return gradients_[x.id_].tensor; }
+
+void Graph::backward(Tensor loss, Tensor seed) {
+    gradients_[loss.id_].tensor = seed;
+    gradients_[loss.id_].shared = true;
+    std::string scope = scope_;
+    for (auto entry = tape_.rbegin(); entry != tape_.rend(); ++entry) {
+        Tensor dy = gradients_[entry->y.id_].tensor;
+        if (!dy) continue;
+        scope_ = entry->scope.empty() ? "backward" : "backward." + entry->scope;
+        entry->backward(*this, dy);
+    }
+    tape_.clear();
+    scope_ = scope;
+}
+
+}  // namespace vkqat

@@ -1,0 +1,186 @@
+// A graph of GPU work: built once by plain functions (`Tensor y = rms_norm(g, x, weight, eps)`), then planned (plan.h) and
+// replayed (executable.h). Tensors are symbolic while building; an address is assigned when a tensor's life is known.
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <initializer_list>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "runtime/graph/shape.h"
+#include "runtime/support/dtype.h"
+#include "runtime/vulkan/device.h"
+
+namespace vkqat {
+
+class Graph;
+
+// A handle: cheap to copy, valid as long as its graph.
+class Tensor {
+public:
+    Tensor() = default;
+    explicit operator bool() const { return graph_ != nullptr; }
+    const Shape& shape() const;
+    DType dtype() const;
+    const std::string& name() const;
+    int64_t rows() const { return shape().rows(); }
+    int64_t cols() const { return shape().cols(); }
+    int64_t elements() const { return shape().elements(); }
+    uint64_t bytes() const { return uint64_t(elements()) * vkqat::bytes(dtype()); }
+    uint32_t id() const { return id_; }
+    bool operator==(const Tensor&) const = default;
+
+private:
+    friend class Graph;
+    Tensor(const Graph* graph, uint32_t id) : graph_(graph), id_(id) {}
+    const Graph* graph_ = nullptr;
+    uint32_t id_ = 0;
+};
+
+// How a node uses a tensor. An absent tensor is allowed where the operation says so: its address is then 0.
+struct Access {
+    Tensor tensor;
+    bool reads, writes;
+};
+inline Access in(Tensor t) { return {t, true, false}; }
+inline Access out(Tensor t) { return {t, false, true}; }
+inline Access inout(Tensor t) { return {t, true, true}; }
+
+// Workgroups to run: a fixed grid, or three uint32 in a buffer that earlier nodes may write.
+struct Grid {
+    uint32_t x = 1, y = 1, z = 1;
+    Tensor indirect = {};  // u32 [3]; if set, x, y, z are ignored
+};
+// `count` workgroups as a grid that no dimension limit stops; shaders get their number from workgroup_index().
+Grid linear_grid(int64_t count);
+
+// What profiles and benchmarks print beside the time.
+struct Cost {
+    double flops = 0;
+    double bytes = -1;  // -1: every tensor once, as read and written
+};
+
+struct Node {
+    Pipeline* pipeline = nullptr;
+    std::string label;
+    std::vector<Access> accesses;
+    std::vector<std::byte> arguments;  // one uint64 address for each access, then the rest of the argument struct
+    Grid grid;
+    double bytes = 0, flops = 0;
+};
+
+// Where an operation's backward node writes the gradient of an input: out = base + value, base absent or the same as out
+// when the gradient has not been touched or is accumulated in place.
+struct GradientSlot {
+    Tensor out, base;
+};
+
+class Graph {
+public:
+    enum class Mode { inference, training };  // training: operations leave their backward on the tape
+    explicit Graph(Device& device, Mode mode = Mode::inference) : device_(device), mode_(mode) {}
+    Graph(const Graph&) = delete;
+    Graph& operator=(const Graph&) = delete;
+
+    Device& device() const { return device_; }
+    const Capabilities& capabilities() const { return device_.capabilities(); }
+
+    // A tensor whose memory the plan assigns; it lives from its first to its last use.
+    Tensor tensor(const Shape& shape, DType dtype, std::string name);
+    Tensor like(Tensor other, std::string name) { return tensor(other.shape(), other.dtype(), std::move(name)); }
+    // A tensor in memory that somebody else owns and that outlives the graph's executables.
+    Tensor external(const Buffer& buffer, uint64_t offset, const Shape& shape, DType dtype, std::string name);
+    // The same memory seen with another shape, from a byte offset on.
+    Tensor view(Tensor of, uint64_t byte_offset, const Shape& shape, std::string name);
+    Tensor reshape(Tensor of, const Shape& shape) { return view(of, 0, shape, of.name()); }
+    // An external tensor that is trained: its gradient goes to `gradient` (same shape, f32). `accumulate`: added to what is
+    // there (a further micro-step), otherwise it replaces it.
+    void set_parameter(Tensor weight, Tensor gradient, bool accumulate);
+
+    // Adds a node. Args is the struct that the shader shares (shaders/args/*.h): its first Args::address_count members are the
+    // addresses of `accesses`, in that order; they are left 0 here.
+    template <class Args>
+    void dispatch(const Kernel& kernel, std::initializer_list<Access> accesses, const Args& args, const Grid& grid,
+                  std::string label, const Cost& cost = {}) {
+        static_assert(std::is_trivially_copyable_v<Args> && sizeof(Args) <= Pipelines::push_constant_bytes);
+        add_node(kernel, std::vector<Access>(accesses), Args::address_count,
+                 std::as_bytes(std::span<const Args, 1>(&args, 1)), grid, std::move(label), cost);
+    }
+
+    // Keeps a planned tensor's memory to the end of the graph, so that it can be read after a run.
+    void keep(Tensor t) { storages_[tensors_[t.id_].storage].keep = true; }
+
+    // Names in front of the labels of the nodes that follow ("layers.3").
+    void set_scope(std::string scope) { scope_ = std::move(scope); }
+    const std::string& scope() const { return scope_; }
+
+    // --- differentiation -------------------------------------------------------------------------------------------------
+    bool training() const { return mode_ == Mode::training; }
+    bool requires_gradient(Tensor t) const;
+    // Says how dL/dinputs follow from dL/dy. Ignored unless training and an input requires a gradient; then y does as well.
+    void on_backward(Tensor y, std::initializer_list<Tensor> inputs, std::function<void(Graph&, Tensor dy)> backward);
+    // Where a backward node writes dL/dx. Call it once for each contribution and add the node at once.
+    GradientSlot gradient_slot(Tensor x);
+    // dL/dx += dy without copying where x has no other contribution yet (residuals, reshapes).
+    void pass_gradient(Tensor x, Tensor dy);
+    Tensor gradient(Tensor x) const;  // absent if there is none
+    // Walks the tape from `loss` with dL/dloss in `seed`.
+    void backward(Tensor loss, Tensor seed);
+
+    // --- what plan and executable read ---------------------------------------------------------------------------------
+    struct Storage {
+        std::string name;
+        uint64_t bytes = 0;
+        uint64_t address = 0;  // external storage; 0 for the plan's
+        VkBuffer buffer = VK_NULL_HANDLE;
+        uint64_t buffer_offset = 0;
+        bool keep = false;  // to the end of the graph
+    };
+    struct TensorInfo {
+        std::string name;
+        Shape shape;
+        DType dtype;
+        uint32_t storage;
+        uint64_t offset;  // bytes into the storage
+    };
+    const std::vector<Node>& nodes() const { return nodes_; }
+    const std::vector<Storage>& storages() const { return storages_; }
+    const TensorInfo& info(Tensor t) const { return tensors_[t.id_]; }
+
+private:
+    friend class Tensor;
+    struct GradientState {
+        Tensor tensor;        // where the gradient is now; absent: nowhere yet
+        bool shared = false;  // the memory serves another gradient too: copy on write
+        bool required = false;
+        Tensor parameter;  // gradient buffer of a parameter
+        bool accumulate = false;
+    };
+    void add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_t address_count, std::span<const std::byte> args,
+                  const Grid& grid, std::string label, const Cost& cost);
+
+    Device& device_;
+    Mode mode_;
+    std::string scope_;
+    std::vector<TensorInfo> tensors_;
+    std::vector<Storage> storages_;
+    std::vector<Node> nodes_;
+    std::vector<GradientState> gradients_;  // by tensor
+    struct TapeEntry {
+        Tensor y;
+        std::string scope;
+        std::function<void(Graph&, Tensor)> backward;
+    };
+    std::vector<TapeEntry> tape_;
+};
+
+inline const Shape& Tensor::shape() const { return graph_->tensors_[id_].shape; }
+inline DType Tensor::dtype() const { return graph_->tensors_[id_].dtype; }
+inline const std::string& Tensor::name() const { return graph_->tensors_[id_].name; }
+
+// Error unless the tensor has this shape and type; `what` names it ("rms_norm: weight").
+void expect(Tensor t, const Shape& shape, DType dtype, std::string_view what);
+
+}  // namespace vkqat
