@@ -82,6 +82,7 @@ size_t pick_index(std::mt19937_64& random, size_t count) { return size_t(uniform
 std::string expand(std::string_view text, Slots& slots, std::mt19937_64& random) {
     std::string raw = expand_slots(text, slots, random), out;
     for (size_t i = 0; i < raw.size(); ++i) {
+        if (raw[i] == ' ' && (i + 1 == raw.size() || raw[i + 1] == ' ' || raw[i + 1] == '\n')) continue;
         if (raw[i] != '~') {
             out += raw[i];
         } else if (i + 2 < raw.size() && std::string_view("aeiouAEIOU").find(raw[i + 2]) != std::string_view::npos) {

@@ -17,7 +17,8 @@ using Slots = std::map<std::string, std::string, std::less<>>;
 //   [name]            the slot's value; [Name] with its first letter capital
 //   <name=one|two>    chooses as {one|two} does, keeps the result as slot `name` and writes nothing
 //   a~                "a" or "an", as the next letter asks; A~ likewise
-// The same state of `random` gives the same text on every platform. Error: an unknown slot, an unbalanced bracket.
+// Spaces that empty choices leave doubled or at a line's end are dropped. The same state of `random` gives the same text on every
+// platform. Error: an unknown slot, an unbalanced bracket.
 std::string expand(std::string_view text, Slots& slots, std::mt19937_64& random);
 
 std::string capitalized(std::string text);
