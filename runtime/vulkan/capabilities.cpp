@@ -135,6 +135,7 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
             c.device_memory_bytes = std::max<uint64_t>(c.device_memory_bytes, memory.memoryHeaps[i].size);
 
     c.quirks.barriers_are_slow = c.kind == DeviceKind::cpu;
+    c.quirks.gathers_are_slow = p12.driverID == VK_DRIVER_ID_MESA_LLVMPIPE;
     // Data-centre boards have no display; their names are the only sign of it.
     bool data_centre = false;
     for (const char* name : {"H100", "H200", "A100", "B200", "L40", "Instinct", "Tesla"})
@@ -167,6 +168,11 @@ std::string missing_features(VkPhysicalDevice device) {
         {f13.maintenance4, "maintenance4"},
     };
     std::string missing;
+    VkPhysicalDeviceVulkan11Properties p11{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES};
+    VkPhysicalDeviceProperties2 p{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &p11};
+    vkGetPhysicalDeviceProperties2(device, &p);
+    if (p11.subgroupSize < 8 || p11.subgroupSize > 64)
+        missing = fmt::format("subgroups of 8 to 64 lanes (it has {})", p11.subgroupSize);
     for (auto& [present, feature] : needed)
         if (!present) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", feature);
     return missing.empty() ? "" : name + ": lacks " + missing;

@@ -22,6 +22,8 @@ struct CooperativeMatrixShape {
 struct Quirks {
     // Workgroup barriers cost far more than arithmetic (CPU drivers run a workgroup's invocations as coroutines).
     bool barriers_are_slow = false;
+    // A per-lane load, even a contiguous one, becomes a gather; subgroup-uniform loads are fast (lavapipe; shaders/lanes.glsl).
+    bool gathers_are_slow = false;
     // A submission that runs for long makes the desktop stutter or the watchdog reset the GPU.
     bool drives_a_display = true;
 };
@@ -44,6 +46,8 @@ struct Capabilities {
     std::vector<CooperativeMatrixShape> cooperative_matrices;
     Quirks quirks;
 
+    // Whether shaders/lanes.glsl builds vectors of 8 lanes from uniform loads.
+    bool uniform_loads() const { return quirks.gathers_are_slow && subgroup_size == 8; }
     // The shape for these types whose tile is the largest, or nullptr.
     const CooperativeMatrixShape* cooperative_matrix(DType input, DType accumulator) const;
 };

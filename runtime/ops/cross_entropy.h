@@ -1,0 +1,23 @@
+// The language-model head and its loss in chunks of rows, so that no [tokens, vocab] matrix exists in full.
+#pragma once
+
+#include "runtime/graph/graph.h"
+
+namespace vkqat {
+
+struct HeadLoss {
+    Tensor rows;  // f32 [tokens]: negative log-likelihood of each label in nats, 0 where the label is negative
+    Tensor sum;   // f32 [1]: scale * sum(rows), added to `base` if there is one
+};
+
+// hidden [tokens, dim] f32, head [vocab, dim] f32|f16|bf16, labels i32 [tokens] (negative: not counted), scale f32 [1] (what a
+// token's loss is multiplied with, as 1 / tokens of the global batch). In training the gradients of hidden and head follow at
+// once, chunk by chunk, with dL/dsum = 1: the backward pass starts here, and `hidden_gradient` seeds it (Graph::backward).
+struct HeadLossOptions {
+    int64_t chunk_rows = 1024;
+    Tensor base = {};  // f32 [1]: losses of earlier micro-steps
+    Tensor sum = {};   // f32 [1], where to write the sum; absent: a planned tensor
+};
+HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor scale, const HeadLossOptions& options = {});
+
+}  // namespace vkqat
