@@ -71,11 +71,12 @@ void BatchSource::restore(const DataPosition& position) {
         fail("the data position was saved with seed {}, the configuration says {}", position.seed, options_.seed);
     if (position.document >= tokens_->documents())
         fail("the data position is at document {}, but the corpus has {}", position.document, tokens_->documents());
+    uint64_t current = Permutation(tokens_->documents(), mix64(position.seed) ^ position.epoch)(position.document);
+    if (position.offset >= length(current))
+        fail("the data position is at token {} of a document that has {}", position.offset, length(current));
     position_ = position;
     position_.corpus = tokens_->checksum();
-    current_ = Permutation(tokens_->documents(), mix64(position_.seed) ^ position_.epoch)(position_.document);
-    if (position_.offset >= length(current_))
-        fail("the data position is at token {} of a document that has {}", position.offset, length(current_));
+    current_ = current;
 }
 
 uint64_t BatchSource::length(uint64_t document) const {

@@ -18,7 +18,7 @@ constexpr const char* openings[] = {
     "[p]}.|"
     "[N] liked to play [at].|Everyone liked [n].|[He] liked to {sing|run|draw|read|dance|jump|paint}.} ",
     "[N] was a~ [look] [kid]{| who liked to {sing|run|draw|read|dance|jump|paint}}. {[He] lived with [his] [p] near the [place].|"
-    "[He] lived in a {small|big|[c2]} house.|} ",
+    "[He] lived in a~ {small|big|[c2]} house.|} ",
     "There once was [intro]. {Every day [he] played [at].|[N] lived near the [place].|[He] was always {happy|kind to "
     "everyone}.} ",
     "{In a small house|In a house} near the [place] lived [intro]. ",
@@ -117,17 +117,18 @@ constexpr Plot plots[] = {
      "was crying.}\n"
      "{\"What is wrong, little [baby]?\" asked [n].|\"Why are you sad?\" asked [n].} {\"I lost my mom,\" said the [baby].|\"I "
      "cannot find my mom,\" said the [baby].} {\"Do not worry. I will help you,\" said [n].|\"We will find her,\" said [n].}\n"
-     "{They asked a~ [animal].|First they met a~ [animal].} \"Did you see a [big]?\" {\"No,\" said the [animal].|\"I did not,\" "
-     "said the [animal]. \"I am sorry.\"} Then they {asked|met} [friend]. {\"Yes! I saw a [big] [out2],\" said [f].|\"I saw a "
+     "{They asked a~ [animal].|First they met a~ [animal].} \"Did you see a~ [big]?\" {\"No,\" said the [animal].|\"I did not,\" "
+     "said the [animal]. \"I am sorry.\"} Then they {asked|met} [friend]. {\"Yes! I saw a~ [big] [out2],\" said [f].|\"I saw a "
      "[big] [out2],\" [f] said.} {They ran there.|They went to look.}\n"
      "The mother [big] was [out2]! {She was so happy to see her [baby].|\"My baby!\" she said.|She hugged her [baby].} {\"Thank "
      "you, [n],\" said the mother.|[N] smiled and went home.|[N] was proud that [he] could help.}",
-     {"Question: What did [n] find?\nAnswer: [N] found a [baby].",
+     {"Question: What did [n] find?\nAnswer: [N] found a~ [baby].",
       "Question: Where was the mother?\nAnswer: The mother was [out2].",
       "Question: Who saw the mother?\nAnswer: [F] saw the mother."}},
 
     // Counting.
-    {"{[N] wanted to find [things].|[N] liked to look for [things].} {[He] went [to] with a {small|big|[c]} bag.|[He] took a [c] "
+    {"{[N] wanted to find [things].|[N] liked to look for [things].} {[He] went [to] with a~ {small|big|[c]} bag.|[He] took a~ "
+     "[c] "
      "basket [to].} {[Sight]|}\n"
      "First [he] found [a] [things]. Then [he] found [b] more. \"Now I have [sum] [things]!\" [he] {said|counted}. {[He] was "
      "{happy|proud}.|[He] {jumped|danced} for joy.|}\n"
@@ -292,7 +293,7 @@ constexpr Plot plots[] = {
     {"{One morning, [n] went to play with [friend].|[N] wanted to play with [friend].} But [f] was {sick|ill} and had to stay in "
      "bed. {\"I am so sad,\" said [f]. \"I cannot go [to] today.\"|\"I cannot come out and play,\" said [f].} {[N] was sad, "
      "too.|[N] wanted to help [fhis] friend.|[N] thought, \"What can I do?\"}\n"
-     "{[He] went home|[N] ran home} and {made a card with a [c] heart|took [his] best book|picked a [c] flower}. {Then [he] "
+     "{[He] went home|[N] ran home} and {made a card with a~ [c] heart|took [his] best book|picked a~ [c] flower}. {Then [he] "
      "asked [his] [p], \"Can we make soup for [f]?\"|[He] said to [his] [p], \"Can you make some hot soup?\"} {They made the "
      "soup together.|\"Of course,\" said [P].}\n"
      "[N] took the soup to [f]. {[F] ate it all.|The soup was warm and good.} {\"I brought you this, too,\" said [n].|[N] read a "
@@ -311,7 +312,8 @@ constexpr Plot plots[] = {
      "said [f]. \"We can build it again.\"|\"We know how to do it now,\" said [f]. \"Let us try again.\"}\n"
      "{So they started again.|They picked up everything and started again.} {This time, they made it wide and strong.|This time, "
      "they worked slowly.|[F] held it, and [n] built.} {In the evening, the new [tower] was even better.|Soon they had a [tower] "
-     "that did not fall.} {[His] [p] came to see it. \"Well done!\" [phe] said.|They put a [c2] flag on top.|They were tired and "
+     "that did not fall.} {[His] [p] came to see it. \"Well done!\" [phe] said.|They put a~ [c2] flag on top.|They were tired "
+     "and "
      "proud.}",
      {"Question: What did they build?\nAnswer: They built a [tower].",
       "Question: What happened to the [tower]?\nAnswer: The [tower] fell down.",
@@ -371,8 +373,10 @@ std::string story_of(const Plot& plot, Slots& s, std::mt19937_64& random) {
     bool with_friend = plot.knows_friend && pick_index(random, 2) == 0;
     // The first mention of the friend in the plot itself.
     s["friend"] = with_friend ? s["f"] : s["his"] + " friend " + s["f"];
-    std::string opening = expand(with_friend ? pick(random, openings_with_friend) : pick(random, openings), s, random);
-    return opening + " " + expand(plot.story, s, random);
+    std::string story = with_friend ? pick(random, openings_with_friend) : pick(random, openings);
+    story += ' ';
+    story += plot.story;
+    return expand(story, s, random);
 }
 
 }  // namespace
@@ -383,7 +387,9 @@ std::string sample_story(std::mt19937_64& random) {
     add_things(s, random);
     const Plot& plot = pick(random, plots);
     std::string story = story_of(plot, s, random);
-    if (pick_index(random, 3) == 0) story += "\n" + expand(pick(random, plot.questions), s, random);
+    if (pick_index(random, 3) > 0) return story;
+    story += '\n';
+    story += expand(pick(random, plot.questions), s, random);
     return story;
 }
 
