@@ -1,0 +1,104 @@
+#include "runtime/ops/attention.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "shaders/args/attention.h"
+
+namespace vkqat {
+namespace {
+
+void check(const AttentionShape& s) {
+    if (s.batch == 0 || s.seq_len == 0) fail("attention: batch {} x seq_len {} holds no tokens", s.batch, s.seq_len);
+    if (s.batch > 65535 || s.heads > 65535) fail("attention: batch {} and heads {} must be at most 65535", s.batch, s.heads);
+    if (s.head_dim < 2 || s.head_dim > 256 || s.head_dim % 2)
+        fail("attention: head_dim must be even and 2 .. 256, found {}", s.head_dim);
+    if (s.kv_heads == 0 || s.heads == 0 || s.heads % s.kv_heads)
+        fail("attention: heads ({}) must be a multiple of kv_heads ({})", s.heads, s.kv_heads);
+}
+
+// Whether the rows of all tensors may be loaded as vec4: 16-byte alignment of the start (the plan's storages have it).
+bool aligned(const Graph& g, std::initializer_list<Tensor> tensors) {
+    for (Tensor t : tensors) {
+        if (!t) continue;
+        const Graph::TensorInfo& info = g.info(t);
+        if ((info.offset + g.storages()[info.storage].address) % 16) return false;
+    }
+    return true;
+}
+
+// Both passes and the forward pass have the same constants: a subgroup wide, so no barriers.
+Kernel kernel(Graph& g, const char* shader, const AttentionShape& s, const AttentionTile& tile, bool vector, bool documents) {
+    return {shader, {g.capabilities().subgroup_size, s.head_dim, tile.split, tile.rows, tile.step, vector, documents}};
+}
+
+Grid grid(Graph& g, const AttentionShape& s, const AttentionTile& tile, uint32_t heads) {
+    uint32_t rows = g.capabilities().subgroup_size / tile.split * tile.rows;
+    return {(s.seq_len + rows - 1) / rows, heads, s.batch};
+}
+
+}  // namespace
+
+AttentionTile attention_tile(const Capabilities& device, uint32_t head_dim, bool backward) {
+    // On CPUs every loop over head_dim is unrolled `step` times: the larger, the faster it runs, but compiling takes seconds.
+    if (device.kind == DeviceKind::cpu)
+        return {
+            .split = 1, .rows = 1, .step = backward ? std::clamp(128 / head_dim, 2u, 4u) : std::clamp(256 / head_dim, 2u, 8u)};
+    // Registers: a lane holds rows * head_dim / split values of q and the sum, twice that backward.
+    AttentionTile tile{.split = 1, .rows = 2, .step = 4};
+    uint32_t limit = std::min(device.subgroup_size, 8u), values = backward ? 16 : 32;
+    while (tile.split < limit && head_dim / tile.split > values && head_dim % (8 * tile.split) == 0) tile.split *= 2;
+    if (head_dim / tile.split > values) tile.rows = 1;
+    return tile;
+}
+
+Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
+                 AttentionTile tile) {
+    check(shape);
+    const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
+    expect(qkv, {tokens, shape.qkv_cols()}, DType::f32, "attention: qkv");
+    if (bool(document_start) != bool(document_end)) fail("attention: give both of document_start and document_end, or neither");
+    if (document_start) {
+        expect(document_start, {shape.batch, shape.seq_len}, DType::i32, "attention: document_start");
+        expect(document_end, {shape.batch, shape.seq_len}, DType::i32, "attention: document_end");
+    }
+    const AttentionTile forward = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, false);
+    const AttentionTile backward = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, true);
+    for (const AttentionTile& t : {forward, backward})
+        if (!std::has_single_bit(t.split) || t.split > g.capabilities().subgroup_size || t.rows == 0 || t.step == 0 ||
+            (t.split > 1 && shape.head_dim % (4 * t.split)))
+            fail("attention: a tile of {} lanes, {} rows, step {} does not fit head_dim {}", t.split, t.rows, t.step,
+                 shape.head_dim);
+
+    Tensor y = g.tensor({tokens, shape.out_cols()}, DType::f32, "attention");
+    const bool differentiable = g.training() && g.requires_gradient(qkv);
+    Tensor lse = differentiable ? g.tensor({shape.batch, shape.heads, shape.seq_len}, DType::f32, "attention.lse") : Tensor();
+    const float scale = 1 / std::sqrt(float(shape.head_dim));
+    const bool fours = shape.head_dim % 4 == 0;
+    // Half of the pairs lie above the diagonal; how many more documents cut off is not known here.
+    const double pairs = 0.5 * double(tokens) * (shape.seq_len + 1.0) * shape.heads;
+    g.dispatch(kernel(g, "attention_forward", shape, forward, fours && aligned(g, {qkv, y}), bool(document_start)),
+               {in(qkv), in(document_start), in(document_end), out(y), out(lse)},
+               AttentionArgs{.seq_len = shape.seq_len, .heads = shape.heads, .kv_heads = shape.kv_heads, .scale = scale},
+               grid(g, shape, forward, shape.heads), "attention", {.flops = 4 * pairs * shape.head_dim});
+    g.on_backward(y, {qkv}, [=](Graph& graph, Tensor dy) {
+        GradientSlot slot = graph.gradient_slot(qkv);
+        Tensor delta = graph.like(lse, "attention.delta");
+        const bool vector = fours && aligned(graph, {qkv, y, dy, slot.base, slot.out});
+        const AttentionGradientArgs args{
+            .seq_len = shape.seq_len, .heads = shape.heads, .kv_heads = shape.kv_heads, .scale = scale};
+        graph.dispatch(
+            kernel(graph, "attention_gradient_q", shape, backward, vector, bool(document_start)),
+            {in(qkv), in(document_start), in(document_end), in(y), in(lse), in(dy), out(delta), in(slot.base), out(slot.out)},
+            args, grid(graph, shape, backward, shape.heads), "attention.dq", {.flops = 6 * pairs * shape.head_dim});
+        // The q pass wrote the q columns, this one writes the others.
+        graph.dispatch(
+            kernel(graph, "attention_gradient_kv", shape, backward, vector, bool(document_start)),
+            {in(qkv), in(document_start), in(document_end), Access{}, in(lse), in(dy), in(delta), in(slot.base), out(slot.out)},
+            args, grid(graph, shape, backward, shape.kv_heads), "attention.dkv", {.flops = 8 * pairs * shape.head_dim});
+    });
+    return y;
+}
+
+}  // namespace vkqat

@@ -1,0 +1,58 @@
+// What the attention kernels share: a row of head_dim floats is held by SPLIT neighbouring lanes, in chunks of four; chunk i of
+// a lane covers the dimensions from 4 * (i * SPLIT + part) on. CPUs use SPLIT = 1: a row a lane, so that the rows of the other
+// side are the same for all lanes and their loads are scalar.
+#include "common.glsl"
+layout(constant_id = 1) const uint HEAD_DIM = 64;
+layout(constant_id = 2) const uint SPLIT = 1;  // power of two; 1 unless it divides HEAD_DIM / 4
+layout(constant_id = 3) const uint ROWS = 1;   // rows a lane (with its neighbours) works on
+layout(constant_id = 4) const uint STEP = 4;   // rows of the other side per iteration
+layout(constant_id = 5) const bool VECTOR = false;  // rows are aligned to 16 bytes: load vec4
+layout(constant_id = 6) const bool DOCUMENTS = false;  // a constant: CPU drivers run uniform loads behind any other condition
+const uint CHUNKS = (HEAD_DIM / SPLIT + 3) / 4;
+const uint PER_ROW = gl_WorkGroupSize.x / SPLIT;  // rows side by side in a subgroup
+const uint TILE = PER_ROW * ROWS;                 // rows of a workgroup, which is one subgroup
+#define UNROLL [[unroll]]
+#define LOG2E 1.4426950408889634
+
+// Chunk i of the row at this address. HEAD_DIM is even: where four do not divide it, the last chunk is half zero.
+vec4 load_chunk(uint64_t row, uint i, uint part) {
+    if (VECTOR) return F32x4(row).v[i * SPLIT + part];
+    const uint d = 4 * (i * SPLIT + part);
+    vec4 x = vec4(0);
+    x.x = F32(row).v[d];
+    x.y = F32(row).v[d + 1];
+    if (HEAD_DIM % 4 == 0 || i + 1 < CHUNKS) {
+        x.z = F32(row).v[d + 2];
+        x.w = F32(row).v[d + 3];
+    }
+    return x;
+}
+
+void store_chunk(uint64_t row, uint i, uint part, vec4 x) {
+    if (VECTOR) {
+        F32x4(row).v[i * SPLIT + part] = x;
+        return;
+    }
+    const uint d = 4 * (i * SPLIT + part);
+    F32(row).v[d] = x.x;
+    F32(row).v[d + 1] = x.y;
+    if (HEAD_DIM % 4 == 0 || i + 1 < CHUNKS) {
+        F32(row).v[d + 2] = x.z;
+        F32(row).v[d + 3] = x.w;
+    }
+}
+
+// s + a . b as four multiply-adds
+float dot_add(float s, vec4 a, vec4 b) {
+    s += a.x * b.x;
+    s += a.y * b.y;
+    s += a.z * b.z;
+    s += a.w * b.w;
+    return s;
+}
+
+// Sum over the lanes that share a row.
+float row_sum(float x) {
+    UNROLL for (uint m = 1; m < SPLIT; m *= 2) x += subgroupShuffleXor(x, m);
+    return x;
+}
