@@ -36,7 +36,7 @@ constexpr const char* openings_with_friend[] = {
 
 constexpr Plot plots[] = {
     // A thing is lost and found.
-    {"{[N] had a~ [c] [toy]. It was [his] {best|favorite} thing.|[N] had a~ [c] [toy] that [his] [p] gave [him].} {[He] took it "
+    {"{[N] had a~ [c] [toy]. It was [his] favorite thing.|[N] had a~ [c] [toy] that [his] [p] gave [him].} {[He] took it "
      "everywhere.|[He] loved it very much.|}\n"
      "One {day|morning}, {the [toy] was gone|[n] could not find the [toy]}. {[N] was {very |}sad.|[He] began to cry.|\"Where is "
      "my [toy]?\" [he] {asked|said}.} [He] looked [spot1]. {It was not there.|The [toy] was not there.|No [toy]!} {Then "
