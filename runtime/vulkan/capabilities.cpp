@@ -135,7 +135,8 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
             c.device_memory_bytes = std::max<uint64_t>(c.device_memory_bytes, memory.memoryHeaps[i].size);
 
     c.quirks.barriers_are_slow = c.kind == DeviceKind::cpu;
-    c.quirks.gathers_are_slow = p12.driverID == VK_DRIVER_ID_MESA_LLVMPIPE;
+    c.quirks.gathers_are_slow =
+        p12.driverID == VK_DRIVER_ID_MESA_LLVMPIPE && VK_API_VERSION_MAJOR(p.properties.driverVersion) >= 26;
     // Data-centre boards have no display; their names are the only sign of it.
     bool data_centre = false;
     for (const char* name : {"H100", "H200", "A100", "B200", "L40", "Instinct", "Tesla"})

@@ -22,7 +22,8 @@ struct CooperativeMatrixShape {
 struct Quirks {
     // Workgroup barriers cost far more than arithmetic (CPU drivers run a workgroup's invocations as coroutines).
     bool barriers_are_slow = false;
-    // A per-lane load, even a contiguous one, becomes a gather; subgroup-uniform loads are fast (lavapipe; shaders/lanes.glsl).
+    // A per-lane load, even a contiguous one, becomes a gather; subgroup-uniform loads are fast (lavapipe of Mesa 26,
+    // 6 times at matrix products; with 25.0 and its older LLVM gathers are the faster ones; shaders/lanes.glsl).
     bool gathers_are_slow = false;
     // A submission that runs for long makes the desktop stutter or the watchdog reset the GPU.
     bool drives_a_display = true;

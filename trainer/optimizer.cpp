@@ -1,0 +1,44 @@
+#include "trainer/optimizer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace vkqat {
+
+void adamw(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor loss, Tensor settings, Tensor state) {
+    constexpr int64_t chunk = 8192;
+    const uint32_t lanes = g.capabilities().subgroup_size;
+    int64_t chunks = 0;
+    for (const OptimizerBlock& b : blocks) chunks += (b.weight.elements() + chunk - 1) / chunk;
+    Tensor partial = g.tensor({chunks}, DType::f32, "gradient.partial_squares");
+    int64_t first = 0;
+    for (const OptimizerBlock& b : blocks) {
+        int64_t count = b.weight.elements(), n = (count + chunk - 1) / chunk;
+        g.dispatch(Kernel{"sum_squares", {lanes}}, {in(b.gradient), out(g.view(partial, uint64_t(first) * 4, {n}, "partial"))},
+                   SumSquaresArgs{.count = uint32_t(count), .chunk = uint32_t(chunk)}, linear_grid(n), "gradient_norm",
+                   {.flops = 2.0 * double(count)});
+        first += n;
+    }
+    g.dispatch(Kernel{"adamw_prepare", {lanes}}, {in(partial), in(loss), in(settings), inout(state)},
+               AdamwPrepareArgs{.count = uint32_t(chunks)}, Grid{}, "adamw.prepare");
+    for (const OptimizerBlock& b : blocks) {
+        int64_t count = b.weight.elements();
+        g.dispatch(Kernel{"adamw", {64}}, {inout(b.weight), in(b.gradient), inout(b.m), inout(b.v), in(settings), in(state)},
+                   AdamwArgs{.count = uint32_t(count)}, linear_grid((count + 63) / 64), "adamw", {.flops = 14.0 * double(count)});
+    }
+}
+
+double LearningRateSchedule::at(int64_t step) const {
+    if (step <= warmup_steps) return peak * double(step) / double(std::max<int64_t>(warmup_steps, 1));
+    auto decay_steps = int64_t(std::llround(double(steps) * decay_ratio));
+    int64_t decay_start = steps - decay_steps;
+    if (decay_steps == 0 || step <= decay_start) return peak;
+    double progress = std::min(1.0, double(step - decay_start) / double(decay_steps));
+    double factor = 1 - progress;
+    if (decay_type == "sqrt") factor = 1 - std::sqrt(progress);
+    if (decay_type == "cosine") factor = 0.5 * (1 + std::cos(std::numbers::pi * progress));
+    return peak * (min_lr_factor + (1 - min_lr_factor) * factor);
+}
+
+}  // namespace vkqat

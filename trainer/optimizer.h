@@ -1,0 +1,32 @@
+// AdamW with gradient clipping, entirely on the device, and the learning-rate schedule.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "runtime/graph/graph.h"
+#include "shaders/args/adamw.h"
+
+namespace vkqat {
+
+// A run of parameters that are updated together: flat f32 arrays of equal length.
+struct OptimizerBlock {
+    Tensor weight, gradient, m, v;
+};
+
+// Adds the nodes of one update: the gradient's norm over all blocks, the clipping factor, the update. A step whose loss or
+// gradient is not finite changes nothing but the counters. settings: AdamwSettings, state: AdamwState, as u32 tensors.
+void adamw(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor loss, Tensor settings, Tensor state);
+
+// Learning rate over the steps: linear warm-up, constant, then decay over the last `decay_ratio` of the steps to
+// `min_lr_factor` of the peak. Steps count from 1.
+struct LearningRateSchedule {
+    double peak = 3e-4;
+    int64_t steps = 1000, warmup_steps = 100;
+    double decay_ratio = 0.2;  // of all steps; 0: no decay
+    std::string decay_type = "linear";  // linear | sqrt | cosine
+    double min_lr_factor = 0;
+    double at(int64_t step) const;
+};
+
+}  // namespace vkqat
