@@ -11,6 +11,7 @@
 #define ADDRESS uint64_t
 #define ARG_UINT uint32_t
 #define ARG_INT int32_t
+#define ARG_FLOAT float
 #else
 #define ARGS_BEGIN
 #define ARGS_END
@@ -18,6 +19,7 @@
 #define ADDRESS uint64_t
 #define ARG_UINT uint
 #define ARG_INT int
+#define ARG_FLOAT float
 #endif
 
 #endif

@@ -1,0 +1,10 @@
+#include "args.h"
+ARGS_BEGIN
+
+struct CastArgs {
+    ADDRESSES(2)
+    ADDRESS x, y;  // [count]
+    ARG_UINT count;
+};
+
+ARGS_END

@@ -1,0 +1,10 @@
+#include "args.h"
+ARGS_BEGIN
+
+struct FillArgs {
+    ADDRESSES(1)
+    ADDRESS y;  // [count] of 4 bytes
+    ARG_UINT count, word;
+};
+
+ARGS_END

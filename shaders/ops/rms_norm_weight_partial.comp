@@ -1,0 +1,26 @@
+#version 460
+//! variant rms_norm_weight_partial
+#include "common.glsl"
+#include "args/rms_norm.h"
+layout(push_constant, scalar) uniform Push { RmsNormPartialArgs a; };
+
+const uint AT_ONCE = 4;
+
+void main() {
+    uint blocks = (a.dim + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x, number = workgroup_index(), chunk = number / blocks;
+    uint row = chunk * a.chunk_rows;
+    if (row >= a.rows) return;
+    uint end = min(row + a.chunk_rows, a.rows);
+    uint column = (number - chunk * blocks) * gl_WorkGroupSize.x + gl_LocalInvocationIndex, i = min(column, a.dim - 1);
+    float sum = 0;
+    do {
+        [[unroll]] for (uint k = 0; k < AT_ONCE; k++) {
+            uint r = min(row + k, end - 1);
+            uint64_t offset = uint64_t(r) * a.dim * 4;
+            float value = F32(a.dy + offset).v[i] * F32(a.x + offset).v[i] * F32(a.inv_rms).v[r];
+            sum += row + k < end ? value : 0.0;
+        }
+        row += AT_ONCE;
+    } while (row < end);
+    if (column < a.dim) F32(a.partial + uint64_t(chunk) * a.dim * 4).v[column] = sum;
+}
