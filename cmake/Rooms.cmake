@@ -12,6 +12,14 @@ endif()
 if(VKQAT_SANITIZE)
   target_compile_options(vkqat_options INTERFACE -fsanitize=${VKQAT_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(vkqat_options INTERFACE -fsanitize=${VKQAT_SANITIZE})
+  # tools/cpu-vulkan starts a program by its toolchain's ld.so, and the sanitizers then take the program for ld.so: no names in
+  # stack traces, false leaks. So a sanitized program has that ld.so as its own.
+  file(GLOB loader ${VKQAT_TOOLCHAIN}/cpu-vulkan/usr/lib/*-linux-gnu/ld-linux-*.so.*)
+  if(loader)
+    get_filename_component(loader_folder ${loader} DIRECTORY)
+    target_link_options(vkqat_options INTERFACE
+      "LINKER:--dynamic-linker=${loader},--disable-new-dtags,-rpath,${loader_folder}")
+  endif()
 endif()
 
 # vkqat_room(NAME [LINK libraries...]): every .cpp of this folder as the library vkqat_NAME.
