@@ -1,0 +1,136 @@
+#include "trainer/quantizer.h"
+
+#include <algorithm>
+#include <array>
+
+#include "shaders/args/quantize.h"
+
+namespace vkqat {
+namespace {
+
+constexpr std::array<std::string_view, 5> kind_names = {"none", "nonlinear", "sym_int", "ternary", "binary"};
+
+// Blocks of more elements are worked on by several subgroups.
+constexpr int64_t part_elements = 16384;
+
+enum Stage : uint32_t { all, statistics, apply };  // as in quantize.comp
+
+Kernel quantize_kernel(Graph& g, const QuantizerConfig& config, DType output, Stage stage, bool whole_tiles) {
+    return {"quantize_" + std::string(name(output)),
+            {g.capabilities().subgroup_size, g.capabilities().uniform_loads(), uint32_t(config.kind), uint32_t(config.scale),
+             uint32_t(config.bits), stage, whole_tiles}};
+}
+
+// Scales, and q(W) where `q` is there.
+void run(Graph& g, Tensor w, Tensor q, QuantizerConfig config, Tensor centroids, const std::string& layer, Tensor scales) {
+    if (config.kind == QuantizerKind::none) config.scale = ScaleStatistic::none;
+    const BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
+    const int64_t lanes = g.capabilities().subgroup_size;
+    int64_t part_cols = layout.block_cols, part_rows = layout.block_rows;
+    if (part_cols > part_elements) part_cols = part_elements;
+    part_rows = std::min(part_rows, std::max<int64_t>(1, part_elements / part_cols));
+    const int64_t parts = ((layout.block_rows + part_rows - 1) / part_rows) * ((layout.block_cols + part_cols - 1) / part_cols);
+    const bool whole_tiles = part_cols % lanes == 0 && layout.block_cols % lanes == 0;
+    const QuantizeArgs args{.out_rows = uint32_t(w.rows()),
+                            .cols = uint32_t(w.cols()),
+                            .block_rows = uint32_t(layout.block_rows),
+                            .block_cols = uint32_t(layout.block_cols),
+                            .part_rows = uint32_t(part_rows),
+                            .part_cols = uint32_t(part_cols)};
+    const Grid grid = linear_grid(layout.blocks() * parts);
+    const double elements = double(w.elements());
+    const DType output = q ? q.dtype() : DType::f32;
+    if (parts == 1 || config.scale == ScaleStatistic::none) {  // without statistics the parts are independent
+        g.dispatch(quantize_kernel(g, config, output, all, whole_tiles), {in(w), in(centroids), {}, out(q), out(scales)}, args,
+                   grid, q ? "quantize" : "block_scales",
+                   {.flops = elements * (2 + double(std::max<int64_t>(centroids ? config.bits : 2, 2)))});
+        return;
+    }
+    Tensor joined = g.tensor({layout.blocks(), 2}, DType::f32, "quantize.statistics");
+    Tensor partials = g.tensor({layout.blocks(), parts, 2}, DType::f32, "quantize.partials");
+    g.dispatch(quantize_kernel(g, config, DType::f32, statistics, whole_tiles), {in(w), {}, out(partials), {}, {}}, args, grid,
+               "quantize.statistics", {.flops = 2 * elements});
+    g.dispatch(Kernel{"quantize_scales", {uint32_t(lanes), 0, uint32_t(config.kind), uint32_t(config.scale)}},
+               {in(partials), out(joined), out(scales)},
+               QuantizeScalesArgs{.blocks = uint32_t(layout.blocks()),
+                                  .parts = uint32_t(parts),
+                                  .block_elements = uint32_t(layout.block_rows * layout.block_cols)},
+               linear_grid(layout.blocks()), "quantize.scales");
+    if (q)
+        g.dispatch(quantize_kernel(g, config, output, apply, whole_tiles), {in(w), in(centroids), in(joined), out(q), {}}, args,
+                   grid, "quantize", {.flops = 2 * elements});
+}
+
+void expect_weight(Tensor w, const std::string& layer) {
+    if (!w) fail("{}: weight is absent", layer);
+    if (w.shape().rank() != 2 || w.dtype() != DType::f32)
+        fail("{}: a weight to be quantized must be f32 [out, in], it is {} {}", layer, name(w.dtype()), w.shape().text());
+    if (w.elements() >= int64_t(1) << 32) fail("{}: a weight of {} elements is too large to be quantized", layer, w.elements());
+}
+
+}  // namespace
+
+std::string_view name(QuantizerKind kind) { return kind_names[size_t(kind)]; }
+
+QuantizerKind parse_quantizer_kind(std::string_view text) {
+    auto found = std::find(kind_names.begin(), kind_names.end(), text);
+    if (found == kind_names.end()) fail("unknown quantizer '{}'; possible are {}", text, fmt::join(kind_names, ", "));
+    return QuantizerKind(found - kind_names.begin());
+}
+
+void validate(const QuantizerConfig& c) {
+    if (c.kind == QuantizerKind::none) return;
+    if (c.block_dim_1 < 0 || c.block_dim_2 < 0)
+        fail("quantizer '{}': blocks of {} x {}; a dimension is at least 1, or 0 for all of it", name(c.kind), c.block_dim_1,
+             c.block_dim_2);
+    if (c.kind == QuantizerKind::ternary || c.kind == QuantizerKind::binary) {
+        if (c.scale != ScaleStatistic::absmean) fail("quantizer '{}' needs scale absmean, not {}", name(c.kind), name(c.scale));
+        return;
+    }
+    if (!is_packed_bits(c.bits)) fail("quantizer '{}': {} bits; possible are 1, 2, 3, 4, 8", name(c.kind), c.bits);
+    if (c.kind == QuantizerKind::sym_int && c.bits == 1)
+        fail("quantizer 'sym_int' has no level but 0 at 1 bit: choose 2, 3, 4 or 8 bits, or 'binary' or 'nonlinear'");
+}
+
+BlockLayout block_layout(const QuantizerConfig& config, int64_t out, int64_t in, std::string_view layer) {
+    BlockLayout b{.block_rows = config.block_dim_1 ? config.block_dim_1 : out,
+                  .block_cols = config.block_dim_2 ? config.block_dim_2 : in};
+    if (config.kind == QuantizerKind::none) b.block_rows = 1, b.block_cols = in;
+    auto check = [&](std::string_view dimension, int64_t extent, std::string_view key, int64_t block) {
+        if (block <= 0 || extent <= 0 || extent % block != 0)
+            fail("{}: its {} of {} are no multiple of {} = {}; choose a divisor, or 0 for the whole dimension", layer, dimension,
+                 extent, key, block);
+    };
+    check("rows", out, "block_dim_1", b.block_rows);
+    check("columns", in, "block_dim_2", b.block_cols);
+    b.rows = out / b.block_rows;
+    b.cols = in / b.block_cols;
+    return b;
+}
+
+void quantize_weights(Graph& g, Tensor w, Tensor q, const QuantizerConfig& config, Tensor centroids, const std::string& layer,
+                      Tensor scales) {
+    in_context(layer, [&] { validate(config); });
+    expect_weight(w, layer);
+    if (!q || !is_float(q.dtype()) || q.shape() != w.shape())
+        fail("{}: the quantized weight must be {} in f32, f16 or bf16", layer, w.shape().text());
+    if (config.kind == QuantizerKind::nonlinear)
+        expect(centroids, {config.centroids()}, DType::f32, layer + ": centroids");
+    else if (centroids)
+        fail("{}: quantizer '{}' takes no centroids", layer, name(config.kind));
+    if (scales) {
+        BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
+        expect(scales, {layout.rows, layout.cols}, DType::f32, layer + ": scales");
+    }
+    run(g, w, q, config, centroids, layer, scales);
+}
+
+void block_scales(Graph& g, Tensor w, Tensor scales, const QuantizerConfig& config, const std::string& layer) {
+    in_context(layer, [&] { validate(config); });
+    expect_weight(w, layer);
+    BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
+    expect(scales, {layout.rows, layout.cols}, DType::f32, layer + ": scales");
+    run(g, w, {}, config, {}, layer, scales);
+}
+
+}  // namespace vkqat
