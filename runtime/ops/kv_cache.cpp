@@ -1,0 +1,121 @@
+#include "runtime/ops/kv_cache.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "runtime/ops/attention.h"
+#include "shaders/args/kv_cache.h"
+
+namespace vkqat {
+namespace {
+
+constexpr int64_t decode_tokens = 4;  // up to here the context is what there is to divide, above it the queries
+constexpr uint32_t shortest_part = 32;
+
+void check(Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& s, Tensor count, std::string_view what) {
+    if (s.head_dim < 2 || s.head_dim > 256 || s.head_dim % 2)
+        fail("{}: head_dim must be even and 2 .. 256, found {}", what, s.head_dim);
+    if (s.kv_heads == 0 || s.heads == 0 || s.heads % s.kv_heads || s.heads > 65535)
+        fail("{}: heads ({}) must be a multiple of kv_heads ({}) and at most 65535", what, s.heads, s.kv_heads);
+    expect(qkv, {qkv.rows(), (int64_t(s.heads) + 2 * s.kv_heads) * s.head_dim}, DType::f32, fmt::format("{}: qkv", what));
+    if (qkv.rows() < 1 || qkv.rows() > 65535) fail("{}: {} tokens at once, expected 1 .. 65535", what, qkv.rows());
+    if (!cache_k || !is_float(cache_k.dtype()) || cache_k.rows() < 1)
+        fail("{}: cache_k must be [max_positions, kv_heads * head_dim] of f32, f16 or bf16", what);
+    expect(cache_k, {cache_k.rows(), int64_t(s.kv_heads) * s.head_dim}, cache_k.dtype(), fmt::format("{}: cache_k", what));
+    expect(cache_v, cache_k.shape(), cache_k.dtype(), fmt::format("{}: cache_v", what));
+    if (cache_k.rows() > INT32_MAX) fail("{}: a cache of {} positions is too long", what, cache_k.rows());
+    expect(start, {1}, DType::u32, fmt::format("{}: start", what));
+    if (count) expect(count, {1}, DType::u32, fmt::format("{}: count", what));
+}
+
+std::string with_type(const char* shader, Tensor cache) { return fmt::format("{}_{}", shader, name(cache.dtype())); }
+
+uint64_t address_rest(const Graph& g, Tensor t, uint64_t alignment) {
+    const Graph::TensorInfo& info = g.info(t);
+    return (info.offset + g.storages()[info.storage].address) % alignment;
+}
+
+}  // namespace
+
+void store_kv(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape, Tensor count) {
+    check(qkv, cache_k, cache_v, start, shape, count, "store_kv");
+    const uint32_t tokens = uint32_t(qkv.rows()), kv_cols = uint32_t(cache_k.cols());
+    const double moved = double(tokens) * kv_cols * 2;
+    g.dispatch(Kernel{with_type("store_kv", cache_k), {64, bool(count)}},
+               {in(qkv), in(start), in(count), out(cache_k), out(cache_v)},
+               StoreKvArgs{.tokens = tokens,
+                           .q_cols = shape.heads * shape.head_dim,
+                           .kv_cols = kv_cols,
+                           .max_positions = uint32_t(cache_k.rows())},
+               Grid{(kv_cols + 63) / 64, tokens, 1}, "store_kv", {.bytes = moved * double(4 + bytes(cache_k.dtype()))});
+}
+
+Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape,
+                        Tensor count) {
+    check(qkv, cache_k, cache_v, start, shape, count, "cached_attention");
+    const Capabilities& device = g.capabilities();
+    const uint32_t tokens = uint32_t(qkv.rows()), max_positions = uint32_t(cache_k.rows()), width = device.subgroup_size;
+    Tensor y = g.tensor({tokens, int64_t(shape.heads) * shape.head_dim}, DType::f32, "attention");
+    CachedAttentionArgs args{.tokens = tokens,
+                             .heads = shape.heads,
+                             .kv_heads = shape.kv_heads,
+                             .max_positions = max_positions,
+                             .splits = 1,
+                             .shortest = shortest_part,
+                             .scale = 1 / std::sqrt(float(shape.head_dim))};
+    const uint64_t chunk_bytes = 4 * bytes(cache_k.dtype());
+    const bool vector = shape.head_dim % 4 == 0 && address_rest(g, qkv, 16) == 0 && address_rest(g, cache_k, chunk_bytes) == 0 &&
+                        address_rest(g, cache_v, chunk_bytes) == 0;
+    // The cost is that of half a cache; what there is at a step only the device knows.
+    const double pairs = 0.5 * double(tokens) * max_positions;
+    const Cost cost{.flops = 4 * pairs * shape.heads * shape.head_dim,
+                    .bytes = double(qkv.bytes() + y.bytes()) + 0.5 * double(cache_k.bytes() + cache_v.bytes())};
+
+    if (tokens > decode_tokens) {
+        const AttentionTile tile = attention_tile(device, shape.head_dim, false);
+        const uint32_t rows = width / tile.split * tile.rows;
+        g.dispatch(Kernel{with_type("cached_attention", cache_k),
+                          {width, shape.head_dim, tile.split, tile.rows, tile.step, vector, false, bool(count)}},
+                   {in(qkv), in(start), in(count), in(cache_k), in(cache_v), out(y)}, args,
+                   Grid{(tokens + rows - 1) / rows, shape.heads, 1}, "cached_attention", cost);
+        return y;
+    }
+    const bool cpu = device.kind == DeviceKind::cpu;
+    uint32_t split = 1;  // lanes that share a key: contiguous loads
+    while (2 * split <= std::min(width, cpu ? 8u : 16u) && shape.head_dim % (8 * split) == 0) split *= 2;
+    const uint32_t group = shape.heads / shape.kv_heads, values = shape.head_dim / split;
+    uint32_t rows = 1;  // heads that share the keys they load
+    for (uint32_t r = 2; r <= 8; r++)
+        if (group % r == 0 && r * values <= 64) rows = r;
+    const uint32_t step = cpu ? std::clamp(64 / values, 1u, 4u) : 2;
+    const uint32_t workgroups = shape.heads / rows * tokens;
+    args.splits =
+        std::clamp(((cpu ? 8 : 512) + workgroups - 1) / workgroups, 1u, (max_positions + shortest_part - 1) / shortest_part);
+    args.splits = std::min(args.splits, 128u);
+    const bool several = args.splits > 1;
+    Tensor partial =
+        several ? g.tensor({tokens, shape.heads, args.splits, shape.head_dim + 2}, DType::f32, "attention.partial") : y;
+    g.dispatch(Kernel{with_type("cached_attention_split", cache_k),
+                      {width, shape.head_dim, split, rows, step, vector, false, bool(count)}},
+               {in(qkv), in(start), in(count), in(cache_k), in(cache_v), out(partial)}, args,
+               Grid{args.splits, shape.heads / rows, tokens}, "cached_attention", cost);
+    if (several)
+        g.dispatch(Kernel{"cached_attention_combine", {width, bool(count)}}, {in(partial), in(start), in(count), out(y)},
+                   CombineAttentionArgs{.tokens = tokens,
+                                        .heads = shape.heads,
+                                        .head_dim = shape.head_dim,
+                                        .max_positions = max_positions,
+                                        .splits = args.splits,
+                                        .shortest = args.shortest},
+                   Grid{(shape.head_dim + width - 1) / width, shape.heads, tokens}, "cached_attention.combine");
+    return y;
+}
+
+void advance_position(Graph& g, Tensor position, Tensor count) {
+    expect(position, {1}, DType::u32, "advance_position: position");
+    if (count) expect(count, {1}, DType::u32, "advance_position: count");
+    g.dispatch(Kernel{"advance_position", {g.capabilities().subgroup_size, bool(count)}}, {in(count), inout(position)},
+               AdvanceArgs{}, Grid{}, "advance_position");
+}
+
+}  // namespace vkqat
