@@ -77,6 +77,9 @@ struct GradientSlot {
     Tensor out, base;
 };
 
+// The type in which matrix products are computed where the device has matrix units for it (else f32); sums are always fp32.
+enum class Precision { f32, bf16, f16 };
+
 class Graph {
 public:
     enum class Mode { inference, training };  // training: operations leave their backward on the tape
@@ -111,6 +114,10 @@ public:
 
     // Keeps a planned tensor's memory to the end of the graph, so that it can be read after a run.
     void keep(Tensor t) { storages_[tensors_[t.id_].storage].keep = true; }
+
+    // For the products that are added after this.
+    void set_precision(Precision precision) { precision_ = precision; }
+    Precision precision() const { return precision_; }
 
     // Names in front of the labels of the nodes that follow ("layers.3").
     void set_scope(std::string scope) { scope_ = std::move(scope); }
@@ -163,6 +170,7 @@ private:
 
     Device& device_;
     Mode mode_;
+    Precision precision_ = Precision::f32;
     std::string scope_;
     std::vector<TensorInfo> tensors_;
     std::vector<Storage> storages_;

@@ -39,11 +39,11 @@ Device::Device(const Instance& instance, const DeviceOptions& options) : instanc
                  c.min_subgroup_size, c.max_subgroup_size);
         capabilities_.subgroup_size = options.subgroup_size;
     }
-    create_logical_device();
+    create_logical_device(options.compile_only);
     pipelines_ = std::make_unique<Pipelines>(*this, options.pipeline_disk_cache);
 }
 
-void Device::create_logical_device() {
+void Device::create_logical_device(bool compile_only) {
     const Capabilities& c = capabilities_;
     uint32_t count = 0;
     vkGetPhysicalDeviceQueueFamilyProperties(physical_, &count, nullptr);
@@ -151,6 +151,8 @@ void Device::create_logical_device() {
     allocator.pVulkanFunctions = &functions;
     check(vmaCreateAllocator(&allocator, &allocator_), "creating the memory allocator");
 
+    if (compile_only) return;
+
     VkSemaphoreTypeCreateInfo type{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_TYPE_CREATE_INFO,
                                    .semaphoreType = VK_SEMAPHORE_TYPE_TIMELINE};
     VkSemaphoreCreateInfo semaphore{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
@@ -169,7 +171,7 @@ Device::~Device() {
     vk_.vkDeviceWaitIdle(device_);
     pipelines_.reset();
     staging_.reset();
-    vk_.vkDestroyCommandPool(device_, transfer_pool_, nullptr);
+    if (transfer_pool_) vk_.vkDestroyCommandPool(device_, transfer_pool_, nullptr);
     vk_.vkDestroySemaphore(device_, timeline_, nullptr);
     vmaDestroyAllocator(allocator_);
     vk_.vkDestroyDevice(device_, nullptr);
@@ -188,6 +190,7 @@ uint64_t Device::free_memory() const {
 }
 
 uint64_t Device::submit(VkCommandBuffer commands) {
+    if (!timeline_) fail("{} was opened to compile shaders only: nothing can run on it", capabilities_.name);
     VkCommandBufferSubmitInfo buffer{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = commands};
     VkSemaphoreSubmitInfo signal{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = timeline_,
                                  .value = submitted_ + 1, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
@@ -207,6 +210,7 @@ void Device::wait(uint64_t value) {
 
 uint64_t Device::completed() const {
     uint64_t value = 0;
+    if (!timeline_) return value;
     check(vk_.vkGetSemaphoreCounterValue(device_, timeline_, &value), "asking how far " + capabilities_.name + " is");
     return value;
 }

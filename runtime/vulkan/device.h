@@ -17,6 +17,7 @@ struct DeviceOptions {
     uint32_t subgroup_size = 0;   // 0: the driver's default; otherwise stated for every pipeline (8, 16, 32, 64)
     bool pipeline_disk_cache = true;
     bool cooperative_matrices = true;  // false: as if the device had none (the portable variants run)
+    bool compile_only = false;         // pipelines only, for drivers that compile without their hardware; submitting is an error
 };
 
 class Device {
@@ -55,7 +56,7 @@ public:
     uint64_t submitted() const { return submitted_; }
 
 private:
-    void create_logical_device();
+    void create_logical_device(bool compile_only);
     void run_transfer(const Buffer& staging, const Buffer& other, uint64_t offset, uint64_t bytes, bool upload);
 
     Capabilities capabilities_;
