@@ -68,7 +68,7 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool pa
         if (token->special && !parse_special) continue;
         if (token->single_word) {
             const bool word_before = begin > 0 && is_word_character(text.substr(last_character(text.substr(0, begin)),
-                                                                               begin - last_character(text.substr(0, begin))));
+                                                                                begin - last_character(text.substr(0, begin))));
             const bool word_after = end < text.size() && is_word_character(text.substr(end, utf8_at(text, end).length));
             if (word_before || word_after) continue;
         }

@@ -22,9 +22,7 @@ struct Candidate {
     int32_t rank, position;
     TokenId result;
     // The queue's top is the lowest rank, then the leftmost.
-    bool operator<(const Candidate& other) const {
-        return rank != other.rank ? rank > other.rank : position > other.position;
-    }
+    bool operator<(const Candidate& other) const { return rank != other.rank ? rank > other.rank : position > other.position; }
 };
 
 }  // namespace

@@ -174,7 +174,8 @@ void write_tokenizer(const std::filesystem::path& directory, const BpeTraining& 
     json["pre_tokenizer"] = {
         {"type", "Sequence"},
         {"pretokenizers",
-         {{{"type", "Split"}, {"pattern", {{"Regex", llama3_pattern}}}, {"behavior", "Isolated"}, {"invert", false}}, byte_level}}};
+         {{{"type", "Split"}, {"pattern", {{"Regex", llama3_pattern}}}, {"behavior", "Isolated"}, {"invert", false}},
+          byte_level}}};
     json["post_processor"] = byte_level;
     if (!options.bos_token.empty()) {
         const auto id = std::find(training.tokens.begin(), training.tokens.end(), options.bos_token) - training.tokens.begin();

@@ -20,8 +20,8 @@ struct BpeTrainingOptions {
 };
 
 struct BpeTraining {
-    std::vector<std::string> tokens;                           // by id, in the byte alphabet: special, bytes, merged
-    std::vector<std::pair<std::string, std::string>> merges;   // in order
+    std::vector<std::string> tokens;                          // by id, in the byte alphabet: special, bytes, merged
+    std::vector<std::pair<std::string, std::string>> merges;  // in order
 };
 
 // Words are cut as Llama 3 does; the most frequent pair is merged first, of equally frequent ones that with the lower ids. The

@@ -16,12 +16,14 @@ namespace {
 constexpr size_t max_pattern_bytes = 16384;
 
 // Oniguruma's pattern as PCRE2's. White space: PCRE2's \s also takes U+180E, Oniguruma's is the Unicode property White_Space.
-// Word characters: PCRE2's \w is letters, numbers and _.
+// Word characters: PCRE2's \w is letters, numbers and _; Oniguruma's is Unicode's, and by an old table also the superscripts
+// and fractions of Latin-1.
 std::string translate(std::string_view pattern) {
     auto refuse = [&](std::string_view what) {
         fail("regular expression {}: {} means something else in PCRE2 than in Oniguruma and is not supported", pattern, what);
     };
-    const std::string_view space = "\\t-\\r\\x{85}\\p{Z}", word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
+    const std::string_view space = "\\t-\\r\\x{85}\\p{Z}",
+                           word = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}";
     std::string out;
     bool in_class = false;
     size_t class_start = 0;
@@ -42,7 +44,8 @@ std::string translate(std::string_view pattern) {
             } else {
                 out += c;
                 if (i < pattern.size()) out += next;
-                while ((next == 'p' || next == 'P' || next == 'x') && i + 1 < pattern.size() && (pattern[i + 1] == '{' || braces)) {
+                while ((next == 'p' || next == 'P' || next == 'x') && i + 1 < pattern.size() &&
+                       (pattern[i + 1] == '{' || braces)) {
                     out += pattern[++i];  // \p{L}, \x{85}
                     braces = pattern[i] != '}';
                 }
@@ -123,7 +126,7 @@ std::vector<TextRange> Regex::find_all(std::string_view text) const {
     // Most matches need few steps. One that needs more is tried again with a higher limit, and what the trials cost is taken
     // from a budget for the whole text.
     constexpr uint32_t first_limit = 20'000, highest_limit = 200'000'000;
-    uint64_t budget = 400'000'000 + 200 * uint64_t(text.size());
+    uint64_t budget = 100'000'000 + 200 * uint64_t(text.size());
     uint32_t limit = first_limit;
     pcre2_set_match_limit(context.get(), limit);
 

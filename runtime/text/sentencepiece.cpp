@@ -71,10 +71,12 @@ TokenizerParts parse_sentencepiece(std::string_view bytes, const TokenizerConfig
         if (t.content.empty()) fail("tokenizer_config.json: added token {} is empty", t.id);
         if (size_t(t.id) < pieces) {
             if (parts->tokens[size_t(t.id)] != t.content)
-                fail("tokenizer_config.json: added token {} is {}, but the model has {}", t.id, t.content, parts->tokens[size_t(t.id)]);
+                fail("tokenizer_config.json: added token {} is {}, but the model has {}", t.id, t.content,
+                     parts->tokens[size_t(t.id)]);
             continue;
         }
-        if (size_t(t.id) > pieces + 65536) fail("tokenizer_config.json: id {} of added token {} is out of range", t.id, t.content);
+        if (size_t(t.id) > pieces + 65536)
+            fail("tokenizer_config.json: id {} of added token {} is out of range", t.id, t.content);
         if (!parts->ids.emplace(t.content, t.id).second) fail("tokenizer_config.json: added token {} has two ids", t.content);
         parts->tokens.resize(std::max(parts->tokens.size(), size_t(t.id) + 1));
         if (!parts->tokens[size_t(t.id)].empty()) fail("tokenizer_config.json: two added tokens have the id {}", t.id);

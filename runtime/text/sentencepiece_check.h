@@ -10,8 +10,8 @@ struct SentencePieceSettings {
     bool add_dummy_prefix = true;
     bool remove_extra_whitespaces = true;
     bool treat_whitespace_as_suffix = false;
-    int model_type = 1;                           // 1 unigram, 2 BPE, 3 word, 4 character
-    std::string unk_surface = " \xE2\x81\x87 ";   // what an unknown token is decoded to
+    int model_type = 1;                          // 1 unigram, 2 BPE, 3 word, 4 character
+    std::string unk_surface = " \xE2\x81\x87 ";  // what an unknown token is decoded to
 };
 
 // Reads the settings that decoding needs and checks what the library does not: that scores are finite, and that the

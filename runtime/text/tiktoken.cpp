@@ -35,10 +35,17 @@ std::string decode_base64(std::string_view text, size_t line) {
 
 // The names that Llama 3.1 to 3.3 give the ids behind the vocabulary; those of Llama 3.0 are the same where it has any.
 std::vector<std::string> llama3_special_tokens() {
-    std::vector<std::string> names = {"<|begin_of_text|>",          "<|end_of_text|>",     "<|reserved_special_token_0|>",
-                                      "<|reserved_special_token_1|>", "<|finetune_right_pad_id|>", "<|reserved_special_token_2|>",
-                                      "<|start_header_id|>",        "<|end_header_id|>",   "<|eom_id|>",
-                                      "<|eot_id|>",                 "<|python_tag|>"};
+    std::vector<std::string> names = {"<|begin_of_text|>",
+                                      "<|end_of_text|>",
+                                      "<|reserved_special_token_0|>",
+                                      "<|reserved_special_token_1|>",
+                                      "<|finetune_right_pad_id|>",
+                                      "<|reserved_special_token_2|>",
+                                      "<|start_header_id|>",
+                                      "<|end_header_id|>",
+                                      "<|eom_id|>",
+                                      "<|eot_id|>",
+                                      "<|python_tag|>"};
     for (size_t i = 3; names.size() < special_tokens; ++i) names.push_back(fmt::format("<|reserved_special_token_{}|>", i));
     return names;
 }

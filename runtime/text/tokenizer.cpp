@@ -26,7 +26,8 @@ fs::path find_tokenizer(const fs::path& directory) {
         if (std::error_code error; fs::exists(directory / name, error)) return directory / name;
     std::vector<fs::path> models;
     std::error_code error;
-    for (auto entry = fs::directory_iterator(directory, error); !error && entry != fs::directory_iterator(); entry.increment(error))
+    for (auto entry = fs::directory_iterator(directory, error); !error && entry != fs::directory_iterator();
+         entry.increment(error))
         if (entry->path().extension() == ".model") models.push_back(entry->path());
     if (error) fail("{}: cannot list the folder: {}", directory.string(), error.message());
     if (models.size() == 1) return models[0];

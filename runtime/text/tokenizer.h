@@ -40,8 +40,8 @@ public:
     // The same for one token in the middle of a text, for streaming (see Utf8Stream): no space is removed at the beginning.
     std::string decode_piece(TokenId id, bool special = false) const;
 
-    size_t vocab_size() const;                       // the highest id + 1
-    const std::string& token(TokenId id) const;      // as written in the vocabulary; empty for an id that is not used
+    size_t vocab_size() const;                   // the highest id + 1
+    const std::string& token(TokenId id) const;  // as written in the vocabulary; empty for an id that is not used
     std::optional<TokenId> id(std::string_view token) const;
     bool is_special(TokenId id) const;
     std::optional<TokenId> bos() const;

@@ -164,7 +164,8 @@ void read_post_processor(const Json& json, Tokenizer::Parts& parts) {
             const Json& ids = json_get(json_get(json_get(e, "special_tokens"), name.c_str()), "ids");
             if (!ids.is_array() || ids.size() > 16) fail("TemplateProcessing: special token {} has no list of ids", name);
             for (const Json& id : ids) {
-                const TokenId value = TokenId(json_integer(id, "TemplateProcessing: id of " + name, int64_t(parts.tokens.size()) - 1));
+                const TokenId value =
+                    TokenId(json_integer(id, "TemplateProcessing: id of " + name, int64_t(parts.tokens.size()) - 1));
                 (after ? parts.suffix : parts.prefix).push_back(value);
             }
         }
@@ -299,7 +300,8 @@ BpeModel read_model(const Json& model, Tokenizer::Parts& parts) {
 
     const Json& json_vocabulary = json_get(model, "vocab");
     if (!json_vocabulary.is_object() || json_vocabulary.empty())
-        fail("\"vocab\": expected an object of tokens and ids, found {}", json_vocabulary.empty() ? "nothing" : json_vocabulary.type_name());
+        fail("\"vocab\": expected an object of tokens and ids, found {}",
+             json_vocabulary.empty() ? "nothing" : json_vocabulary.type_name());
     // Ids may leave gaps, but not so large ones that a small file asks for much memory.
     const int64_t highest = 2 * int64_t(json_vocabulary.size()) + 65536;
     BpeModel::Vocabulary vocabulary;
@@ -348,8 +350,8 @@ TokenizerParts parse_tokenizer_json(std::string_view text, const TokenizerConfig
         set_token(*parts, t.id, t.content, "\"added_tokens\"");
         // As in the reference: such a token is looked for in the normalized text, and is normalized itself.
         auto& list = t.normalized ? normalized : raw;
-        list.push_back({t.id, t.normalized ? normalize(p.normalizer, t.content) : t.content, t.special, t.lstrip, t.rstrip,
-                        t.single_word});
+        list.push_back(
+            {t.id, t.normalized ? normalize(p.normalizer, t.content) : t.content, t.special, t.lstrip, t.rstrip, t.single_word});
     }
     parts->special.resize(parts->tokens.size());
     std::vector<bool> is_added(parts->tokens.size());

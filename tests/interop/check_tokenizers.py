@@ -168,9 +168,23 @@ def main():
             expected = [e.ids for e in theirs.encode_batch_fast(texts, add_special_tokens=False)]
             ours = our_ids(args.program, path, lines, *(["special"] if special else []))
             good &= compare(name + (", special tokens" if special else ""), lines, ours, expected)
-    for name in ("llama2.tokenizer.model",):
-        theirs = sentencepiece.SentencePieceProcessor(model_file=str(data / name))
-        good &= compare(name, lines, our_ids(args.program, data / name, lines), [theirs.encode(t) for t in texts])
+    models = {"llama2.tokenizer.model": data / "llama2.tokenizer.model"}
+    for kind, rule, prefix in (("bpe", "identity", True), ("unigram", "nmt_nfkc", True), ("bpe", "nfkc_cf", False)):
+        path = args.work / f"{kind}_{rule}.model"
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(t for t in texts[:3000] if "\u2581" not in t), model_writer=path.open("wb"), model_type=kind,
+            vocab_size=2000, byte_fallback=True, normalization_rule_name=rule, add_dummy_prefix=prefix,
+            remove_extra_whitespaces=rule != "identity", character_coverage=0.9, minloglevel=2)
+        models[path.name] = path
+    for name, path in models.items():
+        theirs = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        expected = [theirs.encode(t) for t in texts]
+        good &= compare(name, lines, our_ids(args.program, path, lines), expected)
+        # Theirs makes U+FFFD of bytes that are no character, so only texts without are compared.
+        decoded = [theirs.decode(ids).encode() for ids in expected]
+        ours = our_texts(args.program, path, lines)
+        whole = [i for i, text in enumerate(decoded) if b"\xef\xbf\xbd" not in text]
+        good &= compare(name + ", decoded", [lines[i] for i in whole], [ours[i] for i in whole], [decoded[i] for i in whole])
     # Meta's file is the same tokenizer as the JSON.
     good &= compare("llama3.tokenizer.model", lines, our_ids(args.program, data / "llama3.tokenizer.model", lines),
                     our_ids(args.program, data / "llama3.tokenizer.json", lines))
