@@ -7,7 +7,7 @@ namespace vkqat {
 
 static void convert(Graph& g, Tensor x, Tensor y, std::string label) {
     uint32_t count = count32(x.elements(), label + ": elements");
-    RowBlocks blocks = row_blocks(1, count);
+    RowBlocks blocks = row_blocks(g.capabilities(), 1, count);
     g.dispatch(blocks.kernel(fmt::format("cast_{}_{}", name(x.dtype()), name(y.dtype()))), {in(x), out(y)},
                CastArgs{.count = count}, blocks.grid, std::move(label));
 }

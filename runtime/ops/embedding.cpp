@@ -27,7 +27,7 @@ Tensor embedding(Graph& g, Tensor ids, Tensor weight, Tensor order) {
     if (g.requires_gradient(weight) && !order)
         fail("embedding: the gradient of '{}' needs `order`, the tokens sorted by id", weight.name());
     Tensor y = g.tensor({tokens, dim}, DType::f32, "embedding");
-    RowBlocks blocks = row_blocks(tokens, dim);
+    RowBlocks blocks = row_blocks(g.capabilities(), tokens, dim);
     double rows = double(tokens) * dim;
     g.dispatch(blocks.kernel(shader), {in(ids), in(weight), out(y)}, EmbeddingArgs{.tokens = tokens, .vocab = vocab, .dim = dim},
                blocks.grid, "embedding", {.bytes = 4.0 * tokens + rows * double(bytes(weight.dtype()) + 4)});

@@ -25,28 +25,28 @@ inline std::string typed_shader(std::string_view shader, Tensor of, std::string_
 }
 
 // Elementwise work: a workgroup covers a block of columns of one row, each invocation up to 4 columns, a width apart.
-// Specialization constant 1 is the number of columns of an invocation.
+// Specialization constant 1 says how vectors are loaded (shaders/lanes.glsl), 2 is the number of columns of an invocation.
 struct RowBlocks {
     static constexpr uint32_t width = 64;  // a multiple of every subgroup size
-    uint32_t steps;
+    uint32_t uniform_loads, steps;
     Grid grid;
     Kernel kernel(std::string shader, std::initializer_list<uint32_t> constants = {}) const {
-        Kernel k{std::move(shader), {width, steps}};
+        Kernel k{std::move(shader), {width, uniform_loads, steps}};
         k.constants.insert(k.constants.end(), constants);
         return k;
     }
 };
-inline RowBlocks row_blocks(int64_t rows, int64_t cols) {
+inline RowBlocks row_blocks(const Capabilities& c, int64_t rows, int64_t cols) {
     int64_t steps = std::clamp<int64_t>((cols + RowBlocks::width - 1) / RowBlocks::width, 1, 4), span = steps * RowBlocks::width;
-    return {uint32_t(steps), linear_grid(rows * ((cols + span - 1) / span))};
+    return {c.uniform_loads() && cols % 8 == 0, uint32_t(steps), linear_grid(rows * ((cols + span - 1) / span))};
 }
 
-// Work with a sum over each row: a workgroup has one row. Its subgroups, specialization constant 1, are more than one only
+// Work with a sum over each row: a workgroup has one row. Its subgroups, specialization constant 2, are more than one only
 // for long rows and where a barrier is cheap.
 inline Kernel row_kernel(const Capabilities& c, std::string shader, int64_t cols) {
     uint32_t size = c.subgroup_size, most = std::max(1u, std::min(256u, c.max_workgroup_invocations) / size);
     auto subgroups = uint32_t(std::clamp<int64_t>(cols / (4 * size), 1, c.quirks.barriers_are_slow ? 1 : most));
-    return {std::move(shader), {size * subgroups, subgroups}};
+    return {std::move(shader), {size * subgroups, c.uniform_loads() && cols % 8 == 0, subgroups}};
 }
 
 }  // namespace vkqat

@@ -24,9 +24,9 @@ void backward_weight(Graph& g, Tensor dy, Tensor x, Tensor weight, Tensor inv_rm
     constexpr uint32_t width = 64;
     uint32_t blocks = (dim + width - 1) / width;
     Tensor partial = g.tensor({chunks, dim}, DType::f32, "rms_norm.partial");
-    g.dispatch(Kernel{"rms_norm_weight_partial", {width}}, {in(dy), in(x), in(inv_rms), out(partial)},
-               RmsNormPartialArgs{.rows = rows, .dim = dim, .chunk_rows = chunk_rows}, linear_grid(int64_t(chunks) * blocks),
-               "rms_norm.weight_partial", {.flops = 3.0 * rows * dim});
+    g.dispatch(Kernel{"rms_norm_weight_partial", {width, g.capabilities().uniform_loads() && dim % 8 == 0}},
+               {in(dy), in(x), in(inv_rms), out(partial)}, RmsNormPartialArgs{.rows = rows, .dim = dim, .chunk_rows = chunk_rows},
+               linear_grid(int64_t(chunks) * blocks), "rms_norm.weight_partial", {.flops = 3.0 * rows * dim});
     GradientSlot s = g.gradient_slot(weight);
     g.dispatch(Kernel{"rms_norm_weight", {width}}, {in(partial), in(s.base), out(s.out)},
                RmsNormWeightArgs{.chunks = chunks, .dim = dim}, linear_grid(blocks), "rms_norm.weight",

@@ -46,7 +46,8 @@ std::vector<float> rope_table(std::span<const float> frequencies, int64_t positi
 static void rotate(Graph& g, Tensor x, Tensor table, Tensor start, Tensor base, Tensor y, const RopeArgs& args) {
     auto half = uint32_t(table.cols() / 2);
     uint32_t pairs = args.heads * half;
-    RowBlocks blocks = row_blocks(args.rows, args.cols - pairs);
+    RowBlocks blocks = row_blocks(g.capabilities(), args.rows, args.cols - pairs);
+    if (half % 8 || args.cols % 8) blocks.uniform_loads = 0;  // a subgroup has columns of one head
     g.dispatch(blocks.kernel("rope", {half}), {in(x), in(table), in(start), in(base), out(y)}, args, blocks.grid, "rope",
                {.flops = 6.0 * args.rows * pairs, .bytes = double(x.bytes()) * (base ? 3 : 2)});
 }

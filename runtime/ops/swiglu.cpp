@@ -14,7 +14,7 @@ struct Layout {
 
 Tensor forward(Graph& g, Tensor gate, Tensor up, const Layout& l) {
     Tensor y = g.tensor({l.rows, l.cols}, DType::f32, "swiglu");
-    RowBlocks blocks = row_blocks(l.rows, l.cols);
+    RowBlocks blocks = row_blocks(g.capabilities(), l.rows, l.cols);
     g.dispatch(blocks.kernel("swiglu"), {in(gate), in(up), out(y)},
                SwigluArgs{.rows = l.rows, .cols = l.cols, .stride = l.stride, .up_offset = l.up_offset}, blocks.grid, "swiglu",
                {.flops = 5 * l.elements(), .bytes = 12 * l.elements()});
@@ -23,7 +23,7 @@ Tensor forward(Graph& g, Tensor gate, Tensor up, const Layout& l) {
 
 void backward(Graph& g, Tensor gate, Tensor up, Tensor dy, GradientSlot dgate, GradientSlot dup, const Layout& l) {
     int touched = 3 + bool(dgate.out) + bool(dgate.base) + bool(dup.out) + bool(dup.base);
-    RowBlocks blocks = row_blocks(l.rows, l.cols);
+    RowBlocks blocks = row_blocks(g.capabilities(), l.rows, l.cols);
     g.dispatch(blocks.kernel("swiglu_backward"),
                {in(gate), in(up), in(dy), in(dgate.base), out(dgate.out), in(dup.base), out(dup.out)},
                SwigluBackwardArgs{.rows = l.rows, .cols = l.cols, .stride = l.stride, .up_offset = l.up_offset}, blocks.grid,

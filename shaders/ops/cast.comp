@@ -14,9 +14,9 @@ void main() {
     locate(a.count, row, column);
     if (row > 0) return;
     float x[MAX_STEPS];
-    EACH_STEP(k) x[k] = LOAD(FROM, a.x, min(step_column(column, k), a.count - 1));
+    EACH_STEP(k) x[k] = LOAD_COLUMN(FROM, a.x, step_column(column, k), a.count);
     EACH_STEP(k) {
-        uint i = step_column(column, k);
+        uint i = own_column(step_column(column, k));
         if (i < a.count) STORE(TO, a.y, i, x[k]);
     }
 }

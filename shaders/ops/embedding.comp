@@ -13,12 +13,12 @@ void main() {
     if (token >= a.tokens) return;
     uint id = uint(I32(a.ids).v[token]);  // a negative one is too large as well
     bool known = id < a.vocab;
-    uint64_t first = uint64_t(min(id, a.vocab - 1)) * a.dim;
+    uint64_t weight = AT(WEIGHT, a.weight, uint64_t(min(id, a.vocab - 1)) * a.dim);
     F32 y = F32(a.y + uint64_t(token) * a.dim * 4);
     float w[MAX_STEPS];
-    EACH_STEP(k) w[k] = LOAD(WEIGHT, a.weight, first + min(step_column(column, k), a.dim - 1));
+    EACH_STEP(k) w[k] = LOAD_COLUMN(WEIGHT, weight, step_column(column, k), a.dim);
     EACH_STEP(k) {
-        uint i = step_column(column, k);
+        uint i = own_column(step_column(column, k));
         if (i < a.dim) y.v[i] = known ? w[k] : 0.0;
     }
 }

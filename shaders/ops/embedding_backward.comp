@@ -17,29 +17,26 @@ void main() {
     int id = id_of(token_at(p));
     bool first = p == 0 || id_of(token_at(max(p, 1) - 1)) != id;
     if (p >= a.tokens || !first || uint(id) >= a.vocab) return;
-    uint columns[MAX_STEPS];
+    uint own = own_column(column);
+    F32 d_weight = F32(a.d_weight + uint64_t(uint(id)) * a.dim * 4);
     float sum[MAX_STEPS];
-    EACH_STEP(k) {
-        columns[k] = min(step_column(column, k), a.dim - 1);
-        sum[k] = 0;
-    }
+    EACH_STEP(k) sum[k] = 0;
     bool more;
     do {
         more = true;
         [[unroll]] for (uint n = 0; n < AT_ONCE; n++) {
             uint token = token_at(p + n);
             more = more && p + n < a.tokens && id_of(token) == id;
-            F32 dy = F32(a.dy + uint64_t(token) * a.dim * 4);
+            uint64_t dy = a.dy + uint64_t(token) * a.dim * 4;
             EACH_STEP(k) {
-                float value = dy.v[columns[k]];
+                float value = load_column_f32(dy, step_column(column, k), a.dim);
                 sum[k] += more ? value : 0.0;
             }
         }
         p += AT_ONCE;
     } while (more);
-    F32 d_weight = F32(a.d_weight + uint64_t(uint(id)) * a.dim * 4);
     EACH_STEP(k) {
-        uint i = step_column(column, k);
+        uint i = step_column(own, k);
         if (i < a.dim) d_weight.v[i] += sum[k];
     }
 }

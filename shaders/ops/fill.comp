@@ -9,7 +9,7 @@ void main() {
     uint row, column;
     locate(a.count, row, column);
     EACH_STEP(k) {
-        uint i = step_column(column, k);
+        uint i = own_column(step_column(column, k));
         if (row == 0 && i < a.count) U32(a.y).v[i] = a.word;
     }
 }

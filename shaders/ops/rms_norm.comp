@@ -8,13 +8,26 @@
 layout(push_constant, scalar) uniform Push { RmsNormArgs a; };
 
 void main() {
-    uint row = workgroup_index(), first = gl_LocalInvocationIndex;
+    init_lanes();
+    uint row = workgroup_index(), first = first_column(), i = first;
     if (row >= a.rows) return;
-    uint64_t offset = uint64_t(row) * a.dim * 4;
-    F32 x = F32(a.x + offset), y = F32(a.y + offset);
+    uint64_t offset = uint64_t(row) * a.dim * 4, x = a.x + offset;
+    F32 y = F32(a.y + offset);
     float sum = 0;
-    for (uint i = first; i < a.dim; i += gl_WorkGroupSize.x) sum += x.v[i] * x.v[i];
+    if (i < a.dim) {
+        do {
+            float value = load_column_f32(x, i, a.dim);
+            sum += value * value;
+            i += gl_WorkGroupSize.x;
+        } while (i < a.dim);
+    }
     float inv_rms = 1 / sqrt(sum_over_row(sum) / float(a.dim) + a.eps);
-    for (uint i = first; i < a.dim; i += gl_WorkGroupSize.x) y.v[i] = x.v[i] * inv_rms * LOAD(WEIGHT, a.weight, i);
-    if (a.inv_rms != 0 && first == 0) F32(a.inv_rms).v[row] = inv_rms;
+    i = first;
+    if (i < a.dim) {
+        do {
+            y.v[own_column(i)] = load_column_f32(x, i, a.dim) * inv_rms * LOAD_COLUMN(WEIGHT, a.weight, i, a.dim);
+            i += gl_WorkGroupSize.x;
+        } while (i < a.dim);
+    }
+    if (a.inv_rms != 0 && gl_LocalInvocationIndex == 0) F32(a.inv_rms).v[row] = inv_rms;
 }

@@ -9,16 +9,27 @@ layout(push_constant, scalar) uniform Push { RmsNormBackwardArgs a; };
 
 // With r = inv_rms and n = w * dy: dx = r n - x r^3 mean(n x).
 void main() {
-    uint row = workgroup_index(), first = gl_LocalInvocationIndex;
+    init_lanes();
+    uint row = workgroup_index(), first = first_column(), i = first;
     if (row >= a.rows) return;
-    uint64_t offset = uint64_t(row) * a.dim * 4;
-    F32 x = F32(a.x + offset), dy = F32(a.dy + offset), base = F32(a.base + offset), dx = F32(a.dx + offset);
+    uint64_t offset = uint64_t(row) * a.dim * 4, x = a.x + offset, dy = a.dy + offset;
+    F32 dx = F32(a.dx + offset);
     float r = F32(a.inv_rms).v[row], sum = 0;
-    for (uint i = first; i < a.dim; i += gl_WorkGroupSize.x) sum += dy.v[i] * LOAD(WEIGHT, a.weight, i) * x.v[i];
+    if (i < a.dim) {
+        do {
+            float n = load_column_f32(dy, i, a.dim) * LOAD_COLUMN(WEIGHT, a.weight, i, a.dim);
+            sum += n * load_column_f32(x, i, a.dim);
+            i += gl_WorkGroupSize.x;
+        } while (i < a.dim);
+    }
     float c = sum_over_row(sum) / float(a.dim) * r * r * r;
-    for (uint i = first; i < a.dim; i += gl_WorkGroupSize.x) {
-        float value = r * dy.v[i] * LOAD(WEIGHT, a.weight, i) - c * x.v[i];
-        if (a.base != 0) value += base.v[i];
-        dx.v[i] = value;
+    i = first;
+    if (i < a.dim) {
+        do {
+            float n = load_column_f32(dy, i, a.dim) * LOAD_COLUMN(WEIGHT, a.weight, i, a.dim);
+            float value = r * n - c * load_column_f32(x, i, a.dim);
+            dx.v[own_column(i)] = load_base(a.base, offset, x, i, a.dim) + value;
+            i += gl_WorkGroupSize.x;
+        } while (i < a.dim);
     }
 }

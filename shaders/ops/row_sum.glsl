@@ -1,5 +1,6 @@
 // A workgroup has one row (runtime/ops/launch.h: row_kernel). To be called once in a shader, by all invocations.
-layout(constant_id = 1) const uint SUBGROUPS = 1;
+#include "ops/columns.glsl"
+layout(constant_id = 2) const uint SUBGROUPS = 1;
 shared float subgroup_sums[64];
 
 float sum_over_row(float x) {

@@ -73,6 +73,7 @@ TEST(RmsNorm, WeightGradientTakesAnyNumberOfTokens) {
 // Long rows are shared by several subgroups where barriers are cheap; here on every device.
 TEST(RmsNorm, RowsMayBeSharedBySubgroups) {
     uint32_t size = test::device().capabilities().subgroup_size;
+    bool uniform = test::device().capabilities().uniform_loads();
     for (uint32_t subgroups : {1u, 2u, 3u, 128 / size})
         for (int64_t dim : {5, 172, 1000}) {
             SCOPED_TRACE(testing::Message() << subgroups << " subgroups, dim " << dim);
@@ -82,9 +83,10 @@ TEST(RmsNorm, RowsMayBeSharedBySubgroups) {
             Tensor x = data.floats({3, dim}, test::normal(n, 1), "x"), w = data.floats({dim}, test::normal(d, 2), "w");
             Tensor dy = data.floats({3, dim}, test::normal(n, 3), "dy"), y = data.poisoned({3, dim}, "y");
             Tensor inv = data.poisoned({3}, "inv_rms"), dx = data.poisoned({3, dim}, "dx");
-            g.dispatch(Kernel{"rms_norm_f32", {size * subgroups, subgroups}}, {in(x), in(w), out(y), out(inv)},
-                       RmsNormArgs{.rows = 3, .dim = uint32_t(dim), .eps = eps}, linear_grid(3), "forward");
-            g.dispatch(Kernel{"rms_norm_backward_f32", {size * subgroups, subgroups}},
+            g.dispatch(Kernel{"rms_norm_f32", {size * subgroups, uniform && dim % 8 == 0, subgroups}},
+                       {in(x), in(w), out(y), out(inv)}, RmsNormArgs{.rows = 3, .dim = uint32_t(dim), .eps = eps}, linear_grid(3),
+                       "forward");
+            g.dispatch(Kernel{"rms_norm_backward_f32", {size * subgroups, uniform && dim % 8 == 0, subgroups}},
                        {in(dy), in(x), in(w), in(inv), in({}), out(dx)}, RmsNormBackwardArgs{.rows = 3, .dim = uint32_t(dim)},
                        linear_grid(3), "backward");
             Executable(g, "test").run();
