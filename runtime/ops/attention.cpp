@@ -45,11 +45,12 @@ AttentionTile attention_tile(const Capabilities& device, uint32_t head_dim, bool
     if (device.kind == DeviceKind::cpu)
         return {
             .split = 1, .rows = 1, .step = backward ? std::clamp(128 / head_dim, 2u, 4u) : std::clamp(256 / head_dim, 2u, 8u)};
-    // Registers: a lane holds rows * head_dim / split values of q and the sum, twice that backward.
-    AttentionTile tile{.split = 1, .rows = 2, .step = 4};
-    uint32_t limit = std::min(device.subgroup_size, 8u), values = backward ? 16 : 32;
-    while (tile.split < limit && head_dim / tile.split > values && head_dim % (8 * tile.split) == 0) tile.split *= 2;
-    if (head_dim / tile.split > values) tile.rows = 1;
+    // About 8 values of a row in each lane, so that 4 rows fit in registers (measured on an H200: 2 x the speed of 1 row).
+    AttentionTile tile{.split = 1, .rows = 4, .step = 2};
+    while (tile.split < std::min(device.subgroup_size, 16u) && head_dim / tile.split > 8 && head_dim % (8 * tile.split) == 0)
+        tile.split *= 2;
+    const uint32_t values = head_dim / tile.split, room = backward ? 32 : 48;
+    while (tile.rows > 1 && tile.rows * values > room) tile.rows /= 2;
     return tile;
 }
 

@@ -14,7 +14,7 @@ HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor s
     expect(scale, {1}, DType::f32, "scale of the loss");
     const uint32_t width = g.capabilities().subgroup_size;
     HeadLoss result;
-    result.rows = g.tensor({tokens}, DType::f32, "loss.rows");
+    result.rows = options.rows ? options.rows : g.tensor({tokens}, DType::f32, "loss.rows");
     result.sum = options.sum ? options.sum : g.tensor({1}, DType::f32, "loss");
     bool train_hidden = g.training() && g.requires_gradient(hidden), train_head = g.training() && g.requires_gradient(head);
     bool gradient = train_hidden || train_head;

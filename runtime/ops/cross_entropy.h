@@ -17,6 +17,7 @@ struct HeadLossOptions {
     int64_t chunk_rows = 1024;
     Tensor base = {};  // f32 [1]: losses of earlier micro-steps
     Tensor sum = {};   // f32 [1], where to write the sum; absent: a planned tensor
+    Tensor rows = {};  // f32 [tokens], likewise
 };
 HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor scale, const HeadLossOptions& options = {});
 

@@ -87,11 +87,11 @@ Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Te
     uint32_t rows = 1;  // heads that share the keys they load
     for (uint32_t r = 2; r <= 8; r++)
         if (group % r == 0 && r * values <= 64) rows = r;
-    const uint32_t step = cpu ? std::clamp(64 / values, 1u, 4u) : 2;
+    const uint32_t step = cpu ? std::clamp(64 / values, 1u, 4u) : 4;
     const uint32_t workgroups = shape.heads / rows * tokens;
     args.splits =
-        std::clamp(((cpu ? 8 : 512) + workgroups - 1) / workgroups, 1u, (max_positions + shortest_part - 1) / shortest_part);
-    args.splits = std::min(args.splits, 128u);
+        std::clamp(((cpu ? 8 : 2048) + workgroups - 1) / workgroups, 1u, (max_positions + shortest_part - 1) / shortest_part);
+    args.splits = std::min(args.splits, 256u);
     const bool several = args.splits > 1;
     Tensor partial =
         several ? g.tensor({tokens, shape.heads, args.splits, shape.head_dim + 2}, DType::f32, "attention.partial") : y;

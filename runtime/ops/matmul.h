@@ -14,6 +14,26 @@ enum class Product {
     nn,  // c [m, n] = a [m, k] b,   b [k, n] f32|f16|bf16    gradient of the input
     tn,  // c [m, n] = a^T b,        a [k, m], b [k, n] f32   gradient of the weight
 };
-void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label);
+
+// How a product is computed. All sum in fp32, in an order that depends on nothing but the shapes and the device.
+enum class MatmulVariant {
+    automatic,     // matrix units where the graph's precision allows and the device has them, else tiled or portable
+    portable,      // fp32, a subgroup for each small tile: no shared memory, no barriers
+    tiled,         // fp32, tiles in shared memory: large products on GPUs
+    matrix_units,  // f16 or bf16, the graph's precision: operands rounded to it
+};
+
+// What tests and measurements force; a variant that the device, the build or the graph's precision does not allow is an Error.
+struct MatmulOptions {
+    MatmulVariant variant = MatmulVariant::automatic;
+    int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
+    // Matrix units: the order of a and b in shared memory, contiguous along k or along m and n.
+    bool tile_a_by_k = true, tile_b_by_k = false;
+};
+void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
+            const MatmulOptions& options = {});
+
+// Whether products of this precision run on matrix units on this device; otherwise they are computed in fp32.
+bool has_matrix_units(const Capabilities& device, Precision precision);
 
 }  // namespace vkqat

@@ -51,13 +51,14 @@ void sample(Graph& g, Tensor logits, const SamplerTensors& t, uint32_t subgroups
                {in(logits), in(t.parameters), in(t.seen), out(scores), out(best)}, SampleScoresArgs{.vocab = uint32_t(vocab)},
                Grid{groups, 1, 1}, "sample.scores");
     // One workgroup, as wide as there is work for; a single subgroup where barriers are slow. A power of two of subgroups.
+    const uint32_t ahead = device.kind == DeviceKind::cpu ? 2 : 8;
     const uint32_t widest = std::min({device.max_workgroup_invocations / width, 1024 / width, 256u});
     if (subgroups == 0 && device.quirks.barriers_are_slow) subgroups = 1;
     if (subgroups == 0) subgroups = std::bit_floor(std::clamp(uint32_t(vocab) / width, 1u, widest));
     if (!std::has_single_bit(subgroups) || subgroups > widest)
         fail("sample: {} subgroups, expected a power of two up to {}", subgroups, widest);
     g.dispatch(
-        Kernel{"sample_token", {width * subgroups, subgroups, bool(t.seen), bool(t.generated), bool(t.count)}},
+        Kernel{"sample_token", {width * subgroups, subgroups, bool(t.seen), bool(t.generated), bool(t.count), ahead}},
         {in(scores), in(best), in(t.parameters), inout(t.seen), out(t.token), out(t.generated), in(t.count), inout(t.position)},
         SampleTokenArgs{.vocab = uint32_t(vocab), .groups = groups, .capacity = uint32_t(capacity)}, Grid{}, "sample.token",
         {.bytes = 8.0 * double(scores.bytes())});

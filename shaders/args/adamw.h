@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_ADAMW_H
+#define VKQAT_ARGS_ADAMW_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -45,3 +47,5 @@ struct AdamwArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_ADD_H
+#define VKQAT_ARGS_ADD_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -9,3 +11,5 @@ struct AddArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_ATTENTION_H
+#define VKQAT_ARGS_ATTENTION_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -27,3 +29,5 @@ struct AttentionGradientArgs {
 };
 
 ARGS_END
+
+#endif

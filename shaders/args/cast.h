@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_CAST_H
+#define VKQAT_ARGS_CAST_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -8,3 +10,5 @@ struct CastArgs {
 };
 
 ARGS_END
+
+#endif

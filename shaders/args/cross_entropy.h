@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_CROSS_ENTROPY_H
+#define VKQAT_ARGS_CROSS_ENTROPY_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -23,3 +25,5 @@ struct ScaledSumArgs {
 };
 
 ARGS_END
+
+#endif

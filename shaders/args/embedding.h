@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_EMBEDDING_H
+#define VKQAT_ARGS_EMBEDDING_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -20,3 +22,5 @@ struct EmbeddingBackwardArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_FILL_H
+#define VKQAT_ARGS_FILL_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -8,3 +10,5 @@ struct FillArgs {
 };
 
 ARGS_END
+
+#endif

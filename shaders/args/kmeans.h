@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_KMEANS_H
+#define VKQAT_ARGS_KMEANS_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -77,3 +79,5 @@ struct KmeansSelectArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,4 +1,5 @@
-#pragma once
+#ifndef VKQAT_ARGS_KV_CACHE_H
+#define VKQAT_ARGS_KV_CACHE_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -40,3 +41,5 @@ struct AdvanceArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_MATMUL_H
+#define VKQAT_ARGS_MATMUL_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -9,3 +11,5 @@ struct MatmulArgs {
 };
 
 ARGS_END
+
+#endif

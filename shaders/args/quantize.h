@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_QUANTIZE_H
+#define VKQAT_ARGS_QUANTIZE_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -23,3 +25,5 @@ struct QuantizeScalesArgs {
 };
 
 ARGS_END
+
+#endif

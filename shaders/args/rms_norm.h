@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_RMS_NORM_H
+#define VKQAT_ARGS_RMS_NORM_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -39,3 +41,5 @@ struct RmsNormWeightArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_ROPE_H
+#define VKQAT_ARGS_ROPE_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -14,3 +16,5 @@ struct RopeArgs {
 };
 
 ARGS_END
+
+#endif

@@ -1,3 +1,5 @@
+#ifndef VKQAT_ARGS_SWIGLU_H
+#define VKQAT_ARGS_SWIGLU_H
 #include "args.h"
 ARGS_BEGIN
 
@@ -19,3 +21,5 @@ struct SwigluBackwardArgs {
 };
 
 ARGS_END
+
+#endif

@@ -10,6 +10,7 @@ layout(constant_id = 1) const uint SUBGROUPS = 1;  // at most 256
 layout(constant_id = 2) const bool SEEN = false;
 layout(constant_id = 3) const bool GENERATED = false;
 layout(constant_id = 4) const bool COUNTED = false;
+layout(constant_id = 5) const uint AHEAD = 8;  // loads in flight: one workgroup hides the latency of memory by itself
 layout(push_constant, scalar) uniform Push { SampleTokenArgs a; };
 
 const uint BINS = 2048;
@@ -94,16 +95,22 @@ uint amount(bool probabilities, float x, float top, float units) {
 uint sum_blocks(Kept kept, bool probabilities, bool only_equal, float top, float units) {
     const uint block = (a.vocab + BINS - 1) / BINS;
     clear_bins();
-    for (uint b = subgroup; b < BINS; b += SUBGROUPS) {
-        uint sum = 0;
-        const uint end = min((b + 1) * block, a.vocab);
-        for (uint id = b * block + lane; id < end; id += lanes) {
-            const float x = F32(a.scores).v[id];
-            const bool counts = is_kept(kept, id, x) && (!only_equal || order_key(x) == kept.key);
-            if (counts) sum += amount(probabilities, x, top, units);
+    for (uint b = subgroup; b < BINS; b += SUBGROUPS * AHEAD) {
+        uint sum[AHEAD];
+        [[unroll]] for (uint j = 0; j < AHEAD; ++j) sum[j] = 0;
+        for (uint i = lane; i < block; i += lanes) {
+            float x[AHEAD];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(a.scores).v[min((b + j * SUBGROUPS) * block + i, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
+                const uint id = (b + j * SUBGROUPS) * block + i;
+                const bool counts = id < a.vocab && is_kept(kept, id, x[j]) && (!only_equal || order_key(x[j]) == kept.key);
+                if (counts) sum[j] += amount(probabilities, x[j], top, units);
+            }
         }
-        sum = subgroupAdd(sum);
-        if (lane == 0) bins[b] = sum;
+        [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
+            const uint all = subgroupAdd(sum[j]);
+            if (lane == 0 && b + j * SUBGROUPS < BINS) bins[b + j * SUBGROUPS] = all;
+        }
     }
     return block;
 }
@@ -137,13 +144,16 @@ Kept select(Kept kept, bool probabilities, uint goal, float top, float units) {
         const uint shift = level == 0 ? 21 : level == 1 ? 10 : 0;
         const uint mask = level == 2 ? 1023u : 2047u;
         clear_bins();
-        for (uint id = subgroup * lanes + lane; id < a.vocab; id += WIDTH) {
-            const float x = F32(a.scores).v[id];
-            const uint key = order_key(x);
-            const bool within = level == 0 || (key ^ prefix) >> (level == 1 ? 21 : 10) == 0;
-            if (within && is_kept(kept, id, x)) {
-                const uint add = amount(probabilities, x, top, units);
-                if (add != 0) atomicAdd(bins[mask - ((key >> shift) & mask)], add);  // the largest first
+        for (uint at = subgroup * lanes + lane; at < a.vocab; at += WIDTH * AHEAD) {
+            float x[AHEAD];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(a.scores).v[min(at + j * WIDTH, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
+                const uint id = at + j * WIDTH, key = order_key(x[j]);
+                const bool within = level == 0 || (key ^ prefix) >> (level == 1 ? 21 : 10) == 0;
+                if (id < a.vocab && within && is_kept(kept, id, x[j])) {
+                    const uint add = amount(probabilities, x[j], top, units);
+                    if (add != 0) atomicAdd(bins[mask - ((key >> shift) & mask)], add);  // the largest first
+                }
             }
         }
         if (level == 0 && probabilities) {
@@ -205,9 +215,11 @@ void main() {
         if (p.top_k > 0 && p.top_k < a.vocab) kept = select(kept, false, p.top_k, top, 0);
         // Units of probability: 2^-31 of the mass that is left.
         float sum = 0;
-        for (uint id = subgroup * lanes + lane; id < a.vocab; id += WIDTH) {
-            const float x = F32(a.scores).v[id];
-            if (is_kept(kept, id, x)) sum += exp(x - top);
+        for (uint at = subgroup * lanes + lane; at < a.vocab; at += WIDTH * AHEAD) {
+            float x[AHEAD];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(a.scores).v[min(at + j * WIDTH, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j)
+                if (at + j * WIDTH < a.vocab && is_kept(kept, at + j * WIDTH, x[j])) sum += exp(x[j] - top);
         }
         sum = subgroupAdd(sum);
         if (lane == 0) sums[subgroup] = sum;

@@ -1,0 +1,54 @@
+#include "runtime/model/llama.h"
+
+#include "runtime/ops/add.h"
+#include "runtime/ops/matmul.h"
+#include "runtime/ops/rms_norm.h"
+#include "runtime/ops/rope.h"
+#include "runtime/ops/swiglu.h"
+
+namespace vkqat {
+
+Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name) {
+    if (w.dense) return linear(g, x, w.dense, name);
+    if (w.packed.size() == 1) return packed_linear(g, x, w.packed[0], name);
+    int64_t out = 0;
+    for (const PackedLayer& part : w.packed) out += part.out;
+    Tensor y = g.tensor({x.rows(), out}, DType::f32, name);
+    int64_t column = 0;
+    for (const PackedLayer& part : w.packed) {
+        packed_linear_into(g, x, part, y, column, name);
+        column += part.out;
+    }
+    return y;
+}
+
+Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
+                    const Attend& attend) {
+    auto eps = float(config.rms_norm_eps);
+    Tensor x = embedded;
+    for (int64_t i = 0; i < config.layers; i++) {
+        const LlamaLayerTensors& w = weights.layers[size_t(i)];
+        g.set_scope(fmt::format("layers.{}", i));
+        Tensor qkv = apply(g, rms_norm(g, x, w.attention_norm, eps), w.qkv, "qkv");
+        x = add(g, x, apply(g, attend(g, i, rotate(g, qkv)), w.o, "o"), "attention.residual");
+        Tensor gate_up = apply(g, rms_norm(g, x, w.mlp_norm, eps), w.gate_up, "gate_up");
+        x = add(g, x, apply(g, swiglu(g, gate_up), w.down, "down"), "mlp.residual");
+    }
+    g.set_scope("");
+    return rms_norm(g, x, weights.norm, eps);
+}
+
+std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions) {
+    std::optional<RopeStretch> stretch;
+    if (const auto& s = config.rope_scaling)
+        stretch = RopeStretch{s->factor, s->low_freq_factor, s->high_freq_factor, s->original_max_position_embeddings};
+    return rope_table(rope_frequencies(config.head_dim, config.rope_theta, stretch), positions);
+}
+
+double llama_training_flops(const LlamaConfig& config, int64_t seq_len) {
+    double embedding = double(config.vocab_size) * double(config.hidden_size);
+    double weights = double(config.parameters()) - (config.tie_word_embeddings ? 0 : embedding);
+    return 6 * weights + 12 * double(config.layers) * double(config.heads * config.head_dim) * double(seq_len);
+}
+
+}  // namespace vkqat

@@ -1,0 +1,54 @@
+// The Llama forward pass as a graph, for training and inference alike.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/formats/llama_config.h"
+#include "runtime/graph/graph.h"
+#include "runtime/ops/packed_linear.h"
+
+namespace vkqat {
+
+// A linear layer in one graph: dense, or packed in one or more parts whose outputs stand side by side (q, k, v).
+struct Linear {
+    Tensor dense;  // [out, in] f32|f16|bf16
+    std::vector<PackedLayer> packed;
+};
+
+struct LlamaLayerTensors {
+    Tensor attention_norm, mlp_norm;  // [hidden_size]
+    Linear qkv;                       // [(heads + 2 * kv_heads) * head_dim, hidden_size]: q, k, v
+    Linear o;                         // [hidden_size, heads * head_dim]
+    Linear gate_up;                   // [2 * intermediate_size, hidden_size]: gate, up
+    Linear down;                      // [hidden_size, intermediate_size]
+};
+
+struct LlamaTensors {
+    Tensor embedding;  // [vocab_size, hidden_size]
+    std::vector<LlamaLayerTensors> layers;
+    Tensor norm;  // [hidden_size]
+    Tensor head;  // [vocab_size, hidden_size]; the embedding where they are tied
+};
+
+// y [tokens, out] = x [tokens, in] W^T.
+Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name);
+
+// What attends in layer `layer`: rotated qkv [tokens, (heads + 2 * kv_heads) * head_dim] -> [tokens, heads * head_dim].
+using Attend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;
+// Rotates q and k of [tokens, (heads + 2 * kv_heads) * head_dim].
+using Rotate = std::function<Tensor(Graph& g, Tensor qkv)>;
+
+// embedded [tokens, hidden_size] -> hidden states behind the last norm, [tokens, hidden_size], ready for the head.
+Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
+                    const Attend& attend);
+
+// cosines and sines for `positions` positions, f32 [positions, head_dim], as config says (runtime/ops/rope.h).
+std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions);
+
+// FLOPs of a token's forward and backward pass through the weights and the attention (PaLM's count: 6 per weight, and
+// 12 * layers * heads * head_dim * seq_len for attention over seq_len positions).
+double llama_training_flops(const LlamaConfig& config, int64_t seq_len);
+
+}  // namespace vkqat

@@ -1,0 +1,28 @@
+#include "tests/support/reference.h"
+
+
+#include <cstdlib>
+#include <cstring>
+
+#include "runtime/support/error.h"
+
+namespace vkqat::test {
+
+static std::filesystem::path folder(const char* variable, const char* name) {
+    const char* value = std::getenv(variable);
+    std::filesystem::path path = value && *value ? std::filesystem::path(value)
+                                                 : std::filesystem::path(VKQAT_SOURCE_DIR) / ".." / "shared" / name;
+    return std::filesystem::is_directory(path) ? path : std::filesystem::path();
+}
+
+std::filesystem::path reference_folder() { return folder("VKQAT_REFERENCE", "reference"); }
+std::filesystem::path data_folder() { return folder("VKQAT_DATA", "data"); }
+
+std::vector<int64_t> read_int64(const TensorView& tensor) {
+    if (tensor.dtype != DType::i64) fail("{}: expected i64", tensor.name);
+    std::vector<int64_t> values(tensor.bytes.size() / 8);
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    return values;
+}
+
+}  // namespace vkqat::test

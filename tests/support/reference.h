@@ -1,0 +1,16 @@
+// The folder of reference vectors, which the project does not ship: VKQAT_REFERENCE, else ../shared/reference beside the
+// source tree. And of real data: VKQAT_DATA, else ../shared/data.
+#pragma once
+
+#include <filesystem>
+#include <vector>
+
+#include "runtime/formats/safetensors.h"
+
+namespace vkqat::test {
+
+std::filesystem::path reference_folder();  // empty if there is none
+std::filesystem::path data_folder();       // likewise
+std::vector<int64_t> read_int64(const TensorView& tensor);
+
+}  // namespace vkqat::test

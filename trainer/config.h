@@ -1,0 +1,153 @@
+// A training run's configuration: one TOML file, whose keys can be overridden on the command line.
+//
+// The structs hold the defaults; the table of config_keys.h says what each key means and allows, and drives parsing, help and
+// writing. Relative paths are relative to the directory that the program is started in.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "trainer/quantizer.h"
+
+namespace vkqat {
+
+struct JobConfig {
+    std::string dump_folder = "outputs";  // all that the run writes lies below
+    std::string description;
+    bool operator==(const JobConfig&) const = default;
+};
+
+// The architecture: a flavor (flavors.h), or dimensions with the names of Hugging Face's config.json, or both, where the
+// dimensions override single values of the flavor. 0 and "" stand for "not given".
+struct ModelConfig {
+    std::string flavor;
+    std::string tokenizer_path;  // "": that of checkpoint.initial_load_path
+    int64_t hidden_size = 0;
+    int64_t intermediate_size = 0;
+    int64_t num_hidden_layers = 0;
+    int64_t num_attention_heads = 0;
+    int64_t num_key_value_heads = 0;
+    int64_t head_dim = 0;
+    int64_t vocab_size = 0;
+    double rope_theta = 0;
+    double rms_norm_eps = 0;
+    bool tie_word_embeddings = false;
+    int64_t max_position_embeddings = 0;
+    std::string rope_scaling;  // llama3 | none
+    bool operator==(const ModelConfig&) const = default;
+};
+
+struct OptimizerConfig {
+    std::string name = "AdamW";
+    double lr = 3e-4;
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double eps = 1e-8;
+    double weight_decay = 0.1;
+    bool operator==(const OptimizerConfig&) const = default;
+};
+
+// As LearningRateSchedule of optimizer.h.
+struct LrSchedulerConfig {
+    int64_t warmup_steps = 100;
+    double decay_ratio = 0.2;
+    std::string decay_type = "linear";  // linear | sqrt | cosine
+    double min_lr_factor = 0;
+    bool operator==(const LrSchedulerConfig&) const = default;
+};
+
+struct TrainingConfig {
+    std::vector<std::string> dataset;  // files, directories, globs (corpus_files of corpus_reader.h)
+    std::string dataset_separator;     // "": a blank line
+    int64_t seq_len = 2048;
+    int64_t local_batch_size = 8;
+    int64_t global_batch_size = 0;  // a multiple of local_batch_size; 0: equal to it
+    double max_norm = 1;
+    int64_t steps = 1000;
+    int64_t seed = 1;
+    std::string precision = "auto";  // auto | fp32 | bf16 | fp16
+    int64_t max_consecutive_skips = 20;
+    bool operator==(const TrainingConfig&) const = default;
+};
+
+struct CheckpointConfig {
+    bool enable = true;
+    int64_t interval = 500;
+    std::string folder = "checkpoint";  // below job.dump_folder
+    int64_t keep_latest_k = 3;          // 0: all
+    std::string initial_load_path;      // a Hugging Face directory; "": from scratch
+    bool operator==(const CheckpointConfig&) const = default;
+};
+
+struct MetricsConfig {
+    int64_t log_freq = 10;
+    bool operator==(const MetricsConfig&) const = default;
+};
+
+struct ValidationConfig {
+    bool enable = false;
+    std::vector<std::string> dataset;
+    std::string dataset_separator;
+    int64_t freq = 100;
+    int64_t steps = 0;  // 0: all batches
+    bool operator==(const ValidationConfig&) const = default;
+};
+
+struct QuantizationSection {
+    std::string quantizer = "none";  // none | nonlinear | sym_int | ternary | binary
+    int64_t target_bit_width = 2;
+    int64_t block_dim_1 = 1;                           // rows of a block, 0: all
+    int64_t block_dim_2 = 64;                          // columns of a block, 0: all
+    std::string relative_scale = "absmean";            // absmax | absmean | rms | none
+    std::string centroid_update_algorithm = "kmeans";  // kmeans | fischer_kmeans
+    int64_t buffer_update_interval = 0;                // 0: centroids are fitted once
+    int64_t qat_start_step = 0;
+    std::vector<std::string> ignore_names = {"output"};
+    bool operator==(const QuantizationSection&) const = default;
+};
+
+struct TrainConfig {
+    JobConfig job;
+    ModelConfig model;
+    OptimizerConfig optimizer;
+    LrSchedulerConfig lr_scheduler;
+    TrainingConfig training;
+    CheckpointConfig checkpoint;
+    MetricsConfig metrics;
+    ValidationConfig validation;
+    QuantizationSection quantization;
+    bool operator==(const TrainConfig&) const = default;
+
+    // Windows per step, all accumulated ones together.
+    int64_t global_batch_size() const {
+        return training.global_batch_size ? training.global_batch_size : training.local_batch_size;
+    }
+    std::filesystem::path checkpoint_folder() const { return std::filesystem::path(job.dump_folder) / checkpoint.folder; }
+    std::filesystem::path tokenizer_path() const {
+        return model.tokenizer_path.empty() ? checkpoint.initial_load_path : model.tokenizer_path;
+    }
+};
+
+// Reads a file, then the overrides "--section.key=value" in order: the value is read as TOML, and taken as a string where that
+// fails or where the key is a string (--job.description=first try). Whole numbers may be written as 1e6.
+// UsageError: an unknown or misspelt section or key (the message names file, line and the nearest known key), an override of
+// another form. Error: the file is missing or no TOML, a value has the wrong type or lies outside of what is allowed, settings
+// that contradict each other. The result is valid.
+TrainConfig load_train_config(const std::filesystem::path& file, std::span<const std::string> overrides = {});
+
+// Error naming key, value and what is allowed, or the settings that contradict each other; `where` begins the message.
+void validate(const TrainConfig& config, std::string_view where);
+
+// Every section with its keys, defaults and one line each, for --help.
+std::string train_config_help();
+
+// The complete configuration, defaults included, as a TOML file that load_train_config reads back to an equal one.
+std::string to_toml(const TrainConfig& config);
+
+// The part that the quantizers know.
+QuantizerConfig quantizer_config(const TrainConfig& config);
+
+}  // namespace vkqat

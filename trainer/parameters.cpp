@@ -1,0 +1,253 @@
+#include "trainer/parameters.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numbers>
+#include <thread>
+
+#include "trainer/random.h"
+
+namespace vkqat {
+namespace {
+
+// A block is one allocation for each of its arrays.
+constexpr uint64_t max_block_elements = uint64_t(1) << 28;  // 1 GiB of fp32
+
+double normal_value(uint64_t seed, uint64_t i) {
+    auto unit = [](uint64_t bits) { return (double(bits >> 11) + 0.5) * 0x1p-53; };
+    double u1 = unit(mix64(seed + 2 * i + 1)), u2 = unit(mix64(seed + 2 * i + 2));
+    return std::sqrt(-2 * std::log(u1)) * std::cos(2 * std::numbers::pi * u2);
+}
+
+// Normal values of this deviation, those beyond `cut` deviations drawn again.
+std::vector<float> truncated_normal(uint64_t seed, uint64_t count, double deviation, double cut) {
+    std::vector<float> values(count);
+    unsigned threads = std::max(1u, std::thread::hardware_concurrency());
+    std::vector<std::jthread> workers;
+    for (unsigned t = 0; t < threads; t++)
+        workers.emplace_back([&, t] {
+            for (uint64_t i = count * t / threads; i < count * (t + 1) / threads; i++) {
+                double x = normal_value(seed, i);
+                for (uint64_t again = 1; std::abs(x) > cut; again++) x = normal_value(mix64(seed ^ again), i);
+                values[i] = float(x * deviation);
+            }
+        });
+    workers.clear();
+    return values;
+}
+
+}  // namespace
+
+std::vector<Parameter> llama_parameters(const LlamaConfig& c, bool quantize, const std::vector<std::string>& ignore) {
+    std::vector<Parameter> list;
+    auto ignored = [&](const std::string& name) {
+        return std::any_of(ignore.begin(), ignore.end(), [&](const std::string& part) {
+            return !part.empty() && (name.find(part) != std::string::npos || (part == "output" && name == "lm_head.weight"));
+        });
+    };
+    auto add = [&](std::string name, Shape shape, int64_t layer, bool linear) {
+        bool quantized = quantize && linear && !ignored(name);
+        list.push_back({std::move(name), shape, 0, 0, quantized, layer});
+    };
+    add("model.embed_tokens.weight", {c.vocab_size, c.hidden_size}, -1, false);
+    for (int64_t i = 0; i < c.layers; i++) {
+        std::string p = fmt::format("model.layers.{}.", i);
+        add(p + "input_layernorm.weight", {c.hidden_size}, i, false);
+        add(p + "self_attn.q_proj.weight", {c.q_dim(), c.hidden_size}, i, true);
+        add(p + "self_attn.k_proj.weight", {c.kv_dim(), c.hidden_size}, i, true);
+        add(p + "self_attn.v_proj.weight", {c.kv_dim(), c.hidden_size}, i, true);
+        add(p + "self_attn.o_proj.weight", {c.hidden_size, c.q_dim()}, i, true);
+        add(p + "post_attention_layernorm.weight", {c.hidden_size}, i, false);
+        add(p + "mlp.gate_proj.weight", {c.intermediate_size, c.hidden_size}, i, true);
+        add(p + "mlp.up_proj.weight", {c.intermediate_size, c.hidden_size}, i, true);
+        add(p + "mlp.down_proj.weight", {c.hidden_size, c.intermediate_size}, i, true);
+    }
+    add("model.norm.weight", {c.hidden_size}, -1, false);
+    // A tied head is the embedding, which is never quantized.
+    if (!c.tie_word_embeddings) add("lm_head.weight", {c.vocab_size, c.hidden_size}, -1, true);
+    return list;
+}
+
+ParameterStore::ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute)
+    : device_(device), config_(config), parameters_(std::move(parameters)), compute_type_(compute) {
+    // A block begins with a layer, so that the groups of a layer are never divided.
+    int64_t last_layer = -2;
+    for (size_t i = 0; i < parameters_.size(); i++) {
+        Parameter& p = parameters_[i];
+        if (p.layer != last_layer || p.layer < 0) {
+            uint64_t run = 0;
+            for (size_t j = i; j < parameters_.size() && parameters_[j].layer == p.layer && (p.layer >= 0 || j == i); j++)
+                run += uint64_t(parameters_[j].shape.elements());
+            if (block_elements_.empty() || block_elements_.back() + run > max_block_elements) block_elements_.push_back(0);
+        }
+        last_layer = p.layer;
+        p.block = block_elements_.size() - 1;
+        p.offset = block_elements_.back();
+        block_elements_.back() += uint64_t(p.shape.elements());
+    }
+    bool copies = false;
+    for (size_t i = 0; i < parameters_.size(); i++) copies |= has_copy(i);
+    for (uint64_t n : block_elements_) {
+        weights_.push_back(device.allocate(n * 4, "weights"));
+        gradients_.push_back(device.allocate(n * 4, "gradients"));
+        m_.push_back(device.allocate(n * 4, "first moments"));
+        v_.push_back(device.allocate(n * 4, "second moments"));
+        if (copies) compute_.push_back(device.allocate(n * bytes(compute_type_), "weights for the matrix products"));
+    }
+    clear_moments();
+}
+
+bool ParameterStore::has_copy(size_t i) const {
+    const Parameter& p = parameters_[i];
+    bool matrix = p.shape.rank() == 2;
+    return p.quantized || (matrix && compute_type_ != DType::f32 && p.name != "model.embed_tokens.weight") ||
+           (compute_type_ != DType::f32 && config_.tie_word_embeddings && p.name == "model.embed_tokens.weight");
+}
+
+void ParameterStore::clear_moments() {
+    for (size_t i = 0; i < parameters_.size(); i++) {
+        std::vector<float> zero(size_t(parameters_[i].shape.elements()), 0);
+        write(i, Array::m, zero);
+        write(i, Array::v, zero);
+    }
+}
+
+size_t ParameterStore::index(const std::string& name) const {
+    for (size_t i = 0; i < parameters_.size(); i++)
+        if (parameters_[i].name == name) return i;
+    fail("the model has no parameter '{}'", name);
+}
+
+void ParameterStore::initialize(uint64_t seed) {
+    for (size_t i = 0; i < parameters_.size(); i++) {
+        const Parameter& p = parameters_[i];
+        auto count = uint64_t(p.shape.elements());
+        auto ends_with = [&](std::string_view end) { return p.name.ends_with(end); };
+        uint64_t stream = mix64(seed * 0x9e3779b97f4a7c15ull + i);
+        double depth = 0.02 / std::sqrt(2.0 * double(p.layer + 1));
+        std::vector<float> values;
+        if (p.shape.rank() == 1)
+            values.assign(count, 1.f);
+        else if (p.name == "model.embed_tokens.weight")
+            values = truncated_normal(stream, count, config_.tie_word_embeddings ? 0.02 : 1, 8);
+        else if (p.name == "lm_head.weight")
+            values = truncated_normal(stream, count, 1 / std::sqrt(double(config_.hidden_size)), 3);
+        else if (ends_with("o_proj.weight") || ends_with("up_proj.weight") || ends_with("down_proj.weight"))
+            values = truncated_normal(stream, count, depth, 2 / depth);
+        else
+            values = truncated_normal(stream, count, 0.02, 2 / 0.02);
+        write(i, Array::weight, values);
+    }
+}
+
+void ParameterStore::load(const ModelFiles& files) {
+    for (size_t i = 0; i < parameters_.size(); i++) {
+        const Parameter& p = parameters_[i];
+        std::vector<int64_t> shape;
+        for (int d = 0; d < p.shape.rank(); d++) shape.push_back(p.shape[d]);
+        write(i, Array::weight, read_floats(files.get(p.name, shape)));
+    }
+}
+
+static const std::vector<Buffer>& choose(ParameterStore::Array array, const std::vector<Buffer>& w, const std::vector<Buffer>& g,
+                                         const std::vector<Buffer>& m, const std::vector<Buffer>& v) {
+    switch (array) {
+        case ParameterStore::Array::weight: return w;
+        case ParameterStore::Array::gradient: return g;
+        case ParameterStore::Array::m: return m;
+        case ParameterStore::Array::v: return v;
+    }
+    fail("no such array");
+}
+
+std::vector<float> ParameterStore::read(size_t i, Array array) const {
+    const Parameter& p = parameters_[i];
+    std::vector<float> values(size_t(p.shape.elements()));
+    device_.download(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4,
+                     std::as_writable_bytes(std::span(values)));
+    return values;
+}
+
+void ParameterStore::write(size_t i, Array array, std::span<const float> values) {
+    const Parameter& p = parameters_[i];
+    if (values.size() != size_t(p.shape.elements()))
+        fail("parameter {}: expected {} values, found {}", p.name, p.shape.elements(), values.size());
+    device_.upload(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4, std::as_bytes(values));
+}
+
+// Parameters first .. first + count - 1, which stand behind one another, as one tensor: rows added up.
+Tensor ParameterStore::view(Graph& g, const std::vector<Buffer>& blocks, size_t first, size_t count, DType type,
+                            const std::string& name) const {
+    const Parameter& p = parameters_[first];
+    Shape shape = p.shape;
+    if (count > 1) {
+        int64_t rows = 0;
+        for (size_t i = first; i < first + count; i++) rows += parameters_[i].shape[0];
+        shape = {rows, p.shape[1]};
+    }
+    return g.external(blocks[p.block], p.offset * bytes(type), shape, type, name);
+}
+
+Tensor ParameterStore::master(Graph& g, size_t i) const { return view(g, weights_, i, 1, DType::f32, parameters_[i].name); }
+Tensor ParameterStore::second_moment(Graph& g, size_t i) const { return view(g, v_, i, 1, DType::f32, parameters_[i].name + ".v"); }
+Tensor ParameterStore::compute(Graph& g, size_t i) const {
+    if (!has_copy(i)) return master(g, i);
+    return view(g, compute_, i, 1, compute_type_, parameters_[i].name + ".compute");
+}
+
+std::vector<OptimizerBlock> ParameterStore::optimizer_blocks(Graph& g) const {
+    std::vector<OptimizerBlock> blocks;
+    for (size_t b = 0; b < block_elements_.size(); b++) {
+        Shape shape{int64_t(block_elements_[b])};
+        auto whole = [&](const std::vector<Buffer>& list, const char* name) {
+            return g.external(list[b], 0, shape, DType::f32, fmt::format("{}.{}", name, b));
+        };
+        blocks.push_back({whole(weights_, "weights"), whole(gradients_, "gradients"), whole(m_, "m"), whole(v_, "v")});
+    }
+    return blocks;
+}
+
+Tensor ParameterStore::trained(Graph& g, size_t first, size_t count, bool accumulate, const std::string& name) const {
+    bool copy = has_copy(first);
+    for (size_t i = first; i < first + count; i++)
+        if (has_copy(i) != copy)
+            fail("{} and {} are used as one matrix: quantize both or neither (ignore_names)", parameters_[first].name,
+                 parameters_[i].name);
+    Tensor weight = view(g, copy ? compute_ : weights_, first, count, copy ? compute_type_ : DType::f32, name);
+    g.set_parameter(weight, view(g, gradients_, first, count, DType::f32, "d." + name), accumulate);
+    return weight;
+}
+
+LlamaTensors ParameterStore::model(Graph& g, bool accumulate) const {
+    LlamaTensors model;
+    auto one = [&](const std::string& name) { return trained(g, index(name), 1, accumulate, name); };
+    size_t embedding = index("model.embed_tokens.weight");
+    model.embedding = trained(g, embedding, 1, accumulate, parameters_[embedding].name);
+    for (int64_t i = 0; i < config_.layers; i++) {
+        std::string p = fmt::format("model.layers.{}.", i);
+        LlamaLayerTensors layer;
+        layer.attention_norm = one(p + "input_layernorm.weight");
+        layer.mlp_norm = one(p + "post_attention_layernorm.weight");
+        layer.qkv.dense = trained(g, index(p + "self_attn.q_proj.weight"), 3, accumulate, p + "qkv");
+        layer.o.dense = one(p + "self_attn.o_proj.weight");
+        layer.gate_up.dense = trained(g, index(p + "mlp.gate_proj.weight"), 2, accumulate, p + "gate_up");
+        layer.down.dense = one(p + "mlp.down_proj.weight");
+        model.layers.push_back(layer);
+    }
+    model.norm = one("model.norm.weight");
+    model.head = config_.tie_word_embeddings ? model.embedding : one("lm_head.weight");
+    return model;
+}
+
+static uint64_t sum(const std::vector<Buffer>& list) {
+    uint64_t bytes = 0;
+    for (const Buffer& b : list) bytes += b.bytes();
+    return bytes;
+}
+uint64_t ParameterStore::weight_bytes() const { return sum(weights_); }
+uint64_t ParameterStore::moment_bytes() const { return sum(m_) + sum(v_); }
+uint64_t ParameterStore::gradient_bytes() const { return sum(gradients_); }
+uint64_t ParameterStore::compute_bytes() const { return sum(compute_); }
+
+}  // namespace vkqat

@@ -1,0 +1,76 @@
+// The trained weights of a Llama on the device: master weights, gradients and AdamW's moments in fp32, and the weights in the
+// precision of the matrix products, quantized or not.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/formats/checkpoint.h"
+#include "runtime/model/llama.h"
+#include "trainer/optimizer.h"
+#include "trainer/quantizer.h"
+
+namespace vkqat {
+
+struct Parameter {
+    std::string name;  // as in the Hugging Face directory: model.layers.0.self_attn.q_proj.weight
+    Shape shape;
+    size_t block = 0;     // which of the flat blocks
+    uint64_t offset = 0;  // in elements
+    bool quantized = false;
+    int64_t layer = -1;
+    std::string layer_name() const { return name.substr(0, name.rfind('.')); }  // without .weight
+};
+
+// Parameters of the architecture in the order of the forward pass; q, k, v and gate, up stand behind one another so that each
+// group is one matrix. `ignore`: a layer whose name contains one of these stays in full precision ("output" means the head).
+std::vector<Parameter> llama_parameters(const LlamaConfig& config, bool quantize, const std::vector<std::string>& ignore);
+
+class ParameterStore {
+public:
+    // compute: type of the weights that matrix products read. Where it is f32 and nothing is quantized they are the master
+    // weights themselves.
+    ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute);
+
+    const LlamaConfig& config() const { return config_; }
+    const std::vector<Parameter>& parameters() const { return parameters_; }
+    size_t index(const std::string& name) const;  // Error if there is none
+
+    // Normal values as the published trainer starts (METHODS 1), or those of a Hugging Face directory.
+    void initialize(uint64_t seed);
+    void load(const ModelFiles& files);
+
+    // The arrays of a parameter, for checkpoints and export. [elements]
+    enum class Array { weight, gradient, m, v };
+    std::vector<float> read(size_t parameter, Array array) const;
+    void write(size_t parameter, Array array, std::span<const float> values);
+    void clear_moments();
+
+    // Tensors in a graph.
+    Tensor master(Graph& g, size_t parameter) const;
+    Tensor second_moment(Graph& g, size_t parameter) const;
+    Tensor compute(Graph& g, size_t parameter) const;  // what matrix products read
+    std::vector<OptimizerBlock> optimizer_blocks(Graph& g) const;
+    // The model for the training graph: each weight is a parameter whose gradient goes to the store.
+    LlamaTensors model(Graph& g, bool accumulate) const;
+    // Whether this parameter has a copy for the matrix products.
+    bool has_copy(size_t parameter) const;
+
+    uint64_t weight_bytes() const, moment_bytes() const, gradient_bytes() const, compute_bytes() const;
+
+private:
+    Tensor view(Graph& g, const std::vector<Buffer>& blocks, size_t first, size_t count, DType type,
+                const std::string& name) const;
+    Tensor trained(Graph& g, size_t first, size_t count, bool accumulate, const std::string& name) const;
+
+    Device& device_;
+    LlamaConfig config_;
+    std::vector<Parameter> parameters_;
+    DType compute_type_;
+    std::vector<uint64_t> block_elements_;
+    std::vector<Buffer> weights_, gradients_, m_, v_, compute_;
+};
+
+}  // namespace vkqat

@@ -1,0 +1,257 @@
+#include "trainer/training_step.h"
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "runtime/ops/attention.h"
+#include "runtime/ops/cross_entropy.h"
+#include "runtime/ops/embedding.h"
+#include "runtime/ops/rope.h"
+#include "shaders/args/kmeans.h"
+#include "trainer/kmeans.h"
+
+namespace vkqat {
+namespace {
+
+template <class T>
+void fill(const Buffer& buffer, const std::vector<T>& values) {
+    std::memcpy(buffer.mapped(), values.data(), values.size() * sizeof(T));
+}
+
+}  // namespace
+
+struct TrainingStep::Graphs {
+    Graphs(TrainingStep& s);
+    std::unique_ptr<Graph> model_graph(TrainingStep& s, Graph::Mode mode, bool accumulate);
+    std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize);
+    std::unique_ptr<Graph> fit_graph(TrainingStep& s);
+    std::unique_ptr<Graph> update_graph(TrainingStep& s);
+
+    std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, update_graph_;
+    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, update;
+    uint64_t arena_bytes = 0;
+};
+
+TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const TrainingStepOptions& options)
+    : device_(device), parameters_(parameters), options_(options) {
+    const int64_t tokens = options.batch * options.seq_len;
+    const uint64_t words = uint64_t(tokens) * 4;
+    for (Buffer* b : {&ids_, &labels_, &document_start_, &document_end_, &order_})
+        *b = device.allocate_host(words, "training batch");
+    scale_ = device.allocate_host(4, "scale of the loss");
+    settings_ = device.allocate_host(sizeof(AdamwSettings), "settings of the optimiser");
+    scalars_ = device.allocate_host(sizeof(KmeansScalars), "settings of the k-means fit");
+    loss_ = device.allocate(4, "loss");
+    rows_ = device.allocate(words, "loss of each token");
+    state_ = device.allocate(sizeof(AdamwState), "state of the optimiser");
+    AdamwState start{};
+    start.beta1_power = start.beta2_power = 1;
+    restore_state(start);
+    std::vector<float> table = llama_rope_table(parameters.config(), options.seq_len);
+    rope_ = device.allocate(table.size() * 4, "RoPE table");
+    device.upload(rope_, 0, std::as_bytes(std::span(table)));
+
+    validate(options.quantizer);
+    if (options.quantizer.kind != QuantizerKind::none)
+        for (size_t i = 0; i < parameters.parameters().size(); i++) {
+            const Parameter& p = parameters.parameters()[i];
+            if (!p.quantized) continue;
+            block_layout(options.quantizer, p.shape[0], p.shape[1], p.layer_name());  // Error if a block does not divide it
+            quantized_layers_.push_back(i);
+        }
+    int64_t table_size = options.quantizer.centroids();
+    if (table_size > 0 && !quantized_layers_.empty()) {
+        centroids_ = device.allocate(quantized_layers_.size() * uint64_t(table_size) * 4, "centroids");
+        std::vector<float> even(size_t(table_size), 0);  // in case a first fit meets weights that are not finite
+        for (int64_t c = 0; c < table_size; c++)
+            even[size_t(c)] = table_size == 1 ? 0 : -2.f + 4.f * float(c) / float(table_size - 1);
+        for (size_t layer = 0; layer < quantized_layers_.size(); layer++) set_centroids(layer, even);
+    }
+    graphs_ = std::make_unique<Graphs>(*this);
+}
+
+TrainingStep::~TrainingStep() = default;
+
+std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph::Mode mode, bool accumulate) {
+    auto graph = std::make_unique<Graph>(s.device_, mode);
+    Graph& g = *graph;
+    g.set_precision(s.options_.precision);
+    const LlamaConfig& c = s.parameters_.config();
+    const int64_t batch = s.options_.batch, seq_len = s.options_.seq_len, tokens = batch * seq_len;
+    auto input = [&](const Buffer& b, const Shape& shape, const char* name) { return g.external(b, 0, shape, DType::i32, name); };
+    Tensor ids = input(s.ids_, {tokens}, "ids"), labels = input(s.labels_, {tokens}, "labels");
+    Tensor start = input(s.document_start_, {batch, seq_len}, "document_start");
+    Tensor end = input(s.document_end_, {batch, seq_len}, "document_end"), order = input(s.order_, {tokens}, "order");
+    Tensor scale = g.external(s.scale_, 0, {1}, DType::f32, "scale"), loss = g.external(s.loss_, 0, {1}, DType::f32, "loss");
+    Tensor rope_values = g.external(s.rope_, 0, {seq_len, c.head_dim}, DType::f32, "rope");
+    LlamaTensors model = s.parameters_.model(g, accumulate);
+    AttentionShape shape{uint32_t(batch), uint32_t(seq_len), uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
+    Tensor x = embedding(g, ids, model.embedding, order);
+    Tensor hidden = llama_hidden(
+        g, c, model, x, [&](Graph& to, Tensor qkv) { return rope(to, qkv, rope_values, c.heads + c.kv_heads, {.seq_len = seq_len}); },
+        [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); });
+    Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
+    Tensor rows = g.external(s.rows_, 0, {tokens}, DType::f32, "loss.rows");
+    head_loss(g, hidden, model.head, labels, scale, {.chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
+    if (mode == Graph::Mode::training) g.backward(hidden, g.gradient(hidden));
+    return graph;
+}
+
+std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool quantize) {
+    auto graph = std::make_unique<Graph>(s.device_);
+    int64_t table = s.options_.quantizer.centroids();
+    size_t layer = 0;
+    for (size_t i = 0; i < s.parameters_.parameters().size(); i++) {
+        const Parameter& p = s.parameters_.parameters()[i];
+        if (!s.parameters_.has_copy(i)) continue;
+        QuantizerConfig config = s.options_.quantizer;
+        Tensor centroids;
+        if (!p.quantized || !quantize) config = {};
+        if (p.quantized && quantize && table > 0)
+            centroids = graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, p.layer_name() + ".centroids");
+        if (p.quantized) layer++;
+        quantize_weights(*graph, s.parameters_.master(*graph, i), s.parameters_.compute(*graph, i), config, centroids,
+                         p.layer_name());
+    }
+    return graph;
+}
+
+std::unique_ptr<Graph> TrainingStep::Graphs::fit_graph(TrainingStep& s) {
+    auto graph = std::make_unique<Graph>(s.device_);
+    int64_t table = s.options_.quantizer.centroids();
+    Tensor scalars = graph->external(s.scalars_, 0, {sizeof(KmeansScalars) / 4}, DType::u32, "k-means scalars");
+    for (size_t layer = 0; layer < s.quantized_layers_.size(); layer++) {
+        size_t i = s.quantized_layers_[layer];
+        Tensor centroids = graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, "centroids");
+        Tensor moment = s.options_.fisher ? s.parameters_.second_moment(*graph, i) : Tensor();
+        vkqat::fit_centroids(*graph, s.parameters_.master(*graph, i), s.options_.quantizer, centroids, moment, scalars,
+                             s.parameters_.parameters()[i].layer_name());
+    }
+    return graph;
+}
+
+std::unique_ptr<Graph> TrainingStep::Graphs::update_graph(TrainingStep& s) {
+    auto graph = std::make_unique<Graph>(s.device_);
+    adamw(*graph, s.parameters_.optimizer_blocks(*graph), graph->external(s.loss_, 0, {1}, DType::f32, "loss"),
+          graph->external(s.settings_, 0, {sizeof(AdamwSettings) / 4}, DType::u32, "settings"),
+          graph->external(s.state_, 0, {sizeof(AdamwState) / 4}, DType::u32, "state"));
+    return graph;
+}
+
+TrainingStep::Graphs::Graphs(TrainingStep& s) {
+    first_graph = model_graph(s, Graph::Mode::training, false);
+    next_graph = model_graph(s, Graph::Mode::training, true);
+    evaluate_graph = model_graph(s, Graph::Mode::inference, false);
+    full_graph = prepare_graph(s, false);
+    quantized_graph = prepare_graph(s, true);
+    update_graph_ = update_graph(s);
+    if (s.centroids_) fit_graph_ = fit_graph(s);
+    // They never run at the same time: one arena for all.
+    uint64_t block = Arena::block_bytes(s.device_);
+    for (const Graph* g : {first_graph.get(), next_graph.get(), evaluate_graph.get(), full_graph.get(), quantized_graph.get(),
+                           update_graph_.get(), fit_graph_.get()})
+        if (g) arena_bytes = std::max(arena_bytes, plan(*g, block).arena_bytes);
+    auto arena = std::make_shared<Arena>(s.device_, arena_bytes, "activations");
+    auto record = [&](const std::unique_ptr<Graph>& g, const char* name) {
+        return g ? std::make_unique<Executable>(*g, name, arena) : nullptr;
+    };
+    first = record(first_graph, "forward and backward");
+    next = record(next_graph, "forward and backward, accumulating");
+    evaluate = record(evaluate_graph, "evaluation");
+    prepare_full = record(full_graph, "weights");
+    prepare_quantized = record(quantized_graph, "quantized weights");
+    update = record(update_graph_, "update");
+    fit = record(fit_graph_, "k-means");
+}
+
+void TrainingStep::fill_inputs(const Batch& batch, double scale) {
+    if (batch.batch != options_.batch || batch.seq_len != options_.seq_len)
+        fail("a batch of {} x {} was given, the graph is built for {} x {}", batch.batch, batch.seq_len, options_.batch,
+             options_.seq_len);
+    device_.wait_idle();  // the inputs of the step before must not change under it
+    fill(ids_, batch.ids);
+    fill(labels_, batch.labels);
+    fill(document_start_, batch.document_start);
+    fill(document_end_, batch.document_end);
+    fill(order_, sort_by_id(batch.ids));
+    *static_cast<float*>(scale_.mapped()) = float(scale);
+}
+
+int64_t TrainingStep::label_count(std::span<const Batch> batches) const {
+    int64_t labels = 0;
+    for (const Batch& b : batches)
+        labels += std::count_if(b.labels.begin(), b.labels.end(), [](int32_t label) { return label >= 0; });
+    return labels;
+}
+
+void TrainingStep::prepare() { (quantized_ ? graphs_->prepare_quantized : graphs_->prepare_full)->replay(); }
+
+void TrainingStep::fit_centroids(int64_t step) {
+    if (!graphs_->fit) return;
+    device_.wait_idle();
+    AdamwState now = state();
+    KmeansScalars scalars{};
+    scalars.second_moment_correction = now.beta2_power < 1 ? 1 / (1 - now.beta2_power) : 1;
+    scalars.seed = uint32_t(options_.seed * 0x9e3779b9u + uint64_t(step));
+    std::memcpy(scalars_.mapped(), &scalars, sizeof scalars);
+    graphs_->fit->replay();
+}
+
+void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
+    double scale = 1 / double(std::max<int64_t>(label_count(batches), 1));
+    for (size_t i = 0; i < batches.size(); i++) {
+        fill_inputs(batches[i], scale);
+        if (i == 0) {
+            AdamwSettings settings{float(learning_rate), float(options_.beta1), float(options_.beta2), float(options_.eps),
+                                   float(options_.weight_decay), float(options_.max_norm)};
+            std::memcpy(settings_.mapped(), &settings, sizeof settings);
+            prepare();
+        }
+        (i == 0 ? graphs_->first : graphs_->next)->replay();
+    }
+    graphs_->update->replay();
+}
+
+std::pair<double, int64_t> TrainingStep::evaluate(const Batch& batch) {
+    fill_inputs(batch, 1);
+    graphs_->evaluate->run();
+    std::vector<float> rows(size_t(options_.batch * options_.seq_len));
+    device_.download(rows_, 0, std::as_writable_bytes(std::span(rows)));
+    return {std::accumulate(rows.begin(), rows.end(), 0.0), label_count({&batch, 1})};
+}
+
+AdamwState TrainingStep::state() const {
+    AdamwState state;
+    device_.download(state_, 0, std::as_writable_bytes(std::span(&state, 1)));
+    return state;
+}
+
+void TrainingStep::restore_state(const AdamwState& state) { device_.upload(state_, 0, std::as_bytes(std::span(&state, 1))); }
+
+std::vector<float> TrainingStep::centroids(size_t layer) const {
+    std::vector<float> values(size_t(options_.quantizer.centroids()));
+    if (!values.empty())
+        device_.download(centroids_, layer * values.size() * 4, std::as_writable_bytes(std::span(values)));
+    return values;
+}
+
+void TrainingStep::set_centroids(size_t layer, std::span<const float> values) {
+    if (int64_t(values.size()) != options_.quantizer.centroids())
+        fail("{} centroids were given, the quantizer has {}", values.size(), options_.quantizer.centroids());
+    device_.upload(centroids_, layer * values.size() * 4, std::as_bytes(values));
+}
+
+std::vector<ProfileRow> TrainingStep::profile() {
+    std::vector<ProfileRow> rows;
+    for (Executable* e : {(quantized_ ? graphs_->prepare_quantized : graphs_->prepare_full).get(), graphs_->first.get(),
+                          graphs_->update.get()}) {
+        auto part = e->profile();
+        rows.insert(rows.end(), part.begin(), part.end());
+    }
+    return rows;
+}
+
+uint64_t TrainingStep::activation_bytes() const { return graphs_->arena_bytes; }
+
+}  // namespace vkqat

@@ -1,0 +1,70 @@
+// One optimisation step as recorded graphs: prepare the weights (quantize), micro-steps (forward and backward), update.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "runtime/graph/executable.h"
+#include "trainer/data.h"
+#include "trainer/parameters.h"
+
+namespace vkqat {
+
+struct TrainingStepOptions {
+    int64_t batch = 1, seq_len = 128;  // of a micro-step
+    double max_norm = 1.0;             // of the gradient; 0: no clipping
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
+    QuantizerConfig quantizer;
+    bool fisher = false;        // k-means weighted by AdamW's second moment
+    int64_t chunk_rows = 1024;  // tokens whose logits exist at a time
+    uint64_t seed = 0;
+    Precision precision = Precision::f32;
+};
+
+class TrainingStep {
+public:
+    TrainingStep(Device& device, ParameterStore& parameters, const TrainingStepOptions& options);
+    ~TrainingStep();
+
+    // Whether the forward pass uses quantized weights; off at first.
+    void set_quantized(bool on) { quantized_ = on; }
+    bool quantized() const { return quantized_; }
+    // Fits the centroids of all quantized layers (k-means only; otherwise nothing happens). `step` varies the random start.
+    void fit_centroids(int64_t step);
+    // One step: the gradient is the mean over all labels of the batches. Submits and does not wait for the end.
+    void run(std::span<const Batch> batches, double learning_rate);
+    // Brings the weights of the matrix products up to date with the master weights; run() does that by itself.
+    void prepare();
+    // Sum of the negative log-likelihoods (nats) of a batch's labels with the prepared weights, and the number of labels.
+    std::pair<double, int64_t> evaluate(const Batch& batch);
+
+    // Waits for the last step and reads the counters.
+    AdamwState state() const;
+    void restore_state(const AdamwState& state);
+    const std::vector<size_t>& quantized_layers() const { return quantized_layers_; }  // indices of parameters
+    std::vector<float> centroids(size_t layer) const;  // of quantized_layers()[layer]; empty unless k-means
+    void set_centroids(size_t layer, std::span<const float> values);
+
+    // Time of each node of one step, which is done once more with the last inputs: for a profile, not within a training.
+    std::vector<ProfileRow> profile();
+    uint64_t activation_bytes() const;
+
+private:
+    struct Graphs;
+    void fill_inputs(const Batch& batch, double scale);
+    int64_t label_count(std::span<const Batch> batches) const;
+
+    Device& device_;
+    ParameterStore& parameters_;
+    TrainingStepOptions options_;
+    bool quantized_ = false;
+    Buffer ids_, labels_, document_start_, document_end_, order_;  // host-visible inputs of a micro-step
+    Buffer scale_, settings_, scalars_;                            // and of a step
+    Buffer loss_, rows_, state_, rope_, centroids_;
+    std::vector<size_t> quantized_layers_;
+    std::unique_ptr<Graphs> graphs_;
+};
+
+}  // namespace vkqat
