@@ -1,0 +1,65 @@
+// A conversation with a model: the KV cache, prefill in chunks, decoding with the recorded graph replayed, sampling on the GPU.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "runtime/graph/executable.h"
+#include "runtime/model/weights.h"
+#include "runtime/ops/sample.h"
+
+namespace vkqat {
+
+struct SessionOptions {
+    int64_t context = 0;        // positions in the cache; 0: what the model allows, at most 4096
+    int64_t prefill_rows = 64;  // tokens of a prompt per graph
+    DType cache = DType::f32;   // f32, f16 or bf16
+};
+
+class Session {
+public:
+    // `weights` must outlive it. Error if the cache does not fit into memory, or the context exceeds what the model allows.
+    Session(const LlamaWeights& weights, const SessionOptions& options = {});
+    ~Session();
+
+    int64_t context() const { return context_; }
+    // The tokens whose keys and values are in the cache, and behind them the last one sampled, which is not in it yet.
+    const std::vector<int32_t>& tokens() const { return tokens_; }
+    // How it samples from now on; greedy at first.
+    void set_sampler(const SamplerParameters& parameters);
+
+    // Makes `prompt` the context and samples the token that follows; what it shares with the context so far is kept in the cache.
+    // Error if it is empty, too long, or holds an id outside the vocabulary.
+    int32_t prefill(std::span<const int32_t> prompt);
+    // Up to `count` further tokens, each handed to `next` as soon as it is known; false from `next` ends it, and the tokens that
+    // the GPU has made in advance are forgotten. Ends by itself when the context is full. Returns the number handed over.
+    int64_t decode(int64_t count, const std::function<bool(int32_t)>& next);
+    // Logits of the last position, [vocab_size].
+    std::vector<float> logits() const;
+    // Forgets everything behind the first `length` tokens.
+    void rewind(int64_t length);
+
+    std::vector<ProfileRow> profile_decode();  // time of each node of one token
+    uint64_t cache_bytes() const { return cache_bytes_; }
+    uint64_t workspace_bytes() const;
+    double decode_bytes() const;  // read and written for one token at an empty cache, by the nodes' count
+
+private:
+    struct Graphs;
+    void write_position(int64_t position);
+    void rebuild_seen();
+
+    const LlamaWeights& weights_;
+    Device& device_;
+    int64_t context_, rows_;
+    DType cache_type_;
+    uint64_t cache_bytes_ = 0;
+    std::vector<int32_t> tokens_;
+    std::vector<Buffer> keys_, values_;
+    Buffer rope_, parameters_, ids_, count_, last_row_, token_, position_, generated_, seen_, logits_;
+    std::unique_ptr<Graphs> graphs_;
+};
+
+}  // namespace vkqat

@@ -1,0 +1,67 @@
+// The weights of a model directory on a device: dense matrices as they are stored, packed layers packed.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/formats/checkpoint.h"
+#include "runtime/model/llama.h"
+
+namespace vkqat {
+
+class LlamaWeights {
+public:
+    // Called with the bytes uploaded so far and in all.
+    using Progress = std::function<void(uint64_t done, uint64_t total)>;
+    // Errors name the tensor that is missing, does not fit config.json, or is packed in an unknown way; or say how much memory
+    // is missing.
+    LlamaWeights(Device& device, const std::filesystem::path& model_directory, const Progress& progress = {});
+
+    Device& device() const { return device_; }
+    const LlamaConfig& config() const { return config_; }
+    bool packed() const { return packed_; }  // whether any layer is
+    uint64_t bytes() const { return bytes_; }
+    // Bytes that decoding one token reads: all but the embedding (of which it reads a row).
+    uint64_t bytes_per_token() const;
+    // The model in a graph that lives no longer than this.
+    LlamaTensors tensors(Graph& g) const;
+
+private:
+    struct Placed {  // a tensor in a buffer
+        Buffer buffer;
+        Shape shape;
+        DType dtype;
+        std::string name;
+    };
+    struct Packed {
+        Placed indices, scales, centroids;
+        int bits;
+        int64_t block_size, out, in;
+    };
+    struct Matrix {  // dense, or packed in parts
+        std::vector<Placed> dense;
+        std::vector<Packed> packed;
+    };
+    struct Layer {
+        Placed attention_norm, mlp_norm;
+        Matrix qkv, o, gate_up, down;
+    };
+    Placed place(const TensorView& view);
+    Placed dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols, const std::vector<int64_t>& rows);
+    Placed vector(const ModelFiles& files, const std::string& name, int64_t size);
+    Matrix matrix(const ModelFiles& files, const std::vector<std::string>& prefixes, const std::vector<int64_t>& rows,
+                  int64_t cols);
+    void count(uint64_t bytes);
+
+    Device& device_;
+    LlamaConfig config_;
+    Progress progress_;
+    uint64_t bytes_ = 0, total_ = 0;
+    bool packed_ = false;
+    Placed embedding_, norm_, head_;
+    std::vector<Layer> layers_;
+};
+
+}  // namespace vkqat
