@@ -19,15 +19,25 @@ void main() {
     float top = -1e30, sum = 0, acc = 0;
     if (row < count) {
         uint i = 0;
-        do {
-            F32 p = F32(partial + uint64_t(i) * stride * 4);
-            const float part_top = p.v[a.head_dim];
-            const float new_top = max(top, part_top);
-            const float keep = exp2(top - new_top), take = exp2(part_top - new_top);
-            sum = sum * keep + p.v[a.head_dim + 1] * take;
-            acc = acc * keep + p.v[d] * take;
+        do {  // four parts at once, so that their loads overlap
+            float tops[4], sums[4], values[4];
+            [[unroll]] for (uint j = 0; j < 4; ++j) {
+                F32 p = F32(partial + uint64_t(min(i + j, parts - 1)) * stride * 4);
+                tops[j] = mix(-2e30, p.v[a.head_dim], i + j < parts);
+                sums[j] = p.v[a.head_dim + 1];
+                values[j] = p.v[d];
+            }
+            const float new_top = max(max(max(tops[0], tops[1]), max(tops[2], tops[3])), top);
+            const float keep = exp2(top - new_top);
+            sum *= keep;
+            acc *= keep;
+            [[unroll]] for (uint j = 0; j < 4; ++j) {
+                const float take = exp2(tops[j] - new_top);
+                sum += sums[j] * take;
+                acc += values[j] * take;
+            }
             top = new_top;
-            i += 1;
+            i += 4;
         } while (i < parts);
     }
     if (gl_GlobalInvocationID.x >= a.head_dim) return;

@@ -210,7 +210,7 @@ TEST(Sample, FrequenciesFollowTheProbabilities) {
     for (SamplerParameters p : {parameters(), parameters(1.5f, 12), parameters(1, 0, 0.8f)}) {
         s.at() = 0;
         s.set(p);
-        const int draws = 4000;
+        const int draws = 2000;
         const auto tokens = s.many(draws);
         std::vector<int> counts(20, 0);
         for (int i = 0; i < draws; i++) counts[size_t(tokens[size_t(i)])]++;
