@@ -4,17 +4,22 @@
 #include <cmath>
 #include <numeric>
 #include <optional>
-#include <type_traits>
-
-#define TOML_ENABLE_FORMATTERS 0
-#define TOML_MAX_NESTED_VALUES 16  // no value of ours is nested deeper than an array
-#include <toml++/toml.h>
 
 #include "runtime/formats/json_text.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "runtime/text/utf8.h"
 #include "trainer/config_keys.h"
+
+// toml++ asserts its parser's preconditions, and some malformed text violates them ("[&": marzer/tomlplusplus issue 294). Here
+// that is an Error in every kind of build.
+#pragma push_macro("NDEBUG")
+#undef NDEBUG
+#define TOML_ASSERT(condition) ((condition) ? void() : ::vkqat::fail("malformed TOML"))
+#define TOML_ENABLE_FORMATTERS 0
+#define TOML_MAX_NESTED_VALUES 16  // no value of ours is nested deeper than an array
+#include <toml++/toml.h>
+#pragma pop_macro("NDEBUG")
 
 namespace vkqat {
 namespace {
@@ -29,6 +34,17 @@ bool has_too_many_dots(std::string_view text) {
         if (dots > 200) return true;
     }
     return false;
+}
+
+// Error, beginning with `where`, if it is no TOML.
+toml::table parse_toml(std::string_view text, std::string_view where) {
+    if (text.size() > max_file_bytes) fail("{}: {} bytes are too many for a configuration", where, text.size());
+    if (has_too_many_dots(text)) fail("{}: a line with more than 200 dots is no configuration", where);
+    try {
+        return in_context(where, [&] { return toml::parse(text); });
+    } catch (const toml::parse_error& e) {
+        fail("{}:{}:{}: {}", where, e.source().begin.line, e.source().begin.column, printable(e.description(), 300));
+    }
 }
 
 // Number of insertions, deletions and replacements that make one of the other; only the first 64 characters count.
@@ -152,14 +168,7 @@ void read_file(const std::vector<ConfigKey>& keys, const std::filesystem::path& 
     if (!std::filesystem::exists(file, error)) {
         fail("{}: there is no such configuration file; assets/configs has examples", file.string());
     }
-    const std::string text = read_text_file(file, max_file_bytes);
-    if (has_too_many_dots(text)) fail("{}: a line with more than 200 dots is no configuration", file.string());
-    toml::table root;
-    try {
-        root = toml::parse(text);
-    } catch (const toml::parse_error& e) {
-        fail("{}:{}:{}: {}", file.string(), e.source().begin.line, e.source().begin.column, printable(e.description(), 300));
-    }
+    const toml::table root = parse_toml(read_text_file(file, max_file_bytes), file.string());
     for (const auto& [section, content] : root) {
         const std::string where = fmt::format("{}:{}", file.string(), section.source().begin.line);
         if (!content.is_table()) {
@@ -184,11 +193,10 @@ void read_file(const std::vector<ConfigKey>& keys, const std::filesystem::path& 
 
 // The text as a TOML value; nothing where it is none, or more than one.
 std::optional<toml::table> parse_value(std::string_view text) {
-    if (text.size() > max_file_bytes || has_too_many_dots(text)) return {};
     try {
-        toml::table table = toml::parse("value = " + std::string(text));
+        toml::table table = parse_toml("value = " + std::string(text), "");
         if (table.size() == 1) return table;
-    } catch (const toml::parse_error&) {
+    } catch (const Error&) {
         // A bare word, a path: a string without its quotes.
     }
     return {};

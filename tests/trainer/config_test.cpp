@@ -243,6 +243,7 @@ TEST(TrainConfig, HostileFilesEndInAnError) {
     EXPECT_CONTAINS(error_in(dots + " = 1"), "dots");
     EXPECT_CONTAINS(error_in("[" + dots + "]"), "dots");
     EXPECT_CONTAINS(error_in("a = " + arrays), "run.toml:1:");
+    for (std::string header : {"[&", "[[[job]]]", "[[=", "[\x1e", "[.job]"}) EXPECT_CONTAINS(error_in(header), "run.toml:");
     EXPECT_CONTAINS(error_in(std::string(1 << 20, '\n')), "run.toml");
     for (int i = 0; i < 20000; ++i) many += fmt::format("k{} = 1\n", i);
     EXPECT_CONTAINS(error_in("[job]\n" + many), "unknown key");
@@ -262,17 +263,19 @@ TEST(TrainConfig, DamagedFilesAreReadOrRefused) {
     ScratchFolder folder;
     std::mt19937 random(1);
     int refused = 0;
-    for (int i = 0; i < 2000; ++i) {
+    for (int i = 0; i < 1000; ++i) {
         std::string text = good.substr(0, i % 4 == 0 ? random() % good.size() : good.size());
-        for (int k = 0; k < 3 && !text.empty(); ++k) text[random() % text.size()] = char(random());
+        for (int k = 0; k <= i % 3 && !text.empty(); ++k) {
+            text[random() % text.size()] = char(i % 2 == 0 ? random() : ' ' + random() % 95);
+        }
         try {
             load_train_config(folder.write("run.toml", text));
         } catch (const Error&) {
             ++refused;
         }
     }
-    EXPECT_GT(refused, 1000);
-    EXPECT_LT(refused, 2000);
+    EXPECT_GT(refused, 500);
+    EXPECT_LT(refused, 1000);
 }
 
 TEST(TrainConfig, TheWrittenConfigurationReadsBackEqual) {
