@@ -1,0 +1,121 @@
+#include "runtime/model/weights.h"
+
+#include "runtime/formats/packing.h"
+
+namespace vkqat {
+
+void LlamaWeights::count(uint64_t bytes) {
+    bytes_ += bytes;
+    if (progress_) progress_(bytes_, total_);
+}
+
+LlamaWeights::Placed LlamaWeights::place(const TensorView& view) {
+    Shape shape = view.shape.size() == 1 ? Shape{view.shape[0]} : Shape{view.shape.at(0), view.shape.at(1)};
+    Placed p{device_.allocate(view.bytes.size(), view.name), shape, view.dtype, view.name};
+    device_.upload(p.buffer, 0, view.bytes);
+    count(view.bytes.size());
+    return p;
+}
+
+LlamaWeights::Placed LlamaWeights::vector(const ModelFiles& files, const std::string& name, int64_t size) {
+    const TensorView& view = files.get(name, std::vector<int64_t>{size});
+    if (!is_float(view.dtype)) fail("{}: tensor {}: expected a float type, found {}", files.directory().string(), name, vkqat::name(view.dtype));
+    return place(view);
+}
+
+// Matrices of the same number of columns below one another, in one buffer.
+LlamaWeights::Placed LlamaWeights::dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols,
+                                         const std::vector<int64_t>& rows) {
+    int64_t all_rows = 0;
+    for (int64_t r : rows) all_rows += r;
+    DType type = files.get(names[0]).dtype;
+    Placed p{{}, {all_rows, cols}, type, names[0]};
+    if (!is_float(type)) fail("{}: tensor {}: expected a float type, found {}", files.directory().string(), names[0], vkqat::name(type));
+    p.buffer = device_.allocate(uint64_t(all_rows * cols) * vkqat::bytes(type), names[0]);
+    uint64_t offset = 0;
+    for (size_t i = 0; i < names.size(); i++) {
+        const TensorView& view = files.get(names[i], std::vector<int64_t>{rows[i], cols});
+        if (view.dtype != type)
+            fail("{}: tensors {} and {} have different types", files.directory().string(), names[0], names[i]);
+        device_.upload(p.buffer, offset, view.bytes);
+        offset += view.bytes.size();
+        count(view.bytes.size());
+    }
+    return p;
+}
+
+LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::vector<std::string>& prefixes,
+                                          const std::vector<int64_t>& rows, int64_t cols) {
+    Matrix m;
+    for (size_t i = 0; i < prefixes.size(); i++) {
+        auto packed = find_packed_linear(files, prefixes[i], rows[i], cols);
+        if (!packed) continue;
+        Packed p{place(*packed->weight_packed), place(*packed->scales), place(*packed->centroids), packed->bits,
+                 packed->block_size, packed->out, packed->in};
+        m.packed.push_back(std::move(p));
+    }
+    if (m.packed.empty()) {
+        std::vector<std::string> names;
+        for (const std::string& prefix : prefixes) names.push_back(prefix + ".weight");
+        m.dense.push_back(dense(files, names, cols, rows));
+    } else if (m.packed.size() != prefixes.size()) {
+        fail("{}: of {} and its neighbours some are packed and some are not", files.directory().string(), prefixes[0]);
+    } else {
+        packed_ = true;
+    }
+    return m;
+}
+
+LlamaWeights::LlamaWeights(Device& device, const std::filesystem::path& model_directory, const Progress& progress)
+    : device_(device), config_(read_llama_config(model_directory)), progress_(progress) {
+    ModelFiles files = ModelFiles::open(model_directory);
+    total_ = files.total_bytes();
+    uint64_t free = device.free_memory();
+    if (total_ > free)
+        fail("{}: its weights take {:.1f} GB, but {} has about {:.1f} GB free; choose fewer bits or a smaller model",
+             model_directory.string(), double(total_) / 1e9, device.capabilities().name, double(free) / 1e9);
+    const LlamaConfig& c = config_;
+    in_context(model_directory.string(), [&] {
+        embedding_ = dense(files, {"model.embed_tokens.weight"}, c.hidden_size, {c.vocab_size});
+        for (int64_t i = 0; i < c.layers; i++) {
+            std::string p = fmt::format("model.layers.{}.", i);
+            Layer layer{vector(files, p + "input_layernorm.weight", c.hidden_size),
+                        vector(files, p + "post_attention_layernorm.weight", c.hidden_size),
+                        matrix(files, {p + "self_attn.q_proj", p + "self_attn.k_proj", p + "self_attn.v_proj"},
+                               {c.q_dim(), c.kv_dim(), c.kv_dim()}, c.hidden_size),
+                        matrix(files, {p + "self_attn.o_proj"}, {c.hidden_size}, c.q_dim()),
+                        matrix(files, {p + "mlp.gate_proj", p + "mlp.up_proj"}, {c.intermediate_size, c.intermediate_size},
+                               c.hidden_size),
+                        matrix(files, {p + "mlp.down_proj"}, {c.hidden_size}, c.intermediate_size)};
+            layers_.push_back(std::move(layer));
+        }
+        norm_ = vector(files, "model.norm.weight", c.hidden_size);
+        if (!c.tie_word_embeddings) head_ = dense(files, {"lm_head.weight"}, c.hidden_size, {c.vocab_size});
+    });
+    progress_ = {};
+}
+
+uint64_t LlamaWeights::bytes_per_token() const {
+    return bytes_ - (config_.tie_word_embeddings ? 0 : embedding_.buffer.bytes());
+}
+
+LlamaTensors LlamaWeights::tensors(Graph& g) const {
+    auto tensor = [&](const Placed& p) { return g.external(p.buffer, 0, p.shape, p.dtype, p.name); };
+    auto linear = [&](const Matrix& m) {
+        Linear l;
+        if (!m.dense.empty()) l.dense = tensor(m.dense[0]);
+        for (const Packed& p : m.packed)
+            l.packed.push_back({tensor(p.indices), tensor(p.scales), tensor(p.centroids), p.bits, p.block_size, p.out, p.in});
+        return l;
+    };
+    LlamaTensors model;
+    model.embedding = tensor(embedding_);
+    for (const Layer& layer : layers_)
+        model.layers.push_back({tensor(layer.attention_norm), tensor(layer.mlp_norm), linear(layer.qkv), linear(layer.o),
+                                linear(layer.gate_up), linear(layer.down)});
+    model.norm = tensor(norm_);
+    model.head = config_.tie_word_embeddings ? model.embedding : tensor(head_);
+    return model;
+}
+
+}  // namespace vkqat
