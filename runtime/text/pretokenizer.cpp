@@ -48,13 +48,11 @@ struct Apply {
                                  (step.prepend == MetaspaceStep::Prepend::first && first && word.data() == whole.data());
             if (prepend && !text.starts_with(step.replacement)) text.insert(0, step.replacement);
             std::string_view left = text;
-            while (step.split && left.size() > step.replacement.size()) {
-                const size_t next = left.find(step.replacement, step.replacement.size());
+            while (step.split) {
+                const size_t next = left.find(step.replacement, left.starts_with(step.replacement) ? step.replacement.size() : 0);
                 if (next == std::string_view::npos) break;
-                // Text before the first replacement (prepend never) is a word of its own.
-                const size_t cut = left.starts_with(step.replacement) ? next : left.find(step.replacement);
-                out.push_back(left.substr(0, cut));
-                left.remove_prefix(cut);
+                out.push_back(left.substr(0, next));
+                left.remove_prefix(next);
             }
             if (!left.empty()) out.push_back(left);
         }
