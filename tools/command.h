@@ -24,6 +24,7 @@ std::shared_ptr<std::string> add_device_option(CLI::App& command);
 // "NVIDIA H200 (discrete GPU)"; for a CPU device it says that there is no GPU.
 std::string device_line(const Device& device);
 
+void add_bench_command(CLI::App& app);
 void add_chat_command(CLI::App& app);
 void add_devices_command(CLI::App& app);
 void add_eval_command(CLI::App& app);

@@ -127,6 +127,13 @@ void Executable::record_step(VkCommandBuffer commands, const Step& step) const {
         vk.vkCmdDispatch(commands, step.grid.x, step.grid.y, step.grid.z);
 }
 
+void Executable::record_steps(VkCommandBuffer commands, size_t begin, size_t end) const {
+    for (size_t i = begin; i < end; i++) {
+        if (steps_[i].barrier && i > begin) compute_barrier(device_.vk(), commands);
+        record_step(commands, steps_[i]);
+    }
+}
+
 void Executable::record() {
     const auto& vk = device_.vk();
     for (Segment& s : segments_) {
@@ -149,10 +156,7 @@ void Executable::record() {
                                       .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
         check(vk.vkBeginCommandBuffer(segment.commands, &info), "recording " + name_);
         full_barrier(vk, segment.commands);
-        for (size_t i = begin; i < end; i++) {
-            if (steps_[i].barrier && i > begin) compute_barrier(vk, segment.commands);
-            record_step(segment.commands, steps_[i]);
-        }
+        record_steps(segment.commands, begin, end);
         full_barrier(vk, segment.commands);
         check(vk.vkEndCommandBuffer(segment.commands), "recording " + name_);
         segments_.push_back(segment);
@@ -205,12 +209,12 @@ void Executable::report_lost(const Error& error) const {
     throw error;
 }
 
-std::vector<ProfileRow> Executable::profile() {
+std::vector<double> Executable::with_timestamps(uint32_t count, const std::function<void(VkCommandBuffer, VkQueryPool)>& fill) {
     const auto& vk = device_.vk();
     double period = device_.capabilities().timestamp_period_ns;
-    if (period == 0) fail("{} has no timestamps on its compute queue: nothing can be profiled", device_.capabilities().name);
+    if (period == 0) fail("{} has no timestamps on its compute queue: nothing can be timed", device_.capabilities().name);
     VkQueryPoolCreateInfo info{.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO, .queryType = VK_QUERY_TYPE_TIMESTAMP,
-                               .queryCount = uint32_t(steps_.size() + 1)};
+                               .queryCount = count};
     VkQueryPool queries = VK_NULL_HANDLE;
     check(vk.vkCreateQueryPool(device_.handle(), &info, nullptr, &queries), "creating timestamps");
     VkCommandBufferAllocateInfo allocate{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandPool = pool_,
@@ -219,26 +223,46 @@ std::vector<ProfileRow> Executable::profile() {
     check(vk.vkAllocateCommandBuffers(device_.handle(), &allocate, &commands), "allocating a command buffer");
     VkCommandBufferBeginInfo begin{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};
     check(vk.vkBeginCommandBuffer(commands, &begin), "recording a profile");
-    vk.vkCmdResetQueryPool(commands, queries, 0, info.queryCount);
+    vk.vkCmdResetQueryPool(commands, queries, 0, count);
     full_barrier(vk, commands);
-    vk.vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, queries, 0);
-    for (size_t i = 0; i < steps_.size(); i++) {
-        record_step(commands, steps_[i]);
-        full_barrier(vk, commands);
-        vk.vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, queries, uint32_t(i + 1));
-    }
+    fill(commands, queries);
     check(vk.vkEndCommandBuffer(commands), "recording a profile");
     device_.wait(device_.submit(commands));
-    std::vector<uint64_t> ticks(info.queryCount);
-    check(vk.vkGetQueryPoolResults(device_.handle(), queries, 0, info.queryCount, ticks.size() * 8, ticks.data(), 8,
+    std::vector<uint64_t> ticks(count);
+    check(vk.vkGetQueryPoolResults(device_.handle(), queries, 0, count, ticks.size() * 8, ticks.data(), 8,
                                    VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT),
           "reading timestamps");
     vk.vkDestroyQueryPool(device_.handle(), queries, nullptr);
     vk.vkFreeCommandBuffers(device_.handle(), pool_, 1, &commands);
+    std::vector<double> seconds;
+    for (uint64_t t : ticks) seconds.push_back(double(t - ticks[0]) * period * 1e-9);
+    return seconds;
+}
+
+std::vector<ProfileRow> Executable::profile() {
+    const auto& vk = device_.vk();
+    auto seconds = with_timestamps(uint32_t(steps_.size() + 1), [&](VkCommandBuffer commands, VkQueryPool queries) {
+        vk.vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, queries, 0);
+        for (size_t i = 0; i < steps_.size(); i++) {
+            record_step(commands, steps_[i]);
+            full_barrier(vk, commands);
+            vk.vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, queries, uint32_t(i + 1));
+        }
+    });
     std::vector<ProfileRow> rows;
     for (size_t i = 0; i < steps_.size(); i++)
-        rows.push_back({steps_[i].label, double(ticks[i + 1] - ticks[i]) * period * 1e-9, steps_[i].bytes, steps_[i].flops});
+        rows.push_back({steps_[i].label, seconds[i + 1] - seconds[i], steps_[i].bytes, steps_[i].flops});
     return rows;
+}
+
+double Executable::timed_run() {
+    const auto& vk = device_.vk();
+    return with_timestamps(2, [&](VkCommandBuffer commands, VkQueryPool queries) {
+        vk.vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, queries, 0);
+        record_steps(commands, 0, steps_.size());
+        full_barrier(vk, commands);
+        vk.vkCmdWriteTimestamp2(commands, VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT, queries, 1);
+    })[1];
 }
 
 size_t Executable::barrier_count() const {

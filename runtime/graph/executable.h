@@ -1,6 +1,7 @@
 // A planned graph as recorded command buffers: replayed with no work per step on the CPU.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -44,6 +45,9 @@ public:
     // Runs once with a timestamp around each node, which keeps nodes from overlapping; waits. Error without timestamps.
     std::vector<ProfileRow> profile();
 
+    // Runs once and returns the device's seconds from the first node to the last, nodes overlapping as in a replay; waits.
+    double timed_run();
+
     const std::string& name() const { return name_; }
     uint64_t arena_bytes() const { return plan_.arena_bytes; }
     size_t node_count() const { return steps_.size(); }
@@ -69,6 +73,9 @@ private:
     void resolve(const Graph& graph);
     void record();
     void record_step(VkCommandBuffer commands, const Step& step) const;
+    void record_steps(VkCommandBuffer commands, size_t begin, size_t end) const;
+    // Runs what `fill` records between a reset of `count` timestamps and the end, and returns the timestamps in seconds.
+    std::vector<double> with_timestamps(uint32_t count, const std::function<void(VkCommandBuffer, VkQueryPool)>& fill);
     void split_again();
     [[noreturn]] void report_lost(const Error& error) const;
 

@@ -1,0 +1,194 @@
+// vkqat bench: how fast the device is at the few things that everything else is made of.
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "runtime/graph/executable.h"
+#include "runtime/model/session.h"
+#include "runtime/ops/matmul.h"
+#include "runtime/ops/packed_linear.h"
+#include "shaders/args/add.h"
+#include "tools/command.h"
+
+namespace vkqat {
+namespace {
+
+struct Timing {
+    double median, lowest, highest;
+};
+
+// Seconds of one execution, over `rounds` after two to warm up.
+Timing measure(Executable& executable, int rounds = 9) {
+    for (int i = 0; i < 2; i++) executable.run();
+    std::vector<double> seconds;
+    for (int i = 0; i < rounds; i++) seconds.push_back(executable.timed_run());
+    std::sort(seconds.begin(), seconds.end());
+    return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
+}
+
+// Random bits in device memory: constant data can be faster than real data.
+Buffer random_buffer(Device& device, uint64_t bytes, uint32_t seed, DType type) {
+    std::mt19937 random(seed);
+    std::vector<std::byte> values(bytes);
+    if (type == DType::f32) {
+        std::uniform_real_distribution<float> uniform(-1, 1);
+        for (uint64_t i = 0; i + 4 <= bytes; i += 4) {
+            float x = uniform(random);
+            std::memcpy(values.data() + i, &x, 4);
+        }
+    } else if (type == DType::bf16 || type == DType::f16) {
+        std::uniform_real_distribution<float> uniform(-1, 1);
+        for (uint64_t i = 0; i + 2 <= bytes; i += 2) {
+            uint16_t x = type == DType::bf16 ? f32_to_bf16(uniform(random)) : f32_to_f16(uniform(random));
+            std::memcpy(values.data() + i, &x, 2);
+        }
+    } else {
+        for (auto& b : values) b = std::byte(random() & 255);
+    }
+    Buffer buffer = device.allocate(bytes, "benchmark");
+    device.upload(buffer, 0, values);
+    return buffer;
+}
+
+nlohmann::json row(const std::string& name, const Timing& t, double bytes, double flops, int repeats) {
+    double seconds = t.median / repeats;
+    nlohmann::json j{{"name", name}, {"microseconds", seconds * 1e6}, {"fastest", t.lowest / repeats * 1e6},
+                     {"slowest", t.highest / repeats * 1e6}};
+    if (bytes > 0) j["GB_per_s"] = bytes / seconds / 1e9;
+    if (flops > 0) j["TFLOP_per_s"] = flops / seconds / 1e12;
+    return j;
+}
+
+nlohmann::json bench_copy(Device& device, uint64_t megabytes) {
+    auto n = int64_t(megabytes * 1000000 / 4 / 3);
+    Buffer buffers[3];
+    for (uint32_t i = 0; i < 3; i++) buffers[i] = random_buffer(device, uint64_t(n) * 4, i, DType::f32);
+    Graph g(device);
+    Tensor t[3];
+    for (int i = 0; i < 3; i++) t[i] = g.external(buffers[i], 0, {n}, DType::f32, "x");
+    g.dispatch(Kernel{"add", {64}}, {in(t[0]), in(t[1]), out(t[2])}, AddArgs{.count = uint32_t(n)}, linear_grid((n + 63) / 64),
+               "add");
+    Executable executable(g, "copy");
+    return row(fmt::format("add of {} MB arrays (2 read, 1 written)", n * 4 / 1000000), measure(executable), double(n) * 12, 0, 1);
+}
+
+nlohmann::json bench_matmul(Device& device, Product product, int64_t size, Precision precision, DType weight) {
+    Buffer a = random_buffer(device, uint64_t(size * size) * 4, 1, DType::f32);
+    Buffer b = random_buffer(device, uint64_t(size * size) * bytes(weight), 2, weight);
+    Buffer c = device.allocate(uint64_t(size * size) * 4, "product");
+    Graph g(device);
+    g.set_precision(precision);
+    Shape shape{size, size};
+    matmul(g, product, g.external(a, 0, shape, DType::f32, "a"), g.external(b, 0, shape, weight, "b"), {},
+           g.external(c, 0, shape, DType::f32, "c"), "matmul");
+    Executable executable(g, "matmul");
+    const char* products[] = {"nt", "nn", "tn"};
+    const char* precisions[] = {"f32", "bf16", "f16"};
+    return row(fmt::format("matmul {} {}^3, weights {}, computed in {}", products[int(product)], size, name(weight),
+                           precisions[int(precision)]),
+               measure(executable), 0, 2.0 * double(size) * double(size) * double(size), 1);
+}
+
+// One token through a packed matrix; enough copies of it that caches do not answer.
+nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, int bits, uint64_t rotate_bytes) {
+    const int64_t block = 64;
+    uint64_t index_bytes = uint64_t(out_rows * in_cols) * uint64_t(bits) / 8, scale_bytes = uint64_t(out_rows * in_cols / block) * 2;
+    auto copies = int(std::clamp<uint64_t>(rotate_bytes / index_bytes, 1, 16));
+    std::vector<Buffer> keep;
+    Graph g(device);
+    keep.push_back(random_buffer(device, uint64_t(in_cols) * 4, 3, DType::f32));
+    Tensor x = g.external(keep[0], 0, {1, in_cols}, DType::f32, "x");
+    for (int i = 0; i < copies; i++) {
+        Buffer indices = random_buffer(device, index_bytes, uint32_t(10 + i), DType::u8);
+        Buffer scales = random_buffer(device, scale_bytes, uint32_t(50 + i), DType::bf16);
+        Buffer centroids = random_buffer(device, uint64_t(4) << bits, 5, DType::f32);
+        packed_linear(g, x,
+                      {g.external(indices, 0, {out_rows, in_cols * bits / 8}, DType::u8, "indices"),
+                       g.external(scales, 0, {out_rows, in_cols / block}, DType::bf16, "scales"),
+                       g.external(centroids, 0, {int64_t(1) << bits}, DType::f32, "centroids"), bits, block, out_rows, in_cols});
+        for (Buffer* b : {&indices, &scales, &centroids}) keep.push_back(std::move(*b));
+    }
+    Executable executable(g, "packed");
+    return row(fmt::format("packed matvec {} x {}, {} bits", out_rows, in_cols, bits), measure(executable),
+               double(index_bytes + scale_bytes), 2.0 * double(out_rows) * double(in_cols), copies);
+}
+
+void print(const nlohmann::json& r) {
+    std::string line = fmt::format("{:<58} {:>11.1f} us", r["name"].get<std::string>(), r["microseconds"].get<double>());
+    if (r.contains("GB_per_s")) line += fmt::format(" {:>9.1f} GB/s", r["GB_per_s"].get<double>());
+    if (r.contains("TFLOP_per_s")) line += fmt::format(" {:>9.3f} TFLOP/s", r["TFLOP_per_s"].get<double>());
+    fmt::print("{}   ({:.1f} to {:.1f} us)\n", line, r["fastest"].get<double>(), r["slowest"].get<double>());
+}
+
+struct Options {
+    std::vector<std::string> what;
+    std::string model;
+    int64_t size = 0;
+    bool json = false;
+};
+
+void run(const Options& options, const std::string& selector) {
+    Gpu gpu(selector);
+    Device& device = gpu.device;
+    const Capabilities& c = device.capabilities();
+    bool cpu = c.kind == DeviceKind::cpu;
+    nlohmann::json report{{"device", c.name}, {"driver", c.driver}, {"kind", kind_name(c.kind)}, {"rows", nlohmann::json::array()}};
+    if (!options.json) fmt::print("{}\n", device_line(device));
+    if (cpu) report["note"] = "a CPU device: these are no figures of a GPU";
+    auto add = [&](const nlohmann::json& r) {
+        report["rows"].push_back(r);
+        if (!options.json) print(r);
+    };
+    auto wanted = [&](const char* name) {
+        return options.what.empty() || std::find(options.what.begin(), options.what.end(), name) != options.what.end();
+    };
+    if (wanted("copy")) add(bench_copy(device, cpu ? 48 : 3000));
+    if (wanted("matmul")) {
+        int64_t size = options.size ? options.size : cpu ? 256 : 4096;
+        std::vector<Precision> precisions{Precision::f32};
+        if (c.cooperative_matrix(DType::bf16, DType::f32)) precisions.push_back(Precision::bf16);
+        if (c.cooperative_matrix(DType::f16, DType::f32)) precisions.push_back(Precision::f16);
+        for (Precision p : precisions)
+            for (Product product : {Product::nt, Product::nn, Product::tn}) {
+                DType weight = p == Precision::f32 || product == Product::tn ? DType::f32
+                               : p == Precision::bf16                        ? DType::bf16
+                                                                             : DType::f16;
+                add(bench_matmul(device, product, size, p, weight));
+            }
+    }
+    if (wanted("matvec"))
+        for (int bits : {1, 2, 3, 4, 8}) {
+            int64_t n = options.size ? options.size : cpu ? 1024 : 8192;
+            add(bench_packed(device, n, n, bits, cpu ? 0 : uint64_t(256) << 20));
+        }
+    if (!options.model.empty()) {
+        LlamaWeights weights(device, options.model);
+        Session session(weights, {.context = std::min<int64_t>(weights.config().max_position_embeddings, 512)});
+        std::vector<int32_t> prompt(size_t(std::min<int64_t>(session.context() / 2, 64)), 1);
+        session.prefill(prompt);
+        session.decode(8, [](int32_t) { return true; });
+        auto count = std::min<int64_t>(128, session.context() - int64_t(session.tokens().size()));
+        auto start = std::chrono::steady_clock::now();
+        int64_t made = session.decode(count, [](int32_t) { return true; });
+        double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / double(made);
+        add(row("decode, one token of " + options.model, {seconds, seconds, seconds}, double(weights.bytes_per_token()), 0, 1));
+    }
+    if (options.json) fmt::print("{}\n", report.dump(1));
+    if (cpu && !options.json) fmt::print("This is a CPU device: these are no figures of a GPU.\n");
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+    auto options = std::make_shared<Options>();
+    CLI::App* command = app.add_subcommand("bench", "measure copies, matrix products, packed matvecs, decoding");
+    command->add_option("what", options->what, "copy, matmul, matvec (default: all)")->check(CLI::IsMember({"copy", "matmul", "matvec"}));
+    command->add_option("--model", options->model, "also decode with this model");
+    command->add_option("--size", options->size, "rows and columns of the matrices")->check(CLI::Range(8, 65536));
+    command->add_flag("--json", options->json, "as JSON");
+    auto device = add_device_option(*command);
+    command->footer("Examples:\n  vkqat bench\n  vkqat bench matmul --size 2048\n  vkqat bench copy --model my-model --json");
+    command->callback([options, device] { run(*options, *device); });
+}
+
+}  // namespace vkqat
