@@ -66,8 +66,8 @@ nlohmann::json bench_copy(Device& device, uint64_t megabytes) {
     Graph g(device);
     Tensor t[3];
     for (int i = 0; i < 3; i++) t[i] = g.external(buffers[i], 0, {n}, DType::f32, "x");
-    g.dispatch(Kernel{"add", {64}}, {in(t[0]), in(t[1]), out(t[2])}, AddArgs{.count = uint32_t(n)}, linear_grid((n + 63) / 64),
-               "add");
+    g.dispatch(Kernel{"add", {64, device.capabilities().uniform_loads() && n % 8 == 0, 4}}, {in(t[0]), in(t[1]), out(t[2])},
+               AddArgs{.count = uint32_t(n)}, linear_grid((n + 255) / 256), "add");
     Executable executable(g, "copy");
     return row(fmt::format("add of {} MB arrays (2 read, 1 written)", n * 4 / 1000000), measure(executable), double(n) * 12, 0, 1);
 }

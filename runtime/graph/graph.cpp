@@ -117,8 +117,9 @@ void Graph::pass_gradient(Tensor x, Tensor dy) {
     GradientSlot slot = gradient_slot(x);
     expect(dy, slot.out.shape(), DType::f32, "gradient of " + x.name());
     if (!slot.base) fail("gradient of parameter '{}' cannot alias another tensor's", x.name());
-    dispatch(Kernel{"add", {64}}, {in(slot.base), in(dy), out(slot.out)}, AddArgs{.count = uint32_t(dy.elements())},
-             linear_grid((dy.elements() + 63) / 64), "add", {.flops = double(dy.elements())});
+    dispatch(Kernel{"add", {64, capabilities().uniform_loads() && dy.elements() % 8 == 0, 4}},
+             {in(slot.base), in(dy), out(slot.out)}, AddArgs{.count = uint32_t(dy.elements())},
+             linear_grid((dy.elements() + 255) / 256), "add", {.flops = double(dy.elements())});
 }
 
 Tensor Graph::gradient(Tensor x) const { return gradients_[x.id_].tensor; }

@@ -11,9 +11,9 @@ Tensor add(Graph& g, Tensor a, Tensor b, std::string name) {
     expect(b, a.shape(), DType::f32, "add: b");
     uint32_t count = count32(a.elements(), "add: elements");
     Tensor y = g.like(a, name);
-    constexpr uint32_t width = 64;
-    g.dispatch(Kernel{"add", {width}}, {in(a), in(b), out(y)}, AddArgs{.count = count}, linear_grid((count + width - 1) / width),
-               std::move(name), {.flops = double(count)});
+    RowBlocks blocks = row_blocks(g.capabilities(), 1, count);
+    g.dispatch(blocks.kernel("add"), {in(a), in(b), out(y)}, AddArgs{.count = count}, blocks.grid, std::move(name),
+               {.flops = double(count)});
     g.on_backward(y, {a, b}, [=](Graph& graph, Tensor dy) {
         graph.pass_gradient(a, dy);
         graph.pass_gradient(b, dy);
