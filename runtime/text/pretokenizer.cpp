@@ -5,7 +5,9 @@
 namespace vkqat {
 namespace {
 
-constexpr size_t max_text_bytes = size_t(1) << 30;
+void check_growth(std::string_view text, size_t limit) {
+    if (text.size() > limit) fail("a text grows beyond {} bytes when it is normalized", limit);
+}
 
 using Words = std::vector<std::string_view>;
 
@@ -62,14 +64,14 @@ struct Apply {
 
 }  // namespace
 
-std::string replace_all(std::string_view text, std::string_view what, std::string_view by) {
+std::string replace_all(std::string_view text, std::string_view what, std::string_view by, size_t limit) {
     std::string out;
     for (size_t i = 0;;) {
         const size_t found = what.empty() ? std::string_view::npos : text.find(what, i);
         out += text.substr(i, found - i);
         if (found == std::string_view::npos) return out;
         out += by;
-        if (out.size() > max_text_bytes) fail("a text grows beyond {} bytes when it is normalized", max_text_bytes);
+        check_growth(out, limit);
         i = found + what.size();
     }
 }
@@ -82,15 +84,17 @@ std::vector<std::string_view> pretokenize(std::span<const PretokenizeStep> steps
 }
 
 std::string normalize(std::span<const NormalizeStep> steps, std::string_view text) {
+    const size_t limit = 64 * text.size() + 65536;
     std::string out(text);
     for (const NormalizeStep& step : steps) {
         if (const auto* prepend = std::get_if<PrependStep>(&step)) {
             if (!out.empty()) out.insert(0, prepend->text);
+            check_growth(out, limit);
             continue;
         }
         const auto& replace = std::get<ReplaceStep>(step);
         if (const auto* plain = std::get_if<std::string>(&replace.pattern)) {
-            out = replace_all(out, *plain, replace.replacement);
+            out = replace_all(out, *plain, replace.replacement, limit);
             continue;
         }
         std::string changed;
@@ -98,7 +102,7 @@ std::string normalize(std::span<const NormalizeStep> steps, std::string_view tex
         for (const TextRange& match : std::get<Regex>(replace.pattern).find_all(out)) {
             changed += std::string_view(out).substr(done, match.begin - done);
             changed += replace.replacement;
-            if (changed.size() > max_text_bytes) fail("a text grows beyond {} bytes when it is normalized", max_text_bytes);
+            check_growth(changed, limit);
             done = match.end;
         }
         changed += std::string_view(out).substr(done);

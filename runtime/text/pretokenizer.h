@@ -44,8 +44,9 @@ struct ReplaceStep {
     std::string replacement;
 };
 using NormalizeStep = std::variant<PrependStep, ReplaceStep>;
+// Error where the text grows more than 64-fold (and 64 KiB): a small file must not ask for much memory.
 std::string normalize(std::span<const NormalizeStep> steps, std::string_view text);
 
-std::string replace_all(std::string_view text, std::string_view what, std::string_view by);
+std::string replace_all(std::string_view text, std::string_view what, std::string_view by, size_t limit = size_t(1) << 32);
 
 }  // namespace vkqat

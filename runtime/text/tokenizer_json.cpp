@@ -39,6 +39,13 @@ void in_sequence(const Json& element, const char* list, Each&& each) {
     for (const Json& e : elements) in_sequence(e, list, each);
 }
 
+// Text that is put in many times: bounded, so that a small file does not ask for much memory.
+std::string short_string(const Json& object, const char* key) {
+    std::string text = json_string(object, key);
+    if (text.size() > 256) fail("\"{}\": {} bytes are too many (at most 256)", key, text.size());
+    return text;
+}
+
 std::string escape_regex(std::string_view text) {
     std::string out;
     for (char c : text) {
@@ -59,9 +66,9 @@ void read_normalizer(const Json& json, Pipeline& p) {
     in_sequence(json, "normalizers", [&](const Json& e) {
         const std::string type = json_string(e, "type");
         if (type == "Prepend") {
-            p.normalizer.push_back(PrependStep{json_string(e, "prepend")});
+            p.normalizer.push_back(PrependStep{short_string(e, "prepend")});
         } else if (type == "Replace") {
-            p.normalizer.push_back(ReplaceStep{read_pattern(e), json_string(e, "content")});
+            p.normalizer.push_back(ReplaceStep{read_pattern(e), short_string(e, "content")});
         } else {
             fail("normalizer {} is not supported (Prepend, Replace and Sequence are)", type);
         }
@@ -70,7 +77,7 @@ void read_normalizer(const Json& json, Pipeline& p) {
 
 MetaspaceStep read_metaspace(const Json& e) {
     MetaspaceStep step;
-    step.replacement = json_string(e, "replacement");
+    step.replacement = short_string(e, "replacement");
     if (step.replacement.empty()) fail("Metaspace: the replacement is empty");
     step.split = json_bool(e, "split", true);
     std::string scheme = json_bool(e, "add_prefix_space", true) ? "always" : "never";  // older files
@@ -124,11 +131,11 @@ void read_decoder(const Json& json, Pipeline& p, Tokenizer::Parts& parts) {
         } else if (type == "Replace") {
             auto pattern = read_pattern(e);
             if (!std::holds_alternative<std::string>(pattern)) fail("decoder Replace with a regular expression is not supported");
-            p.decode_replace.push_back({std::get<std::string>(pattern), json_string(e, "content")});
+            p.decode_replace.push_back({std::get<std::string>(pattern), short_string(e, "content")});
         } else if (type == "Strip") {
             if (json_integer(json_get(e, "stop"), "decoder Strip: \"stop\"", 1 << 20) != 0)
                 fail("decoder Strip at the end of a text is not supported");
-            parts.strip = json_string(e, "content");
+            parts.strip = short_string(e, "content");
             parts.strip_count = size_t(json_integer(json_get(e, "start"), "decoder Strip: \"start\"", 1 << 20));
         } else if (type == "Metaspace") {
             const MetaspaceStep step = read_metaspace(e);
