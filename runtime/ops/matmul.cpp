@@ -72,7 +72,8 @@ struct Block {
     uint32_t groups_m, groups_n;  // matrix units: subgroups along m and n
 };
 constexpr std::array<Block, 2> tiled_blocks{{{128, 128, 16, 0, 0}, {64, 64, 16, 0, 0}}};
-constexpr std::array<Block, 3> matrix_blocks{{{128, 128, 32, 2, 4}, {64, 64, 32, 2, 2}, {32, 32, 32, 2, 2}}};
+constexpr std::array<Block, 3> matrix_blocks{{{128, 128, 32, 2, 4}, {64, 64, 32, 2, 2}, {32, 32, 16, 2, 2}}};
+constexpr uint32_t most_sums = 8;           // matrices of sums that a subgroup keeps in registers
 constexpr int64_t enough_workgroups = 128;  // to occupy a large GPU
 
 // The largest of the blocks that leaves enough workgroups, else the smallest, of those for which `fits`; nullptr if there is
@@ -138,8 +139,9 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
     const Block* block = choose(matrix_blocks, e, options.tile, label, [&](const Block& t) {
         auto stage_bytes = [&](uint32_t outer, bool by_k) { return by_k ? outer * (t.k + 8) * 2 : t.k * (outer + 8) * 2; };
         uint32_t edge_bytes = t.groups_m * t.groups_n * shape->m * shape->n * 4;
-        return t.m % (t.groups_m * shape->m) == 0 && t.n % (t.groups_n * shape->n) == 0 && t.k % shape->k == 0 &&
-               t.groups_m * t.groups_n * device.subgroup_size <= device.max_workgroup_invocations &&
+        uint32_t sums = t.m / (t.groups_m * shape->m) * (t.n / (t.groups_n * shape->n));
+        return sums <= most_sums && t.m % (t.groups_m * shape->m) == 0 && t.n % (t.groups_n * shape->n) == 0 &&
+               t.k % shape->k == 0 && t.groups_m * t.groups_n * device.subgroup_size <= device.max_workgroup_invocations &&
                stage_bytes(t.m, options.tile_a_by_k) + stage_bytes(t.n, options.tile_b_by_k) + edge_bytes <=
                    device.shared_memory_bytes;
     });

@@ -79,6 +79,9 @@ uvec4 pack_chunk(Chunk_bf16 c) { return pack8(low_floats(c), high_floats(c)); }
         }                                                                                                            \
     }
 
+#define SUBGROUP_BARRIER                                                               \
+    controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared,     \
+                   gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible)
 #define PLACE_A(i) place(i, A_TILE_LINES, A_TILE_LENGTH, A_TURNED, A_GROUP)
 #define PLACE_B(i) place(i, B_TILE_LINES, B_TILE_LENGTH, B_TURNED, B_GROUP)
 
@@ -91,25 +94,14 @@ void main() {
     Chunk_f32 a[A_CHUNKS];
     CONCAT(Chunk_, B) b[B_CHUNKS];
 
-    if (p.k != 0) {
-        UNROLL for (uint i = 0; i < A_CHUNKS; ++i) a[i] = FETCH_A(PLACE_A(i), 0);
-        UNROLL for (uint i = 0; i < B_CHUNKS; ++i) b[i] = FETCH_B(PLACE_B(i), 0);
-        uint k0 = 0;
-        do {
-            UNROLL for (uint i = 0; i < A_CHUNKS; ++i) {
-                const uvec2 at = PLACE_A(i);
-                if (in_tile(at, A_TILE_LINES, A_TILE_LENGTH)) STORE_CHUNK(tile_a, A_STRIDE, A_TURNED, at, i, a)
-            }
-            UNROLL for (uint i = 0; i < B_CHUNKS; ++i) {
-                const uvec2 at = PLACE_B(i);
-                if (in_tile(at, B_TILE_LINES, B_TILE_LENGTH)) STORE_CHUNK(tile_b, B_STRIDE, B_TURNED, at, i, b)
-            }
-            barrier();
-            k0 += BLOCK_K;
-            if (k0 < p.k) {
-                UNROLL for (uint i = 0; i < A_CHUNKS; ++i) a[i] = FETCH_A(PLACE_A(i), k0);
-                UNROLL for (uint i = 0; i < B_CHUNKS; ++i) b[i] = FETCH_B(PLACE_B(i), k0);
-            }
+    // Round k fetches step k and multiplies step k - 1: one place for each keeps the program small.
+    uint k0 = 0;
+    do {
+        if (k0 < p.k) {
+            UNROLL for (uint i = 0; i < A_CHUNKS; ++i) a[i] = FETCH_A(PLACE_A(i), k0);
+            UNROLL for (uint i = 0; i < B_CHUNKS; ++i) b[i] = FETCH_B(PLACE_B(i), k0);
+        }
+        if (k0 != 0) {
             UNROLL for (uint k = 0; k < BLOCK_K; k += TILE_K) {
                 coopmat<ELEMENT, gl_ScopeSubgroup, TILE_M, TILE_K, gl_MatrixUseA> rows[ROWS];
                 UNROLL for (uint i = 0; i < ROWS; ++i) {
@@ -132,13 +124,27 @@ void main() {
                 }
             }
             barrier();
-        } while (k0 < p.k);
-    }
+        }
+        if (k0 < p.k) {
+            UNROLL for (uint i = 0; i < A_CHUNKS; ++i) {
+                const uvec2 at = PLACE_A(i);
+                if (in_tile(at, A_TILE_LINES, A_TILE_LENGTH)) STORE_CHUNK(tile_a, A_STRIDE, A_TURNED, at, i, a)
+            }
+            UNROLL for (uint i = 0; i < B_CHUNKS; ++i) {
+                const uvec2 at = PLACE_B(i);
+                if (in_tile(at, B_TILE_LINES, B_TILE_LENGTH)) STORE_CHUNK(tile_b, B_STRIDE, B_TURNED, at, i, b)
+            }
+            barrier();
+        }
+        k0 += BLOCK_K;
+    } while (k0 < p.k + BLOCK_K);
 
+    // The choice is the same for the whole workgroup: CPU drivers make every barrier, also a subgroup's, one of the workgroup.
+    const bool whole = ALIGNED_C && m0 + BLOCK_M <= p.m && n0 + BLOCK_N <= p.n;
     UNROLL for (uint i = 0; i < ROWS; ++i) {
         UNROLL for (uint j = 0; j < COLUMNS; ++j) {
             const uint y0 = m0 + row0 + i * TILE_M, x0 = n0 + column0 + j * TILE_N;
-            if (ALIGNED_C && y0 + TILE_M <= p.m && x0 + TILE_N <= p.n) {
+            if (whole) {
                 const uint64_t at = (uint64_t(y0) * p.n + x0) * 4;
                 if (p.base != 0) {
                     coopmat<float, gl_ScopeSubgroup, TILE_M, TILE_N, gl_MatrixUseAccumulator> base;
@@ -146,20 +152,18 @@ void main() {
                     sums[i * COLUMNS + j] += base;
                 }
                 coopMatStore(sums[i * COLUMNS + j], F32x4(p.c + at).v, 0, p.n / 4, gl_CooperativeMatrixLayoutRowMajor);
-            } else if (y0 < p.m && x0 < p.n) {
-                const uint scratch = gl_SubgroupID * (TILE_M * TILE_N);
-                coopMatStore(sums[i * COLUMNS + j], edge, scratch, TILE_N, gl_CooperativeMatrixLayoutRowMajor);
-                controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared,
-                               gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
+            } else {
+                const uint first = gl_SubgroupID * (TILE_M * TILE_N);
+                coopMatStore(sums[i * COLUMNS + j], edge, first, TILE_N, gl_CooperativeMatrixLayoutRowMajor);
+                SUBGROUP_BARRIER;
                 for (uint e = gl_SubgroupInvocationID; e < TILE_M * TILE_N; e += gl_SubgroupSize) {
                     const uint y = y0 + e / TILE_N, x = x0 + e % TILE_N;
                     if (y < p.m && x < p.n) {
                         const uint64_t at = uint64_t(y) * p.n + x;
-                        store_f32(p.c, at, p.base != 0 ? load_f32(p.base, at) + edge[scratch + e] : edge[scratch + e]);
+                        store_f32(p.c, at, p.base != 0 ? load_f32(p.base, at) + edge[first + e] : edge[first + e]);
                     }
                 }
-                controlBarrier(gl_ScopeSubgroup, gl_ScopeSubgroup, gl_StorageSemanticsShared,
-                               gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
+                SUBGROUP_BARRIER;
             }
         }
     }

@@ -31,6 +31,9 @@ const uint B_CHUNKS = (BLOCK_N * BLOCK_K / 8 + gl_WorkGroupSize.x - 1) / gl_Work
         }                                                                                 \
     }
 
+#define PLACE_A(i) place(i, A_TILE_LINES, A_TILE_LENGTH, bool(A_BY_K), 1)
+#define PLACE_B(i) place(i, B_TILE_LINES, B_TILE_LENGTH, bool(B_BY_K), 1)
+
 void store(uint y, uint x, vec4 sum) {
     if (y >= p.m || x >= p.n) return;
     const uint64_t at = uint64_t(y) * p.n + x;
@@ -51,50 +54,41 @@ void main() {
     Chunk_f32 a[A_CHUNKS];
     CONCAT(Chunk_, B) b[B_CHUNKS];
 
-    if (p.k != 0) {
-        UNROLL for (uint i = 0; i < A_CHUNKS; ++i) {
-            const uvec2 at = place(i, A_TILE_LINES, A_TILE_LENGTH, bool(A_BY_K), 1);
-            a[i] = FETCH_A(at, 0);
+    // Round k fetches step k and multiplies step k - 1: one place for each keeps the program small.
+    uint k0 = 0;
+    do {
+        if (k0 < p.k) {
+            UNROLL for (uint i = 0; i < A_CHUNKS; ++i) a[i] = FETCH_A(PLACE_A(i), k0);
+            UNROLL for (uint i = 0; i < B_CHUNKS; ++i) b[i] = FETCH_B(PLACE_B(i), k0);
         }
-        UNROLL for (uint i = 0; i < B_CHUNKS; ++i) {
-            const uvec2 at = place(i, B_TILE_LINES, B_TILE_LENGTH, bool(B_BY_K), 1);
-            b[i] = FETCH_B(at, 0);
+        if (k0 != 0) {
+            [[dont_unroll]] for (uint k = 0; k < BLOCK_K; k += 4) {
+                UNROLL for (uint s = 0; s < 4; ++s) {
+                    const vec4 a0 = tile_a[(k + s) * A_STRIDE + ty], a1 = tile_a[(k + s) * A_STRIDE + BLOCK_M / 8 + ty];
+                    const vec4 b0 = tile_b[(k + s) * B_STRIDE + tx], b1 = tile_b[(k + s) * B_STRIDE + BLOCK_N / 8 + tx];
+                    UNROLL for (uint i = 0; i < 4; ++i) {
+                        sums[i][0] += a0[i] * b0;
+                        sums[i][1] += a0[i] * b1;
+                        sums[i + 4][0] += a1[i] * b0;
+                        sums[i + 4][1] += a1[i] * b1;
+                    }
+                }
+            }
+            barrier();
         }
-        uint k0 = 0;
-        do {
+        if (k0 < p.k) {
             UNROLL for (uint i = 0; i < A_CHUNKS; ++i) {
-                const uvec2 at = place(i, A_TILE_LINES, A_TILE_LENGTH, bool(A_BY_K), 1);
+                const uvec2 at = PLACE_A(i);
                 if (in_tile(at, A_TILE_LINES, A_TILE_LENGTH)) STORE_CHUNK(tile_a, A_STRIDE, bool(A_BY_K), at, a[i])
             }
             UNROLL for (uint i = 0; i < B_CHUNKS; ++i) {
-                const uvec2 at = place(i, B_TILE_LINES, B_TILE_LENGTH, bool(B_BY_K), 1);
+                const uvec2 at = PLACE_B(i);
                 if (in_tile(at, B_TILE_LINES, B_TILE_LENGTH)) STORE_CHUNK(tile_b, B_STRIDE, bool(B_BY_K), at, b[i])
             }
             barrier();
-            k0 += BLOCK_K;
-            if (k0 < p.k) {
-                UNROLL for (uint i = 0; i < A_CHUNKS; ++i) {
-                    const uvec2 at = place(i, A_TILE_LINES, A_TILE_LENGTH, bool(A_BY_K), 1);
-                    a[i] = FETCH_A(at, k0);
-                }
-                UNROLL for (uint i = 0; i < B_CHUNKS; ++i) {
-                    const uvec2 at = place(i, B_TILE_LINES, B_TILE_LENGTH, bool(B_BY_K), 1);
-                    b[i] = FETCH_B(at, k0);
-                }
-            }
-            UNROLL for (uint k = 0; k < BLOCK_K; ++k) {
-                const vec4 a0 = tile_a[k * A_STRIDE + ty], a1 = tile_a[k * A_STRIDE + BLOCK_M / 8 + ty];
-                const vec4 b0 = tile_b[k * B_STRIDE + tx], b1 = tile_b[k * B_STRIDE + BLOCK_N / 8 + tx];
-                UNROLL for (uint i = 0; i < 4; ++i) {
-                    sums[i][0] += a0[i] * b0;
-                    sums[i][1] += a0[i] * b1;
-                    sums[i + 4][0] += a1[i] * b0;
-                    sums[i + 4][1] += a1[i] * b1;
-                }
-            }
-            barrier();
-        } while (k0 < p.k);
-    }
+        }
+        k0 += BLOCK_K;
+    } while (k0 < p.k + BLOCK_K);
     UNROLL for (uint i = 0; i < 8; ++i) {
         const uint y = m0 + i / 4 * (BLOCK_M / 2) + ty * 4 + i % 4;
         store(y, n0 + tx * 4, sums[i][0]);
