@@ -168,7 +168,7 @@ void Device::create_logical_device(bool compile_only) {
 
 Device::~Device() {
     if (!device_) return;
-    vk_.vkDeviceWaitIdle(device_);
+    if (submitted_ > 0) vk_.vkDeviceWaitIdle(device_);
     pipelines_.reset();
     staging_.reset();
     if (transfer_pool_) vk_.vkDestroyCommandPool(device_, transfer_pool_, nullptr);
