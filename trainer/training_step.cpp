@@ -25,11 +25,12 @@ struct TrainingStep::Graphs {
     Graphs(TrainingStep& s);
     std::unique_ptr<Graph> model_graph(TrainingStep& s, Graph::Mode mode, bool accumulate);
     std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize);
-    std::unique_ptr<Graph> fit_graph(TrainingStep& s);
+    std::unique_ptr<Graph> fit_graph(TrainingStep& s, bool fisher);
     std::unique_ptr<Graph> update_graph(TrainingStep& s);
 
-    std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, update_graph_;
-    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, update;
+    std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, first_fit_graph,
+        update_graph_;
+    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, update;
     uint64_t arena_bytes = 0;
 };
 
@@ -117,14 +118,14 @@ std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool
     return graph;
 }
 
-std::unique_ptr<Graph> TrainingStep::Graphs::fit_graph(TrainingStep& s) {
+std::unique_ptr<Graph> TrainingStep::Graphs::fit_graph(TrainingStep& s, bool fisher) {
     auto graph = std::make_unique<Graph>(s.device_);
     int64_t table = s.options_.quantizer.centroids();
     Tensor scalars = graph->external(s.scalars_, 0, {sizeof(KmeansScalars) / 4}, DType::u32, "k-means scalars");
     for (size_t layer = 0; layer < s.quantized_layers_.size(); layer++) {
         size_t i = s.quantized_layers_[layer];
         Tensor centroids = graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, "centroids");
-        Tensor moment = s.options_.fisher ? s.parameters_.second_moment(*graph, i) : Tensor();
+        Tensor moment = fisher ? s.parameters_.second_moment(*graph, i) : Tensor();
         vkqat::fit_centroids(*graph, s.parameters_.master(*graph, i), s.options_.quantizer, centroids, moment, scalars,
                              s.parameters_.parameters()[i].layer_name());
     }
@@ -146,11 +147,12 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     full_graph = prepare_graph(s, false);
     quantized_graph = prepare_graph(s, true);
     update_graph_ = update_graph(s);
-    if (s.centroids_) fit_graph_ = fit_graph(s);
+    if (s.centroids_) fit_graph_ = fit_graph(s, s.options_.fisher);
+    if (s.centroids_ && s.options_.fisher) first_fit_graph = fit_graph(s, false);
     // They never run at the same time: one arena for all.
     uint64_t block = Arena::block_bytes(s.device_);
     for (const Graph* g : {first_graph.get(), next_graph.get(), evaluate_graph.get(), full_graph.get(), quantized_graph.get(),
-                           update_graph_.get(), fit_graph_.get()})
+                           update_graph_.get(), fit_graph_.get(), first_fit_graph.get()})
         if (g) arena_bytes = std::max(arena_bytes, plan(*g, block).arena_bytes);
     auto arena = std::make_shared<Arena>(s.device_, arena_bytes, "activations");
     auto record = [&](const std::unique_ptr<Graph>& g, const char* name) {
@@ -163,6 +165,7 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     prepare_quantized = record(quantized_graph, "quantized weights");
     update = record(update_graph_, "update");
     fit = record(fit_graph_, "k-means");
+    first_fit = record(first_fit_graph, "first k-means");
 }
 
 void TrainingStep::fill_inputs(const Batch& batch, double scale) {
@@ -195,7 +198,8 @@ void TrainingStep::fit_centroids(int64_t step) {
     scalars.second_moment_correction = now.beta2_power < 1 ? 1 / (1 - now.beta2_power) : 1;
     scalars.seed = uint32_t(options_.seed * 0x9e3779b9u + uint64_t(step));
     std::memcpy(scalars_.mapped(), &scalars, sizeof scalars);
-    graphs_->fit->replay();
+    // Before the first update the second moment is 0 and cannot weigh anything.
+    (graphs_->first_fit && now.step == 0 ? graphs_->first_fit : graphs_->fit)->replay();
 }
 
 void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {

@@ -74,6 +74,14 @@ void AtomicFile::commit() {
     }
 }
 
+// Makes the names in a folder durable. Some file systems cannot, and that is no error.
+static void sync_folder(const fs::path& path) {
+    int fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return;
+    ::fsync(fd);
+    ::close(fd);
+}
+
 void write_directory(const fs::path& path, const std::function<void(const fs::path&)>& fill) {
     if (fs::exists(path)) fail("{}: exists already; choose another name or remove it", path.string());
     fs::path temporary = path.string() + ".tmp" + std::to_string(::getpid());
@@ -83,7 +91,11 @@ void write_directory(const fs::path& path, const std::function<void(const fs::pa
     if (error) fail("{}: cannot create the folder: {}", path.string(), error.message());
     try {
         fill(temporary);
+        for (const auto& entry : fs::recursive_directory_iterator(temporary))
+            if (entry.is_directory()) sync_folder(entry.path());
+        sync_folder(temporary);
         fs::rename(temporary, path);
+        sync_folder(path.has_parent_path() ? path.parent_path() : fs::path("."));
     } catch (const fs::filesystem_error& e) {
         fs::remove_all(temporary, error);
         fail("{}: {}", path.string(), e.what());

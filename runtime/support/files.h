@@ -43,8 +43,8 @@ private:
     int fd_ = -1;
 };
 
-// A new folder that appears under its name complete or not at all: `fill` writes into a temporary folder beside it.
-// Error if `path` exists.
+// A new folder that appears under its name complete or not at all: `fill` writes into a temporary folder beside it. Once it
+// has its name it outlives a power failure. Error if `path` exists.
 void write_directory(const std::filesystem::path& path, const std::function<void(const std::filesystem::path&)>& fill);
 
 std::string read_text_file(const std::filesystem::path& path, size_t max_bytes = size_t(1) << 30);

@@ -1,0 +1,97 @@
+// vkqat train: from a configuration to checkpoints.
+#include "trainer/train.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <vector>
+
+#include "runtime/support/error.h"
+#include "tools/command.h"
+
+namespace vkqat {
+namespace {
+
+// The first SIGINT or SIGTERM asks the run to end behind the current step; the second one ends the program, as it has no
+// handler any more. A signal handler can reach nothing but a static.
+volatile sig_atomic_t stop_requested = 0;
+
+void request_stop(int) { stop_requested = 1; }
+
+void catch_stop_signals() {
+    struct sigaction action {};
+    action.sa_handler = request_stop;
+    action.sa_flags = SA_RESETHAND | SA_RESTART;
+    for (int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+}
+
+// Lines for good, and on a terminal one that is written over.
+class Screen {
+public:
+    TrainOutput output() {
+        TrainOutput to;
+        to.line = [this](const std::string& text) {
+            clear();
+            std::printf("%s\n", text.c_str());
+            std::fflush(stdout);
+        };
+        if (::isatty(STDOUT_FILENO))
+            to.progress = [this](const std::string& text) {
+                std::printf("\r\033[K%s", text.c_str());
+                std::fflush(stdout);
+                pending_ = true;
+            };
+        return to;
+    }
+    ~Screen() { clear(); }
+
+private:
+    void clear() {
+        if (pending_) std::printf("\r\033[K");
+        pending_ = false;
+    }
+    bool pending_ = false;
+};
+
+struct Arguments {
+    std::string config;
+    bool resume = false;
+    std::shared_ptr<std::string> device;
+};
+
+void run(const Arguments& arguments, const std::vector<std::string>& overrides) {
+    const TrainConfig config = load_train_config(arguments.config, overrides);
+    Gpu gpu(*arguments.device);
+    Screen screen;
+    TrainOptions options{.resume = arguments.resume};
+    options.stop = [caught = false]() mutable {
+        if (!caught) catch_stop_signals();  // not before: until the first step the program simply ends
+        caught = true;
+        return stop_requested != 0;
+    };
+    train(gpu.device, config, options, screen.output());
+}
+
+}  // namespace
+
+void add_train_command(CLI::App& app) {
+    auto arguments = std::make_shared<Arguments>();
+    CLI::App* command = app.add_subcommand("train", "train a model, in full precision or quantized");
+    command->add_option("config", arguments->config, "configuration (TOML); assets/configs has one for each flavor")->required();
+    command->add_flag("--resume", arguments->resume, "go on from the latest checkpoint in job.dump_folder, with the same bits");
+    arguments->device = add_device_option(*command);
+    command->allow_extras();
+    command->footer(
+        "--section.key=value overrides a key of the configuration.\n"
+        "Ctrl-C ends the run behind the current step with a checkpoint; a second one ends it at once.\n\n"
+        "Examples:\n"
+        "  vkqat train assets/configs/sample.toml\n"
+        "  vkqat train my.toml --training.steps=200 --quantization.target_bit_width=1 --job.dump_folder=outputs/1bit\n"
+        "  vkqat train my.toml --resume\n\n"
+        "Keys, with their defaults:\n\n" +
+        train_config_help());
+    command->callback([arguments, command] { run(*arguments, command->remaining()); });
+}
+
+}  // namespace vkqat

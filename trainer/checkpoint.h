@@ -1,0 +1,84 @@
+// Checkpoints of a training run: folders step-00000200 that hold all it takes to continue with the same bits, and to export.
+//
+//   manifest.json              step, optimiser's counters, data position; a checksum of every file and tensor, and of itself
+//   config.toml                the run's effective configuration
+//   config.json, tokenizer/    the model's architecture and its tokenizer; generation_config.json where the run began with one
+//   weights.safetensors        fp32, under the names of Hugging Face
+//   first_moment.safetensors, second_moment.safetensors   AdamW's, under the weights' names
+//   centroids.safetensors      LAYER.centroids, once k-means quantization is on
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/formats/safetensors.h"
+#include "trainer/config.h"
+#include "trainer/training_step.h"
+
+namespace vkqat {
+
+// Where a run stands between two steps, beside the arrays.
+struct TrainState {
+    int64_t step = 0;        // steps done, skipped ones included
+    bool quantized = false;  // whether quantization is on
+    AdamwState optimizer{};
+    DataPosition data;
+};
+
+// What stays the same during a run.
+struct RunSettings {
+    TrainConfig config;
+    LlamaConfig model;
+    std::filesystem::path tokenizer;          // as for load_tokenizer()
+    std::filesystem::path generation_config;  // to be carried along; empty: none
+};
+
+// `folder`: that of all checkpoints of the run, made where it is missing. The new one appears complete or not at all; then all
+// but the `config.checkpoint.keep_latest_k` newest are removed. Returns its folder. Error: a full disk; a checkpoint of this step
+// exists.
+std::filesystem::path write_checkpoint(const std::filesystem::path& folder, const RunSettings& settings, const TrainState& state,
+                                       const ParameterStore& parameters, const TrainingStep& training);
+
+// A complete checkpoint, opened for reading.
+class Checkpoint {
+public:
+    // Reads all of it and compares the checksums. Error naming file, tensor, what was expected and what was found.
+    explicit Checkpoint(const std::filesystem::path& folder);
+
+    const std::filesystem::path& folder() const { return folder_; }
+    const TrainState& state() const { return state_; }
+    const TrainConfig& config() const { return config_; }
+    const LlamaConfig& model() const { return model_; }
+    std::filesystem::path tokenizer() const { return folder_ / "tokenizer"; }
+    const SafetensorsFile& weights() const { return files_[0]; }
+    const TensorView* centroids(const std::string& layer) const;  // null where the layer has none
+
+    // Error if a tensor is missing or has another shape than the parameter.
+    void restore(ParameterStore& parameters, TrainingStep& training) const;
+
+private:
+    std::filesystem::path folder_;
+    TrainState state_;
+    TrainConfig config_;
+    LlamaConfig model_;
+    std::vector<SafetensorsFile> files_;  // weights, moments, and perhaps centroids
+};
+
+using Say = std::function<void(const std::string&)>;
+
+// The newest checkpoint in `folder` that is whole; `say` gets a line on each damaged one that is passed over. Nothing if there is
+// none at all. Error if all are damaged.
+std::optional<Checkpoint> latest_checkpoint(const std::filesystem::path& folder, const Say& say);
+
+// Before a run goes on from `step`: removes what killed runs left half-written, and moves checkpoints of later steps, which are
+// damaged, out of the way.
+void tidy_checkpoints(const std::filesystem::path& folder, int64_t step, const Say& say);
+
+// `path`: a checkpoint, a folder of checkpoints, or the dump_folder of a run, whose latest one is taken. Error if there is none.
+Checkpoint open_checkpoint(const std::filesystem::path& path, const Say& say);
+
+}  // namespace vkqat

@@ -1,0 +1,482 @@
+#include "trainer/train.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <numeric>
+
+#include "runtime/ops/matmul.h"
+#include "runtime/support/error.h"
+#include "trainer/corpus_reader.h"
+#include "trainer/flavors.h"
+#include "trainer/metrics.h"
+#include "trainer/tokenizer_files.h"
+
+namespace vkqat {
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// 1234567 -> "1.23 M"
+std::string metric(double value) {
+    constexpr const char* units[] = {"", " k", " M", " G", " T", " P"};
+    size_t unit = 0;
+    for (; std::abs(value) >= 1000 && unit + 1 < std::size(units); unit++) value /= 1000;
+    return fmt::format("{:.{}f}{}", value, value >= 100 || unit == 0 ? 0 : value >= 10 ? 1 : 2, units[unit]);
+}
+
+std::string duration_text(double seconds) {
+    auto s = int64_t(std::llround(std::max(seconds, 0.0)));
+    if (s < 60) return fmt::format("{}s", s);
+    if (s < 3600) return fmt::format("{}m {:02}s", s / 60, s % 60);
+    return fmt::format("{}h {:02}m", s / 3600, s / 60 % 60);
+}
+
+// Holds dump_folder for this process; the system lets it go when the process ends, however that happens.
+class FolderLock {
+public:
+    explicit FolderLock(const fs::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+        if (fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+            ::close(fd_);
+            fail("{}: another training is at work in this folder", folder.string());
+        }
+    }
+    ~FolderLock() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    FolderLock(const FolderLock&) = delete;
+    FolderLock& operator=(const FolderLock&) = delete;
+
+private:
+    int fd_;
+};
+
+bool holds_run(const TrainConfig& config) {
+    const fs::path folder = config.job.dump_folder;
+    std::error_code error;
+    for (const fs::path& path : {folder / "config.toml", folder / "metrics.jsonl"})
+        if (fs::exists(path, error)) return true;
+    for (auto entry = fs::directory_iterator(config.checkpoint_folder(), error); !error && entry != fs::directory_iterator();
+         entry.increment(error))
+        if (entry->path().filename().string().starts_with("step-")) return true;
+    return false;
+}
+
+void check_dump_folder(const TrainConfig& config, bool resume) {
+    const std::string& folder = config.job.dump_folder;
+    if (!resume && holds_run(config))
+        fail("{}: holds a run already: go on with it by --resume, or choose another folder with --job.dump_folder=...", folder);
+    if (resume && !holds_run(config)) fail("{}: there is no run to resume; leave out --resume to begin one", folder);
+}
+
+// Error naming the first difference: the checkpoint's weights are those of another model.
+void check_same_model(const LlamaConfig& now, const LlamaConfig& then, const fs::path& checkpoint) {
+    auto compare = [&](const char* key, auto wanted, auto found) {
+        if (wanted != found)
+            fail("{}: {} is {} in the checkpoint, but {} in the configuration; a run can only be resumed with the same model",
+                 checkpoint.string(), key, found, wanted);
+    };
+    compare("hidden_size", now.hidden_size, then.hidden_size);
+    compare("intermediate_size", now.intermediate_size, then.intermediate_size);
+    compare("num_hidden_layers", now.layers, then.layers);
+    compare("num_attention_heads", now.heads, then.heads);
+    compare("num_key_value_heads", now.kv_heads, then.kv_heads);
+    compare("head_dim", now.head_dim, then.head_dim);
+    compare("vocab_size", now.vocab_size, then.vocab_size);
+    compare("tie_word_embeddings", now.tie_word_embeddings, then.tie_word_embeddings);
+    compare("rope_theta", now.rope_theta, then.rope_theta);
+    compare("rms_norm_eps", now.rms_norm_eps, then.rms_norm_eps);
+    compare("rope_scaling", now.rope_scaling ? "llama3" : "none", then.rope_scaling ? "llama3" : "none");
+}
+
+void check_same_quantizer(const TrainConfig& now, const Checkpoint& checkpoint) {
+    if (!checkpoint.state().quantized) return;  // it is still open how the run will be quantized
+    const QuantizationSection &a = now.quantization, &b = checkpoint.config().quantization;
+    if (a.quantizer != b.quantizer || a.target_bit_width != b.target_bit_width || a.block_dim_1 != b.block_dim_1 ||
+        a.block_dim_2 != b.block_dim_2 || a.relative_scale != b.relative_scale || a.ignore_names != b.ignore_names)
+        fail(
+            "{}: [quantization] differs from the configuration's, and the run is quantized already: expected {} at {} bits in "
+            "blocks of {} x {} with scale {}, and the same ignore_names",
+            checkpoint.folder().string(), b.quantizer, b.target_bit_width, b.block_dim_1, b.block_dim_2, b.relative_scale);
+}
+
+struct MemoryRow {
+    const char* name;
+    uint64_t bytes;
+};
+
+// One run, set up.
+class Run {
+public:
+    Run(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output);
+    TrainResult train();
+
+private:
+    // The windows of one step, and the place in the data behind them.
+    struct Drawn {
+        std::vector<Batch> batches;
+        DataPosition after;
+    };
+
+    void say(const std::string& text) const {
+        if (output_.line) output_.line(text);
+    }
+    void set_up_text();
+    void set_up_model();
+    void say_memory();
+    int64_t resume();
+    Drawn draw();
+    void update_quantization(int64_t step);
+    void validate(int64_t step);
+    void save(int64_t step);
+    void report_skip(int64_t step);
+    std::string step_line(const StepMetrics& m, double seconds_left) const;
+    std::shared_ptr<const TokenCache> tokens(const std::vector<std::string>& patterns, const std::string& separator) const;
+
+    Device& device_;
+    const TrainConfig& config_;
+    const TrainOptions& options_;
+    const TrainOutput& output_;
+    Precision precision_;
+    RunSettings settings_;
+    TextEncoder encoder_;
+    std::unique_ptr<BatchSource> source_;
+    std::shared_ptr<const TokenCache> validation_tokens_;
+    std::unique_ptr<ParameterStore> parameters_;
+    std::unique_ptr<TrainingStep> training_;
+    std::unique_ptr<MetricsFile> metrics_;
+    TrainState state_;
+    LearningRateSchedule schedule_;
+    uint64_t memory_bytes_ = 0;
+    bool checkpoint_written_ = false;  // of state_.step
+};
+
+Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output)
+    : device_(device), config_(config), options_(options), output_(output) {
+    const Capabilities& caps = device.capabilities();
+    precision_ = choose_precision(config.training.precision, caps);
+    if (!config.job.description.empty()) say(config.job.description);
+    say(fmt::format("device      {} ({}, {})", caps.name, kind_name(caps.kind), caps.driver));
+    say(fmt::format("precision   {} matrix products, fp32 weights, moments and sums",
+                    precision_ == Precision::bf16 ? "bf16" : "fp32"));
+    schedule_ = {.peak = config.optimizer.lr,
+                 .steps = config.training.steps,
+                 .warmup_steps = config.lr_scheduler.warmup_steps,
+                 .decay_ratio = config.lr_scheduler.decay_ratio,
+                 .decay_type = config.lr_scheduler.decay_type,
+                 .min_lr_factor = config.lr_scheduler.min_lr_factor};
+    set_up_text();
+    set_up_model();
+    int64_t first = resume();
+    source_->restore(state_.data);
+    say_memory();
+
+    // From here on the run leaves traces.
+    const fs::path folder = config.job.dump_folder;
+    write_text_file(folder / "config.toml", to_toml(config));
+    tidy_checkpoints(config.checkpoint_folder(), first, output.line);
+    metrics_ = std::make_unique<MetricsFile>(folder / "metrics.jsonl", first);
+}
+
+std::shared_ptr<const TokenCache> Run::tokens(const std::vector<std::string>& patterns, const std::string& separator) const {
+    return std::make_shared<const TokenCache>(tokenize_corpus(corpus_files(patterns), {.separator = separator}, encoder_,
+                                                              fs::path(config_.job.dump_folder) / "cache", 0, output_.line));
+}
+
+void Run::set_up_text() {
+    settings_.config = config_;
+    settings_.tokenizer = config_.tokenizer_path();
+    const Tokenizer tokenizer = load_tokenizer(settings_.tokenizer);
+    settings_.model = model_config(config_, int64_t(tokenizer.vocab_size()));
+    if (!settings_.model.bos_token_id) settings_.model.bos_token_id = tokenizer.bos();
+    if (settings_.model.eos_token_ids.empty() && tokenizer.eos()) settings_.model.eos_token_ids = {*tokenizer.eos()};
+    const fs::path generation = fs::path(config_.checkpoint.initial_load_path) / "generation_config.json";
+    if (std::error_code error; !config_.checkpoint.initial_load_path.empty() && fs::exists(generation, error))
+        settings_.generation_config = generation;
+
+    encoder_ = text_encoder(tokenizer, settings_.tokenizer);
+    auto training_tokens = tokens(config_.training.dataset, config_.training.dataset_separator);
+    say(fmt::format("text        {} documents, {} tokens ({}, {} ids)", training_tokens->documents(),
+                    metric(double(training_tokens->tokens())), tokenizer.kind(), tokenizer.vocab_size()));
+    if (encoder_.eos_id < 0) say("            the tokenizer has no end-of-text token: documents follow each other without one");
+    source_ = std::make_unique<BatchSource>(training_tokens, BatchOptions{.batch_size = config_.training.local_batch_size,
+                                                                          .seq_len = config_.training.seq_len,
+                                                                          .bos_id = encoder_.bos_id,
+                                                                          .eos_id = encoder_.eos_id,
+                                                                          .seed = uint64_t(config_.training.seed)});
+    state_.data = source_->position();
+    state_.optimizer.beta1_power = state_.optimizer.beta2_power = 1;
+    if (config_.validation.enable) validation_tokens_ = tokens(config_.validation.dataset, config_.validation.dataset_separator);
+}
+
+void Run::set_up_model() {
+    const LlamaConfig& model = settings_.model;
+    const QuantizerConfig quantizer = quantizer_config(config_);
+    const bool quantize = quantizer.kind != QuantizerKind::none;
+    const DType compute = precision_ == Precision::bf16 ? DType::bf16 : DType::f32;
+    auto list = llama_parameters(model, quantize, config_.quantization.ignore_names);
+    uint64_t count = 0;
+    size_t quantized = 0;
+    for (const Parameter& p : list) {
+        count += uint64_t(p.shape.elements());
+        quantized += p.quantized;
+    }
+    say(fmt::format("model       {} parameters: {} layers, hidden_size {}, {} heads, {} kv_heads, vocabulary {}",
+                    metric(double(count)), model.layers, model.hidden_size, model.heads, model.kv_heads, model.vocab_size));
+    if (quantize)
+        say(fmt::format("quantizer   {}, {} bits, blocks of {} x {}, scale {}: {} layers, from step {}", name(quantizer.kind),
+                        quantizer.bits, quantizer.block_dim_1, quantizer.block_dim_2, name(quantizer.scale), quantized,
+                        std::max<int64_t>(config_.quantization.qat_start_step, 1)));
+    const uint64_t tokens = uint64_t(config_.global_batch_size()) * uint64_t(config_.training.seq_len);
+    say(fmt::format("steps       {} of {} tokens ({} x {} windows of {})", config_.training.steps, tokens,
+                    config_.global_batch_size() / config_.training.local_batch_size, config_.training.local_batch_size,
+                    config_.training.seq_len));
+
+    // Before anything is allocated: a driver may promise more memory than there is.
+    const uint64_t copies = quantize || compute != DType::f32 ? count * bytes(compute) : 0, needed = 16 * count + copies;
+    if (needed > device_.free_memory())
+        fail(
+            "too little memory on {}: {:.1f} GB for weights, gradients and moments ({} parameters), about {:.1f} GB free; choose "
+            "a smaller model or another device",
+            device_.capabilities().name, double(needed) / 1e9, metric(double(count)), double(device_.free_memory()) / 1e9);
+    parameters_ = std::make_unique<ParameterStore>(device_, model, std::move(list), compute);
+    training_ = std::make_unique<TrainingStep>(
+        device_, *parameters_,
+        TrainingStepOptions{.batch = config_.training.local_batch_size,
+                            .seq_len = config_.training.seq_len,
+                            .max_norm = config_.training.max_norm,
+                            .beta1 = config_.optimizer.beta1,
+                            .beta2 = config_.optimizer.beta2,
+                            .eps = config_.optimizer.eps,
+                            .weight_decay = config_.optimizer.weight_decay,
+                            .quantizer = quantizer,
+                            .fisher = config_.quantization.centroid_update_algorithm == "fischer_kmeans",
+                            .seed = uint64_t(config_.training.seed),
+                            .precision = precision_});
+}
+
+// Loads the latest checkpoint, or makes the first weights; returns the steps done.
+int64_t Run::resume() {
+    std::optional<Checkpoint> checkpoint;
+    if (options_.resume) {
+        checkpoint = latest_checkpoint(config_.checkpoint_folder(), output_.line);
+        if (!checkpoint) say("resume      there is no checkpoint yet: from the beginning");
+    }
+    if (checkpoint) {
+        check_same_model(settings_.model, checkpoint->model(), checkpoint->folder());
+        check_same_quantizer(config_, *checkpoint);
+        checkpoint->restore(*parameters_, *training_);
+        state_ = checkpoint->state();
+        checkpoint_written_ = true;
+        say(fmt::format("resume      from {}", checkpoint->folder().string()));
+    } else if (!config_.checkpoint.initial_load_path.empty()) {
+        parameters_->load(ModelFiles::open(config_.checkpoint.initial_load_path));
+        say(fmt::format("weights     from {}", config_.checkpoint.initial_load_path));
+    } else {
+        parameters_->initialize(uint64_t(config_.training.seed));
+    }
+    return state_.step;
+}
+
+void Run::say_memory() {
+    const MemoryRow rows[] = {{"weights", parameters_->weight_bytes()},
+                              {"gradients", parameters_->gradient_bytes()},
+                              {"moments", parameters_->moment_bytes()},
+                              {"weights for the products", parameters_->compute_bytes()},
+                              {"activations", training_->activation_bytes()}};
+    std::string text = "memory      ";
+    uint64_t total = 0;
+    for (const MemoryRow& row : rows) {
+        text += fmt::format("{}{} {}B", total ? ", " : "", row.name, metric(double(row.bytes)));
+        total += row.bytes;
+    }
+    memory_bytes_ = total;
+    say(text + fmt::format("; together {}B", metric(double(total))));
+}
+
+Run::Drawn Run::draw() {
+    Drawn drawn;
+    for (int64_t i = 0; i < config_.global_batch_size() / config_.training.local_batch_size; i++)
+        drawn.batches.push_back(source_->next());
+    drawn.after = source_->position();
+    return drawn;
+}
+
+// METHODS 1: on from qat_start_step, with a first fit; fitted again at multiples of buffer_update_interval.
+void Run::update_quantization(int64_t step) {
+    const QuantizationSection& q = config_.quantization;
+    if (q.quantizer == "none" || step < q.qat_start_step) return;
+    const bool first = !state_.quantized;
+    if (!first && (q.buffer_update_interval == 0 || step % q.buffer_update_interval != 0)) return;
+    training_->set_quantized(true);
+    training_->fit_centroids(step);
+    state_.quantized = true;
+    if (first) say(fmt::format("step {}: quantization is on", step));
+}
+
+void Run::validate(int64_t step) {
+    const int64_t batch_size = config_.training.local_batch_size, seq_len = config_.training.seq_len;
+    uint64_t tokens = validation_tokens_->tokens() +
+                      validation_tokens_->documents() * uint64_t((encoder_.bos_id >= 0) + (encoder_.eos_id >= 0));
+    int64_t windows = std::max<int64_t>(1, int64_t(tokens / uint64_t(seq_len + 1)));
+    int64_t batches = (windows + batch_size - 1) / batch_size;
+    if (config_.validation.steps > 0) batches = std::min(batches, config_.validation.steps);
+    BatchSource source(validation_tokens_, {.batch_size = batch_size,
+                                            .seq_len = seq_len,
+                                            .bos_id = encoder_.bos_id,
+                                            .eos_id = encoder_.eos_id,
+                                            .seed = uint64_t(config_.training.seed)});
+    training_->prepare();
+    double nats = 0;
+    int64_t labels = 0;
+    for (int64_t i = 0; i < batches; i++) {
+        Batch batch = source.next();
+        // Windows behind the last one have been seen already.
+        for (int64_t row = std::max<int64_t>(0, windows - i * batch_size); row < batch_size; row++)
+            std::fill_n(batch.labels.begin() + row * seq_len, seq_len, no_label);
+        auto [sum, count] = training_->evaluate(batch);
+        nats += sum;
+        labels += count;
+    }
+    const double loss = nats / double(std::max<int64_t>(labels, 1));
+    metrics_->add_validation(step, loss, labels);
+    say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), labels));
+}
+
+void Run::save(int64_t step) {
+    metrics_->sync();
+    const fs::path path = write_checkpoint(config_.checkpoint_folder(), settings_, state_, *parameters_, *training_);
+    checkpoint_written_ = true;
+    say(fmt::format("step {}: checkpoint {}", step, path.string()));
+}
+
+void Run::report_skip(int64_t step) {
+    const AdamwState& s = state_.optimizer;
+    metrics_->add_skip(step, s.loss, s.gradient_norm);
+    say(fmt::format("step {}: skipped, loss {} and gradient norm {} are not both finite ({} skipped so far)", step, s.loss,
+                    s.gradient_norm, s.skipped));
+    if (int64_t(s.consecutive_skipped) > config_.training.max_consecutive_skips)
+        fail(
+            "step {}: {} steps in a row had a loss or gradient that is not finite (now loss {}, gradient norm {}), more than "
+            "training.max_consecutive_skips = {}: resume from the last checkpoint with a lower optimizer.lr",
+            step, s.consecutive_skipped, s.loss, s.gradient_norm, config_.training.max_consecutive_skips);
+}
+
+std::string Run::step_line(const StepMetrics& m, double seconds_left) const {
+    return fmt::format("step {:>6}/{}  loss {:.4f}  lr {:.2e}  grad norm {:.3f}  {}tok/s  {}FLOP/s  {}B  {} left", m.step,
+                       config_.training.steps, m.loss, m.learning_rate, m.gradient_norm, metric(m.tokens_per_second) + " ",
+                       metric(m.flops_per_second) + " ", metric(double(m.memory_bytes)), duration_text(seconds_left));
+}
+
+TrainResult Run::train() {
+    const int64_t steps = config_.training.steps, step_tokens = config_.global_batch_size() * config_.training.seq_len;
+    const double token_flops = llama_training_flops(settings_.model, config_.training.seq_len);
+    const int64_t first = state_.step;
+    const Clock::time_point start = Clock::now();
+    double window_seconds = 0;  // of the steps since the last line of the log
+    int64_t window_steps = 0;
+    bool stopped = options_.stop && options_.stop();
+    if (first >= steps) say(fmt::format("the run is complete: {} of {} steps are done", first, steps));
+
+    Drawn next;
+    if (!stopped && first < steps) next = draw();
+    for (int64_t step = first + 1; step <= steps && !stopped; step++) {
+        const Clock::time_point step_start = Clock::now();
+        Drawn now = std::move(next);
+        update_quantization(step);
+        if (options_.before_step) options_.before_step(step, *parameters_);
+        const double learning_rate = schedule_.at(step);
+        training_->run(now.batches, learning_rate);
+        if (step < steps) next = draw();  // while the device works
+        state_.optimizer = training_->state();
+        state_.step = step;
+        state_.data = now.after;
+        checkpoint_written_ = false;
+        window_seconds += seconds_since(step_start);
+        window_steps++;
+        if (state_.optimizer.skip) report_skip(step);
+
+        const bool log = step % config_.metrics.log_freq == 0 || step == steps || step == 1;
+        if (log || output_.progress) {
+            const double rate = double(window_steps * step_tokens) / std::max(window_seconds, 1e-9);
+            StepMetrics m{.step = step,
+                          .loss = state_.optimizer.loss,
+                          .learning_rate = learning_rate,
+                          .gradient_norm = state_.optimizer.gradient_norm,
+                          .quantized = state_.quantized,
+                          .tokens = int64_t(state_.data.windows) * config_.training.seq_len,
+                          .epoch = state_.data.epoch,
+                          .skipped_steps = state_.optimizer.skipped,
+                          .tokens_per_second = rate,
+                          .flops_per_second = rate * token_flops,
+                          .memory_bytes = memory_bytes_,
+                          .seconds = seconds_since(start)};
+            const std::string line = step_line(m, double((steps - step) * step_tokens) / rate);
+            if (log) {
+                metrics_->add(m);
+                say(line);
+                window_seconds = 0;
+                window_steps = 0;
+            } else {
+                output_.progress(line);
+            }
+        }
+        if (config_.validation.enable && (step % config_.validation.freq == 0 || step == steps)) validate(step);
+        stopped = options_.stop && options_.stop();
+        if (config_.checkpoint.enable && (step % config_.checkpoint.interval == 0 || step == steps)) save(step);
+    }
+    if (stopped && state_.step < steps) {
+        if (config_.checkpoint.enable && !checkpoint_written_ && state_.step > 0) save(state_.step);
+        say(config_.checkpoint.enable
+                ? fmt::format("stopped behind step {}; go on with --resume", state_.step)
+                : fmt::format("stopped behind step {}; checkpoint.enable is false, so nothing was kept", state_.step));
+    } else if (state_.step > first) {
+        say(fmt::format("done: {} steps in {}, loss {:.4f}{}", state_.step - first, duration_text(seconds_since(start)),
+                        state_.optimizer.loss,
+                        state_.optimizer.skipped ? fmt::format(", {} steps skipped", state_.optimizer.skipped) : ""));
+    }
+    return {.step = state_.step,
+            .finished = state_.step >= steps,
+            .loss = state_.optimizer.loss,
+            .skipped = int64_t(state_.optimizer.skipped)};
+}
+
+}  // namespace
+
+Precision choose_precision(std::string_view name, const Capabilities& device) {
+    const bool units = has_matrix_units(device, Precision::bf16);
+    if (name == "fp32") return Precision::f32;
+    if (name == "auto") return units && device.kind != DeviceKind::cpu ? Precision::bf16 : Precision::f32;
+    if (name == "fp16")
+        fail("training.precision: fp16 needs loss scaling, which comes with a later version; choose auto, bf16 or fp32");
+    if (name != "bf16") fail("training.precision: expected auto, fp32, bf16 or fp16, found {}", name);
+    if (!units)
+        fail("training.precision: {} has no bf16 cooperative matrices with fp32 accumulation; choose auto or fp32", device.name);
+    return Precision::bf16;
+}
+
+TrainResult train(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output) {
+    validate(config, "configuration");
+    check_dump_folder(config, options.resume);
+    const fs::path folder = config.job.dump_folder;
+    std::error_code error;
+    const bool existed = fs::exists(folder, error);
+    fs::create_directories(folder, error);
+    if (error) fail("{}: cannot create the folder: {}", folder.string(), error.message());
+    FolderLock lock(folder);
+    try {
+        return Run(device, config, options, output).train();
+    } catch (...) {
+        if (!existed) fs::remove(folder, error);  // where nothing came to be in it
+        throw;
+    }
+}
+
+}  // namespace vkqat
