@@ -370,9 +370,9 @@ void Run::report_skip(int64_t step) {
 }
 
 std::string Run::step_line(const StepMetrics& m, double seconds_left) const {
-    return fmt::format("step {:>6}/{}  loss {:.4f}  lr {:.2e}  grad norm {:.3f}  {}tok/s  {}FLOP/s  {}B  {} left", m.step,
-                       config_.training.steps, m.loss, m.learning_rate, m.gradient_norm, metric(m.tokens_per_second) + " ",
-                       metric(m.flops_per_second) + " ", metric(double(m.memory_bytes)), duration_text(seconds_left));
+    return fmt::format("step {:>6}/{}  loss {:.4f}  lr {:.2e}  grad norm {:.3f}  {} tok/s  {}FLOP/s  {}B  {} left", m.step,
+                       config_.training.steps, m.loss, m.learning_rate, m.gradient_norm, metric(m.tokens_per_second),
+                       metric(m.flops_per_second), metric(double(m.memory_bytes)), duration_text(seconds_left));
 }
 
 TrainResult Run::train() {
