@@ -1,0 +1,32 @@
+#include "tools/command.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace vkqat {
+namespace {
+
+bool validation_is_wanted() {
+    const char* value = std::getenv("VKQAT_VALIDATION");
+    return value && std::string_view(value) == "1";
+}
+
+}  // namespace
+
+Gpu::Gpu(const std::string& selector)
+    : instance(InstanceOptions{.validation = validation_is_wanted()}), device(instance, DeviceOptions{.selector = selector}) {}
+
+std::shared_ptr<std::string> add_device_option(CLI::App& command) {
+    auto selector = std::make_shared<std::string>();
+    command.add_option("--device", *selector, "the device: index or part of its name, as `vkqat devices` lists them")
+        ->type_name("DEVICE");
+    return selector;
+}
+
+std::string device_line(const Device& device) {
+    const Capabilities& c = device.capabilities();
+    if (c.kind == DeviceKind::cpu) return c.name + ", a CPU: no GPU is used";
+    return fmt::format("{} ({})", c.name, kind_name(c.kind));
+}
+
+}  // namespace vkqat

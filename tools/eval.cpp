@@ -1,0 +1,263 @@
+// vkqat eval: perplexity of models on a text (METHODS 5), side by side.
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "runtime/formats/json_text.h"
+#include "runtime/formats/packing.h"
+#include "runtime/model/scorer.h"
+#include "tools/console.h"
+#include "tools/model.h"
+#include "trainer/data.h"
+#include "trainer/tokenizer_files.h"
+
+namespace vkqat {
+namespace {
+
+using Windows = std::vector<std::vector<int32_t>>;
+
+struct Options {
+    std::vector<std::string> models;
+    std::string file, separator, documents;
+    int64_t context = 0, batch = 0;
+    bool as_json = false;
+    std::shared_ptr<std::string> device;
+};
+
+// What is said of one model.
+struct Row {
+    std::string path, name, method, device;
+    uint64_t weight_bytes = 0;
+    double bits_per_weight = 0;  // of the linear layers of attention and MLP
+    int64_t context = 0, batch = 0, windows = 0, tokens = 0;
+    double nll = 0;  // mean, nats per token
+    double seconds = 0, decode_rate = 0;
+    double perplexity() const { return std::exp(nll); }
+};
+
+// "nonlinear 2 bits", else the type of the linear layers ("bf16"); and their bits per weight.
+void describe_weights(const ModelFiles& files, const LlamaConfig& c, Row& row) {
+    uint64_t bytes = 0;
+    int64_t weights = 0;
+    std::string dense;
+    int bits = 0;
+    bool several = false;
+    auto add = [&](const std::string& prefix, int64_t out, int64_t in) {
+        weights += out * in;
+        if (auto packed = find_packed_linear(files, prefix, out, in)) {
+            several |= bits && bits != packed->bits;
+            bits = packed->bits;
+            bytes += packed->bytes();
+        } else {
+            const TensorView& tensor = files.get(prefix + ".weight");
+            dense = name(tensor.dtype);
+            bytes += tensor.bytes.size();
+        }
+    };
+    for (int64_t i = 0; i < c.layers; i++) {
+        std::string layer = fmt::format("model.layers.{}.", i);
+        add(layer + "self_attn.q_proj", c.q_dim(), c.hidden_size);
+        add(layer + "self_attn.k_proj", c.kv_dim(), c.hidden_size);
+        add(layer + "self_attn.v_proj", c.kv_dim(), c.hidden_size);
+        add(layer + "self_attn.o_proj", c.hidden_size, c.q_dim());
+        add(layer + "mlp.gate_proj", c.intermediate_size, c.hidden_size);
+        add(layer + "mlp.up_proj", c.intermediate_size, c.hidden_size);
+        add(layer + "mlp.down_proj", c.hidden_size, c.intermediate_size);
+    }
+    row.bits_per_weight = 8 * double(bytes) / double(std::max<int64_t>(1, weights));
+    if (!bits) {
+        row.method = dense;
+        return;
+    }
+    std::string method = files.quantization() ? printable(files.quantization()->quant_method, 20) : "";
+    row.method = fmt::format("{}{}{} bit{}", method.empty() ? "packed" : method, several ? " mixed " : " ",
+                             several ? "" : std::to_string(bits), bits == 1 ? "" : "s");
+    if (!dense.empty()) row.method += " and " + dense;
+}
+
+// --documents FIRST:LAST, both included, counted from 0.
+void parse_documents(const std::string& text, EvaluationOptions& options) {
+    size_t colon = text.find(':'), end = 0;
+    bool digits = colon != text.npos && colon > 0 && colon + 1 < text.size() && text.size() < 24 &&
+                  text.find_first_not_of("0123456789:") == text.npos && text.find(':', colon + 1) == text.npos;
+    uint64_t first = digits ? std::stoull(text, &end) : 1, last = digits ? std::stoull(text.substr(colon + 1)) : 0;
+    if (first > last)
+        throw UsageError(fmt::format("--documents {}: expected FIRST:LAST, such as 1:40 (counted from 0, both included)",
+                                     printable(text, 40)));
+    options.first = first;
+    options.last = last + 1;
+}
+
+// Greedy tokens per second at batch 1 behind a short prompt: up to 256 tokens or 3 seconds.
+double measure_decode(const LlamaWeights& weights, const std::vector<int32_t>& text, int64_t context) {
+    int64_t prompt = std::min<int64_t>({16, int64_t(text.size()), context / 2}), warm_up = 4;
+    int64_t count = std::min<int64_t>(256, context - prompt - warm_up - 1);
+    if (prompt < 1 || count < 1) return NAN;
+    Session session(weights, {.context = prompt + warm_up + count + 1});
+    session.prefill(std::span(text).first(size_t(prompt)));
+    session.decode(warm_up, [](int32_t) { return true; });
+    Stopwatch time;
+    int64_t decoded = session.decode(count, [&](int32_t) { return time.seconds() < 3; });
+    return double(decoded) / time.seconds();
+}
+
+// Sum of the negative log-likelihoods. Long windows first; where those that follow are less than half as long, the graph is made
+// anew for their length.
+double score(const LlamaWeights& weights, Windows windows, int64_t batch, const std::string& what) {
+    std::stable_sort(windows.begin(), windows.end(), [](auto& a, auto& b) { return a.size() > b.size(); });
+    double total = 0, work = 0, done = 0;
+    for (auto& window : windows) work += double(window.size());
+    std::unique_ptr<Scorer> scorer;
+    ProgressLine progress;
+    for (size_t at = 0; at < windows.size(); at += size_t(batch)) {
+        std::span<const std::vector<int32_t>> rows(windows.data() + at, std::min(windows.size() - at, size_t(batch)));
+        if (!scorer || int64_t(rows[0].size()) * 2 <= scorer->seq_len())
+            scorer = std::make_unique<Scorer>(weights, batch, int64_t(rows[0].size()));
+        progress.show(what, done, work);
+        Batch b = batch_of_windows(rows, batch, scorer->seq_len());
+        for (float nll : scorer->score(b.ids, b.labels, b.document_start, b.document_end)) total += double(nll);
+        for (auto& row : rows) done += double(row.size());
+    }
+    return total;
+}
+
+Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& o) {
+    std::filesystem::path directory = path;
+    Row row{.path = path, .name = model_name(directory), .device = gpu.device.capabilities().name};
+    LlamaConfig config = read_llama_config(directory);
+    describe_weights(ModelFiles::open(directory), config, row);
+    Tokenizer tokenizer = need_tokenizer(directory, config);
+
+    EvaluationOptions options{.context = context};
+    options.separator = o.separator;
+    options.per_document = !o.separator.empty() || !o.documents.empty();
+    if (!o.documents.empty()) parse_documents(o.documents, options);
+    TextEncoder encoder = text_encoder(tokenizer, directory);
+    Windows windows = evaluation_windows(o.file, encoder, options);
+    row.context = options.context;
+    row.windows = int64_t(windows.size());
+    for (auto& window : windows) row.tokens += int64_t(window.size()) - 1;
+    bool cpu = gpu.device.capabilities().kind == DeviceKind::cpu;
+    row.batch = std::min<int64_t>(o.batch ? o.batch : cpu ? 4 : 8, row.windows);
+
+    LlamaWeights weights = load_weights(gpu, directory);
+    row.weight_bytes = weights.bytes();
+    Stopwatch time;
+    row.nll = score(weights, windows, row.batch, row.name) / double(row.tokens);
+    row.seconds = time.seconds();
+    if (!std::isfinite(row.nll)) std::fprintf(stderr, "vkqat: %s: the likelihood is not a finite number\n", path.c_str());
+    row.decode_rate = measure_decode(weights, windows[0], config.max_position_embeddings);
+    return row;
+}
+
+nlohmann::ordered_json to_json(const Row& row, const Row& first) {
+    return {{"model", row.path},
+            {"weights", row.method},
+            {"weight_bytes", row.weight_bytes},
+            {"linear_bits_per_weight", row.bits_per_weight},
+            {"mean_nll", row.nll},
+            {"perplexity", row.perplexity()},
+            {"perplexity_change", row.perplexity() / first.perplexity() - 1},
+            {"tokens", row.tokens},
+            {"windows", row.windows},
+            {"context", row.context},
+            {"batch", row.batch},
+            {"device", row.device},
+            {"seconds", row.seconds},
+            {"tokens_per_second", double(row.tokens) / row.seconds},
+            {"decode_tokens_per_second", row.decode_rate}};
+}
+
+void print_json(const std::vector<Row>& rows, const Options& o) {
+    nlohmann::ordered_json result{{"file", o.file}};
+    if (rows.size() == 1) {
+        result.update(to_json(rows[0], rows[0]));
+        result.erase("perplexity_change");
+    } else {
+        for (const Row& row : rows) result["models"].push_back(to_json(row, rows[0]));
+    }
+    std::printf("%s\n", result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+void print_table(const std::vector<Row>& rows, const Options& o) {
+    std::vector<std::string> headers{"model", "weights", ">size", ">bits/weight", ">perplexity", ">nats/token"};
+    if (rows.size() > 1) headers.push_back(">change");
+    headers.push_back(">decode tokens/s");
+    Table table(headers);
+    bool same_names = false;
+    for (size_t i = 1; i < rows.size(); i++)
+        for (size_t j = 0; j < i; j++) same_names |= rows[i].name == rows[j].name;
+    for (const Row& row : rows) {
+        std::vector<std::string> cells{same_names ? row.path : row.name,        row.method,
+                                       human_bytes(double(row.weight_bytes)),   fmt::format("{:.2f}", row.bits_per_weight),
+                                       fmt::format("{:.4g}", row.perplexity()), fmt::format("{:.5f}", row.nll)};
+        if (row.perplexity() < 100000) cells[4] = fmt::format("{:.3f}", row.perplexity());
+        if (rows.size() > 1)
+            cells.push_back(&row == &rows[0] ? ""
+                                             : fmt::format("{:+.1f} %", 100 * (row.perplexity() / rows[0].perplexity() - 1)));
+        cells.push_back(human_rate(row.decode_rate));
+        table.add(std::move(cells));
+    }
+    table.print();
+    const Row& row = rows[0];
+    bool same_tokens = std::all_of(rows.begin(), rows.end(), [&](const Row& r) { return r.tokens == row.tokens; });
+    std::string text = std::filesystem::path(o.file).filename().string();
+    std::printf("\n%s: %s tokens in %s %s of up to %lld; %s\n", text.c_str(), with_commas(row.tokens).c_str(),
+                with_commas(row.windows).c_str(), o.separator.empty() && o.documents.empty() ? "windows" : "documents",
+                static_cast<long long>(row.context), row.device.c_str());
+    std::printf("size: all weights on the device; bits/weight: linear layers of attention and MLP%s\n",
+                rows.size() > 1 ? "; change: of the perplexity, to the first model" : "");
+    if (!same_tokens)
+        std::printf("The models' tokenizers differ: perplexities and nats are of different tokens and do not compare.\n");
+}
+
+void run(const Options& o) {
+    if (!o.documents.empty()) {
+        EvaluationOptions checked;
+        parse_documents(o.documents, checked);
+    }
+    int64_t context = o.context ? o.context : 2048;
+    for (const std::string& model : o.models) {
+        check_model_directory(model);
+        int64_t allowed = read_llama_config(model).max_position_embeddings;
+        if (o.context > allowed) fail("{}: --context {}: the model allows {} positions", model, o.context, allowed);
+        context = std::min(context, allowed);
+    }
+    Gpu gpu(*o.device);
+    announce_cpu(gpu);
+    std::vector<Row> rows;
+    for (const std::string& model : o.models) rows.push_back(evaluate(gpu, model, context, o));
+    o.as_json ? print_json(rows, o) : print_table(rows, o);
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+    CLI::App* command = app.add_subcommand("eval", "perplexity of one or more models on a text");
+    auto o = std::make_shared<Options>();
+    command->add_option("models", o->models, "directories of models; the others are compared with the first")
+        ->required()
+        ->type_name("MODEL...");
+    command->add_option("--perplexity", o->file, "the text: .txt or .jsonl, perhaps .gz or .zst")->required()->type_name("FILE");
+    command->add_option("--context", o->context, "tokens of a window (2048, or what the model allows)")
+        ->check(CLI::Range(int64_t(2), int64_t(1) << 24))
+        ->type_name("N");
+    command->add_option("--document-separator", o->separator, "each document on its own; this stands between them in plain text")
+        ->type_name("TEXT");
+    command->add_option("--documents", o->documents, "each document on its own, and only these: counted from 0, both included")
+        ->type_name("FIRST:LAST");
+    command->add_option("--batch", o->batch, "windows at a time (8; 4 on a CPU)")->check(CLI::Range(1, 4096))->type_name("N");
+    command->add_flag("--json", o->as_json, "print JSON");
+    o->device = add_device_option(*command);
+    command->footer(
+        "The text is tokenized in one piece behind one start token and cut into windows without overlap. With\n"
+        "--document-separator or --documents each document begins anew, with a start token, and is cut off\n"
+        "behind --context tokens.\n\n"
+        "Examples:\n"
+        "  vkqat eval full-model 2-bit-model --perplexity valid.txt --context 512\n"
+        "  vkqat eval MODEL --perplexity stories.txt --document-separator '<|endoftext|>' --documents 1:40 --json");
+    command->callback([=] { run(*o); });
+}
+
+}  // namespace vkqat

@@ -1,0 +1,176 @@
+#include "tools/model.h"
+
+#include <algorithm>
+#include <charconv>
+#include <random>
+
+#include "runtime/formats/json_text.h"
+#include "runtime/text/utf8.h"
+#include "tools/console.h"
+
+namespace vkqat {
+namespace fs = std::filesystem;
+
+void check_model_directory(const fs::path& path) {
+    if (!has_file(path)) fail("{}: there is no such model directory", path.string());
+    std::error_code error;
+    if (!fs::is_directory(path, error)) fail("{}: is a file; expected the directory of a model", path.string());
+    bool run = false;
+    for (const char* name : {"manifest.json", "metrics.jsonl", "checkpoint"}) run |= has_file(path / name);
+    if (run && !has_file(path / "model.safetensors") && !has_file(path / "model.safetensors.index.json"))
+        fail("{}: belongs to a training run and is no model directory; `vkqat export` makes one of a run's checkpoint",
+             path.string());
+    if (has_file(path / "config.json")) return;
+    fail("{}: is no model directory: it has no config.json", path.string());
+}
+
+std::string model_name(const fs::path& path) {
+    fs::path full = fs::absolute(path).lexically_normal();
+    return (full.has_filename() ? full : full.parent_path()).filename().string();
+}
+
+std::optional<Tokenizer> find_tokenizer(const fs::path& directory, const LlamaConfig& config) {
+    bool found = has_file(directory / "tokenizer.json");
+    std::error_code error;
+    for (fs::directory_iterator at(directory, error), end; !error && at != end && !found; at.increment(error))
+        found = at->path().extension() == ".model";
+    if (!found) return std::nullopt;
+    Tokenizer tokenizer = load_tokenizer(directory);
+    if (int64_t(tokenizer.vocab_size()) > config.vocab_size)
+        fail("{}: tokenizer and model do not belong together: the tokenizer has {} tokens, the model's vocabulary {}",
+             directory.string(), tokenizer.vocab_size(), config.vocab_size);
+    return tokenizer;
+}
+
+Tokenizer need_tokenizer(const fs::path& directory, const LlamaConfig& config) {
+    std::optional<Tokenizer> tokenizer = find_tokenizer(directory, config);
+    if (!tokenizer)
+        fail("{}: has no tokenizer, which text needs: expected tokenizer.json or tokenizer.model", directory.string());
+    return *tokenizer;
+}
+
+std::string piece_text(const Tokenizer& tokenizer, int32_t id, bool special) {
+    if (id < 0 || size_t(id) >= tokenizer.vocab_size()) return fmt::format("[id {}]", id);
+    return tokenizer.decode_piece(id, special);
+}
+
+std::string quoted_piece(const Tokenizer& tokenizer, int32_t id) {
+    std::string piece = piece_text(tokenizer, id, true);
+    bool plain = utf8_valid(piece) && piece.size() <= 100 &&
+                 std::none_of(piece.begin(), piece.end(), [](char c) { return uint8_t(c) < 0x20 || c == 0x7f; });
+    return "\"" + (plain ? piece : printable(piece, 100)) + "\"";
+}
+
+void announce_cpu(const Gpu& gpu) {
+    if (gpu.device.capabilities().kind == DeviceKind::cpu)
+        std::fprintf(stderr, "device: %s\n", device_line(gpu.device).c_str());
+}
+
+LlamaWeights load_weights(Gpu& gpu, const fs::path& directory) {
+    ProgressLine progress;
+    std::string what = "loading " + model_name(directory);
+    return LlamaWeights(gpu.device, directory,
+                        [&](uint64_t done, uint64_t total) { progress.show(what, double(done), double(total)); });
+}
+
+std::vector<int32_t> parse_ids(const std::string& text) {
+    std::vector<int32_t> ids;
+    for (size_t at = 0; at < text.size();) {
+        size_t end = std::min(text.find_first_of(", \t\r\n", at), text.size());
+        if (end > at) {
+            int32_t id = 0;
+            auto [stop, error] = std::from_chars(text.data() + at, text.data() + end, id);
+            if (error != std::errc() || stop != text.data() + end || id < 0)
+                throw UsageError(
+                    fmt::format("'{}' is no token id; expected ids such as 1,2,3", printable(text.substr(at, end - at), 40)));
+            ids.push_back(id);
+        }
+        at = end + 1;
+    }
+    if (ids.empty()) throw UsageError("the list of ids is empty; expected ids such as 1,2,3");
+    return ids;
+}
+
+void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size) {
+    for (int32_t id : ids)
+        if (id < 0 || id >= vocab_size) fail("the id {} is outside of the model's vocabulary of {}", id, vocab_size);
+}
+
+void PromptOptions::add(CLI::App& command) {
+    CLI::Option* text_option = command.add_option("--prompt", text, "text to begin with")->type_name("TEXT");
+    command.add_option("--ids", ids, "token ids to begin with, such as 1,2,3")->type_name("LIST")->excludes(text_option);
+}
+
+std::vector<int32_t> PromptOptions::read(const std::optional<Tokenizer>& tokenizer, const fs::path& directory,
+                                         const LlamaConfig& config) const {
+    std::vector<int32_t> result;
+    if (!text) {
+        if (ids.empty()) throw UsageError("one of --prompt and --ids is needed");
+        result = parse_ids(ids);
+    } else {
+        if (!tokenizer) fail("{}: has no tokenizer, which --prompt needs; --ids works without", directory.string());
+        result = tokenizer->encode(*text);
+        if (result.empty()) throw UsageError("the prompt is empty, and the tokenizer has no start token to begin with");
+    }
+    check_ids(result, config.vocab_size);
+    return result;
+}
+
+void SamplingOptions::add(CLI::App& command) {
+    const char* group = "Sampling (defaults: the model's generation_config.json, else temperature 0.7 and top-p 0.95)";
+    command.add_flag("--greedy", greedy, "always the most likely token")->group(group);
+    command.add_option("--temperature", temperature, "0: greedy; 1: as the model has it")->type_name("T")->group(group);
+    command.add_option("--top-k", top_k, "only the K most likely tokens; 0: all")->type_name("K")->group(group);
+    command.add_option("--top-p", top_p, "only the likeliest tokens that make up P together; 1: all")
+        ->type_name("P")
+        ->group(group);
+    command.add_option("--min-p", min_p, "only tokens with at least P times the best one's probability; 0: all")
+        ->type_name("P")
+        ->group(group);
+    command.add_option("--repetition-penalty", repetition_penalty, "above 1: tokens of the context become less likely")
+        ->type_name("R")
+        ->group(group);
+    command.add_option("--seed", seed, "same seed, same text; without it a random one is drawn")->type_name("N")->group(group);
+}
+
+SamplingOptions::Result SamplingOptions::resolve(const GenerationConfig& generation) const {
+    SamplerParameters p = greedy_parameters();
+    uint64_t chosen_seed = seed.value_or(std::random_device{}());
+    bool own_choice = temperature || top_k || top_p || min_p;
+    bool is_greedy = greedy || (generation.do_sample == false && !own_choice);
+    bool model_says = generation.temperature || generation.top_k || generation.top_p;
+    if (top_k && (*top_k < 0 || *top_k > INT32_MAX)) throw UsageError(fmt::format("--top-k {}: expected 0 or more", *top_k));
+
+    p.repetition_penalty = float(repetition_penalty.value_or(1));
+    if (!is_greedy) {
+        p.greedy = 0;
+        p.temperature = float(temperature.value_or(generation.temperature.value_or(model_says ? 1.0 : 0.7)));
+        p.top_k = uint32_t(top_k.value_or(std::clamp<int64_t>(generation.top_k.value_or(0), 0, INT32_MAX)));
+        p.top_p = float(top_p.value_or(generation.top_p.value_or(model_says ? 1.0 : 0.95)));
+        p.min_p = float(min_p.value_or(0));
+        p.seed_low = uint32_t(chosen_seed);
+        p.seed_high = uint32_t(chosen_seed >> 32);
+    }
+    try {
+        check_sampler(p);
+    } catch (const Error& e) {
+        throw UsageError(e.what());
+    }
+    std::string text = is_greedy || p.temperature == 0 ? "greedy" : fmt::format("temperature {:.4g}", p.temperature);
+    if (p.greedy == 0 && p.temperature > 0) {
+        if (p.top_k > 0) text += fmt::format(", top-k {}", p.top_k);
+        if (p.top_p < 1) text += fmt::format(", top-p {:.4g}", p.top_p);
+        if (p.min_p > 0) text += fmt::format(", min-p {:.4g}", p.min_p);
+        text += fmt::format(", seed {}", chosen_seed);
+    }
+    if (p.repetition_penalty != 1) text += fmt::format(", repetition penalty {:.4g}", p.repetition_penalty);
+    return {p, chosen_seed, text};
+}
+
+std::vector<int32_t> end_ids(const GenerationConfig& generation, const std::optional<Tokenizer>& tokenizer) {
+    std::vector<int32_t> ids = generation.eos_token_ids;
+    if (ids.empty() && tokenizer && tokenizer->eos()) ids.push_back(*tokenizer->eos());
+    return ids;
+}
+
+}  // namespace vkqat

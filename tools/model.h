@@ -1,0 +1,72 @@
+// A model directory as the subcommands use it: its settings, its tokenizer, its weights on a device, what to begin with and how
+// to sample.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/model/session.h"
+#include "runtime/model/weights.h"
+#include "runtime/text/tokenizer.h"
+#include "tools/command.h"
+
+namespace vkqat {
+
+// Error that says what is wrong with `path` if it is no model directory.
+void check_model_directory(const std::filesystem::path& path);
+
+// The folder's name: "out/2-bit-model/" -> "2-bit-model"
+std::string model_name(const std::filesystem::path& path);
+
+// The tokenizer of a directory, nothing if there is none. Error if it is damaged, or has ids that the model does not.
+std::optional<Tokenizer> find_tokenizer(const std::filesystem::path& directory, const LlamaConfig& config);
+Tokenizer need_tokenizer(const std::filesystem::path& directory, const LlamaConfig& config);  // Error if there is none
+
+// Text of one id in the middle of a text. An id that the tokenizer lacks (of a padded vocabulary) is shown as "[id 511]".
+std::string piece_text(const Tokenizer& tokenizer, int32_t id, bool special = false);
+// The same in quotes for a table, control characters and parts of characters escaped.
+std::string quoted_piece(const Tokenizer& tokenizer, int32_t id);
+
+// On stderr, when the device is a CPU: that it is one.
+void announce_cpu(const Gpu& gpu);
+// Uploads the weights, with a progress line on a terminal.
+LlamaWeights load_weights(Gpu& gpu, const std::filesystem::path& directory);
+
+// "1,2,3", also with spaces. UsageError if there is anything else in it or nothing.
+std::vector<int32_t> parse_ids(const std::string& text);
+// Error naming the id that is outside of the vocabulary.
+void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size);
+
+// --prompt TEXT or --ids LIST: one of them is needed.
+struct PromptOptions {
+    std::optional<std::string> text;
+    std::string ids;
+    void add(CLI::App& command);
+    // The text's ids begin with the tokenizer's start token, as it has it.
+    std::vector<int32_t> read(const std::optional<Tokenizer>& tokenizer, const std::filesystem::path& directory,
+                              const LlamaConfig& config) const;
+};
+
+// Sampling: options of the command line before generation_config.json before 0.7 and top-p 0.95.
+struct SamplingOptions {
+    bool greedy = false;
+    std::optional<double> temperature, top_p, min_p, repetition_penalty;
+    std::optional<int64_t> top_k;
+    std::optional<uint64_t> seed;  // without one a random one is drawn
+
+    struct Result {
+        SamplerParameters parameters;
+        uint64_t seed;
+        std::string description;  // "temperature 0.7, top-p 0.95, seed 1"
+    };
+    void add(CLI::App& command);
+    Result resolve(const GenerationConfig& generation) const;
+};
+
+// Ids that end a text: those of generation_config.json, else of config.json, else the tokenizer's.
+std::vector<int32_t> end_ids(const GenerationConfig& generation, const std::optional<Tokenizer>& tokenizer);
+
+}  // namespace vkqat
