@@ -1,5 +1,7 @@
 // vkqat bench: how fast the device is at the few things that everything else is made of.
 #include <algorithm>
+#include <chrono>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <random>
 
@@ -17,9 +19,12 @@ struct Timing {
     double median, lowest, highest;
 };
 
-// Seconds of one execution, over `rounds` after two to warm up.
-Timing measure(Executable& executable, int rounds = 9) {
-    for (int i = 0; i < 2; i++) executable.run();
+// Seconds of one execution, over `rounds`, after half a second in which the device's clocks come up.
+Timing measure(Executable& executable, int rounds = 15) {
+    using clock = std::chrono::steady_clock;
+    auto start = clock::now();
+    do executable.run();
+    while (std::chrono::duration<double>(clock::now() - start).count() < 0.5);
     std::vector<double> seconds;
     for (int i = 0; i < rounds; i++) seconds.push_back(executable.timed_run());
     std::sort(seconds.begin(), seconds.end());
