@@ -278,13 +278,13 @@ void run(const Options& o) {
 void add_chat_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("chat", "talk with a model");
     auto o = std::make_shared<Options>();
-    command->add_option("model", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
     command->add_option("--system", o->system, "what the model is told before the conversation")->type_name("TEXT");
     command->add_option("--max-tokens", o->max_tokens, "of an answer (1024)")
-        ->check(CLI::Range(int64_t(1), int64_t(1) << 30))
+        ->check(between(1, int64_t(1) << 30))
         ->type_name("N");
     command->add_option("--context", o->context, "tokens that are remembered (4096, or what the model allows)")
-        ->check(CLI::Range(int64_t(8), int64_t(1) << 24))
+        ->check(between(8, int64_t(1) << 24))
         ->type_name("N");
     o->device = add_device_option(*command);
     o->sampling.add(*command);

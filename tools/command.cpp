@@ -1,5 +1,6 @@
 #include "tools/command.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <string_view>
 
@@ -21,6 +22,16 @@ std::shared_ptr<std::string> add_device_option(CLI::App& command) {
     command.add_option("--device", *selector, "the device: index or part of its name, as `vkqat devices` lists them")
         ->type_name("DEVICE");
     return selector;
+}
+
+CLI::Validator between(int64_t lowest, int64_t highest) {
+    auto check = [=](std::string& text) {
+        int64_t value = 0;
+        auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+        if (error == std::errc() && end == text.data() + text.size() && value >= lowest && value <= highest) return std::string();
+        return fmt::format("expected a whole number from {} to {}, found '{}'", lowest, highest, text);
+    };
+    return CLI::Validator(check, "");
 }
 
 std::string device_line(const Device& device) {

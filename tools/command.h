@@ -21,6 +21,8 @@ struct Gpu {
 
 // Adds `--device` to a subcommand.
 std::shared_ptr<std::string> add_device_option(CLI::App& command);
+// Checks a number on the command line.
+CLI::Validator between(int64_t lowest, int64_t highest);
 // "NVIDIA H200 (discrete GPU)"; for a CPU device it says that there is no GPU.
 std::string device_line(const Device& device);
 

@@ -217,6 +217,7 @@ void run(const Options& o) {
         EvaluationOptions checked;
         parse_documents(o.documents, checked);
     }
+    if (!has_file(o.file)) fail("{}: there is no such file", o.file);
     int64_t context = o.context ? o.context : 2048;
     for (const std::string& model : o.models) {
         check_model_directory(model);
@@ -236,18 +237,18 @@ void run(const Options& o) {
 void add_eval_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("eval", "perplexity of one or more models on a text");
     auto o = std::make_shared<Options>();
-    command->add_option("models", o->models, "directories of models; the others are compared with the first")
+    command->add_option("MODEL", o->models, "directories of models; the others are compared with the first")
         ->required()
         ->type_name("MODEL...");
     command->add_option("--perplexity", o->file, "the text: .txt or .jsonl, perhaps .gz or .zst")->required()->type_name("FILE");
     command->add_option("--context", o->context, "tokens of a window (2048, or what the model allows)")
-        ->check(CLI::Range(int64_t(2), int64_t(1) << 24))
+        ->check(between(2, int64_t(1) << 24))
         ->type_name("N");
     command->add_option("--document-separator", o->separator, "each document on its own; this stands between them in plain text")
         ->type_name("TEXT");
     command->add_option("--documents", o->documents, "each document on its own, and only these: counted from 0, both included")
         ->type_name("FIRST:LAST");
-    command->add_option("--batch", o->batch, "windows at a time (8; 4 on a CPU)")->check(CLI::Range(1, 4096))->type_name("N");
+    command->add_option("--batch", o->batch, "windows at a time (8; 4 on a CPU)")->check(between(1, 4096))->type_name("N");
     command->add_flag("--json", o->as_json, "print JSON");
     o->device = add_device_option(*command);
     command->footer(

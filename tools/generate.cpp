@@ -88,8 +88,7 @@ void run(const Options& o) {
     std::string speed = fmt::format("[prompt {} tokens at {}/s", prompt.size(), human_rate(prefill_rate));
     if (decoded > 0) speed += fmt::format(", then {} at {}/s", ids.size(), human_rate(decode_rate));
     if (stop == "context") speed += fmt::format("; the model's context of {} is full", config.max_position_embeddings);
-    std::fprintf(stderr, "%s; %s; %s]\n", speed.c_str(), sampling.description.c_str(),
-                 gpu.device.capabilities().name.c_str());
+    std::fprintf(stderr, "%s; %s; %s]\n", speed.c_str(), sampling.description.c_str(), gpu.device.capabilities().name.c_str());
 }
 
 }  // namespace
@@ -97,10 +96,10 @@ void run(const Options& o) {
 void add_generate_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("generate", "continue a text");
     auto o = std::make_shared<Options>();
-    command->add_option("model", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
     o->prompt.add(*command);
     command->add_option("--max-tokens", o->max_tokens, "how many tokens at most (256)")
-        ->check(CLI::Range(int64_t(1), int64_t(1) << 30))
+        ->check(between(1, int64_t(1) << 30))
         ->type_name("N");
     command->add_flag("--ignore-end", o->ignore_end, "go on behind tokens that end a text");
     command->add_flag("--print-ids", o->print_ids, "print the new ids instead of the text");

@@ -198,7 +198,7 @@ void add_inspect_command(CLI::App& app) {
     };
     CLI::App* command = app.add_subcommand("inspect", "show a model's architecture, formats and sizes");
     auto o = std::make_shared<Options>();
-    command->add_option("model", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
     command->add_flag("--json", o->as_json, "print JSON");
     command->footer("Examples:\n  vkqat inspect MODEL\n  vkqat inspect MODEL --json");
     command->callback([=] {

@@ -1,4 +1,6 @@
 // vkqat: the command-line program. Each subcommand lies in a file of its own; errors become one line on stderr and the exit code.
+#include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <new>
 
@@ -9,19 +11,59 @@ namespace {
 
 int report(std::string message, int exit_code) {
     while (!message.empty() && message.back() == '\n') message.pop_back();
+    for (size_t at; (at = message.find('\n')) != message.npos;) {  // a list becomes one line
+        size_t end = std::min(message.find_first_not_of(" \n", at), message.size());
+        message.replace(at, end - at, at > 0 && message[at - 1] == ':' ? " " : "; ");
+    }
     std::fflush(stdout);
     std::fprintf(stderr, "vkqat: %s\n", message.c_str());
     return exit_code;
 }
 
-// "vkqat eval" where that subcommand was begun, else "vkqat".
-std::string command_name(const CLI::App& app) {
-    std::string name = "vkqat";
-    for (const CLI::App* at = &app; !at->get_subcommands().empty();) {
-        at = at->get_subcommands().front();
-        name += " " + at->get_name();
+// Help without what CLI11 says of types and ranges: a value is shown by its name, MODEL or FILE.
+class Help : public CLI::Formatter {
+public:
+    std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+        std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
+        for (size_t at; (at = text.find("\n\n\n")) != text.npos;) text.erase(at, 1);
+        return text;
     }
-    return name;
+    std::string make_option_name(const CLI::Option* option, bool positional) const override {
+        return positional ? value_name(option) : CLI::Formatter::make_option_name(option, false);
+    }
+    std::string make_option_opts(const CLI::Option* option) const override {
+        if (option->get_positional() || option->get_type_size() == 0) return "";
+        return " " + value_name(option) + (option->get_required() ? " (needed)" : "");
+    }
+    std::string make_option_usage(const CLI::Option* option) const override {
+        return option->get_required() ? value_name(option) : "[" + value_name(option) + "]";
+    }
+
+private:
+    static std::string value_name(const CLI::Option* option) {
+        std::string name = option->get_type_name();
+        if (option->get_positional() && name == "TEXT") {
+            name = option->get_name(true);
+            for (char& c : name) c = char(std::toupper(static_cast<unsigned char>(c)));
+        }
+        return name;
+    }
+};
+
+// What was wrong with the command line, and where the help for it is.
+std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
+    std::string name = "vkqat", message = error.what();
+    const CLI::App* at = &app;
+    for (; !at->get_subcommands().empty(); name += " " + at->get_name()) at = at->get_subcommands().front();
+    std::vector<std::string> rest = at->remaining();
+    bool wants_subcommand = at->get_require_subcommand_min() > 0;
+    if (!rest.empty() && rest[0].starts_with('-'))
+        message = "there is no option " + rest[0];
+    else if (wants_subcommand)
+        message = rest.empty() ? "a subcommand is missing" : fmt::format("there is no subcommand '{}'", rest[0]);
+    else if (!rest.empty())
+        message = fmt::format("'{}' is one argument too many", rest[0]);
+    return fmt::format("{} (see `{} --help`)", message, name);
 }
 
 }  // namespace
@@ -32,7 +74,9 @@ int main(int argc, char** argv) {
         CLI::App app{"Trains, packs and runs Llama models with few-bit weights, on any GPU with Vulkan.", "vkqat"};
         app.set_version_flag("--version", "vkqat " VKQAT_VERSION);
         app.require_subcommand(1);
-        app.get_formatter()->column_width(34);
+        auto help = std::make_shared<Help>();
+        help->column_width(34);
+        app.formatter(help);
         app.footer(
             "`vkqat SUBCOMMAND --help` has options and examples. Exit code: 0; 1 where something failed; 2 for wrong usage.");
         add_devices_command(app);
@@ -55,9 +99,7 @@ int main(int argc, char** argv) {
                 flush_stdout();
                 return 0;
             }
-            std::string command = command_name(app);
-            if (argc < 2) return report("a subcommand is missing (`vkqat --help` lists them)", 2);
-            return report(fmt::format("{} (see `{} --help`)", e.what(), command), 2);
+            return report(usage_message(app, e), 2);
         }
         return 0;
     } catch (const UsageError& e) {

@@ -62,8 +62,7 @@ std::string quoted_piece(const Tokenizer& tokenizer, int32_t id) {
 }
 
 void announce_cpu(const Gpu& gpu) {
-    if (gpu.device.capabilities().kind == DeviceKind::cpu)
-        std::fprintf(stderr, "device: %s\n", device_line(gpu.device).c_str());
+    if (gpu.device.capabilities().kind == DeviceKind::cpu) std::fprintf(stderr, "device: %s\n", device_line(gpu.device).c_str());
 }
 
 LlamaWeights load_weights(Gpu& gpu, const fs::path& directory) {
@@ -97,13 +96,14 @@ void check_ids(const std::vector<int32_t>& ids, int64_t vocab_size) {
 }
 
 void PromptOptions::add(CLI::App& command) {
-    CLI::Option* text_option = command.add_option("--prompt", text, "text to begin with")->type_name("TEXT");
-    command.add_option("--ids", ids, "token ids to begin with, such as 1,2,3")->type_name("LIST")->excludes(text_option);
+    command.add_option("--prompt", text, "text to begin with")->type_name("TEXT");
+    command.add_option("--ids", ids, "token ids to begin with, such as 1,2,3")->type_name("LIST");
 }
 
 std::vector<int32_t> PromptOptions::read(const std::optional<Tokenizer>& tokenizer, const fs::path& directory,
                                          const LlamaConfig& config) const {
     std::vector<int32_t> result;
+    if (text && !ids.empty()) throw UsageError("--prompt and --ids exclude each other");
     if (!text) {
         if (ids.empty()) throw UsageError("one of --prompt and --ids is needed");
         result = parse_ids(ids);

@@ -14,10 +14,10 @@ void add_sample_corpus_command(CLI::App& app) {
     };
     CLI::App* command = app.add_subcommand("sample-corpus", "write a small corpus of simple stories and questions");
     auto o = std::make_shared<Options>();
-    command->add_option("folder", o->folder, "new folder for train.txt and valid.txt")->required()->type_name("OUT_DIR");
+    command->add_option("OUT_DIR", o->folder, "new folder for train.txt and valid.txt")->required()->type_name("OUT_DIR");
     command->add_option("--seed", o->seed, "same seed, same text (1)")->type_name("N");
     command->add_option("--bytes", o->bytes, "size of both together (1000000)")
-        ->check(CLI::Range(uint64_t(1000), uint64_t(1) << 40))
+        ->check(between(1000, int64_t(1) << 40))
         ->type_name("N");
     command->footer("Example:\n  vkqat sample-corpus corpus --seed 1");
     command->callback([=] {

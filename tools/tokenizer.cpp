@@ -43,9 +43,9 @@ void add_encode(CLI::App& tokenizer_command) {
     };
     CLI::App* command = tokenizer_command.add_subcommand("encode", "text to ids");
     auto o = std::make_shared<Options>();
-    command->add_option("tokenizer", o->tokenizer, "model directory, or file of a tokenizer")->required()->type_name("TOKENIZER");
-    command->add_option("text", o->text, "the text; without it, stdin")->type_name("TEXT");
-    command->add_option("--file", o->file, "read the text from a file")->type_name("FILE")->excludes("text");
+    command->add_option("TOKENIZER", o->tokenizer, "model directory, or file of a tokenizer")->required()->type_name("TOKENIZER");
+    command->add_option("TEXT", o->text, "the text; without it, stdin")->type_name("TEXT");
+    command->add_option("--file", o->file, "read the text from a file")->type_name("FILE");
     command->add_flag("--no-start", o->no_start, "no start token in front");
     command->add_flag("--special", o->special, "special tokens written in the text (<|eot_id|>) become their ids");
     command->add_flag("--pieces", o->pieces, "one line for each token: id and text");
@@ -54,6 +54,7 @@ void add_encode(CLI::App& tokenizer_command) {
         "Examples:\n  vkqat tokenizer encode MODEL \"Once upon a time\"\n"
         "  vkqat tokenizer encode MODEL --file story.txt --pieces");
     command->callback([=] {
+        if (o->text && !o->file.empty()) throw UsageError("the text and --file exclude each other");
         Tokenizer tokenizer = open_tokenizer(o->tokenizer);
         std::string text = o->text ? *o->text : o->file.empty() ? read_stdin() : read_text_file(o->file);
         EncodeOptions options{.parse_special = o->special};
@@ -80,8 +81,8 @@ void add_decode(CLI::App& tokenizer_command) {
     };
     CLI::App* command = tokenizer_command.add_subcommand("decode", "ids to text");
     auto o = std::make_shared<Options>();
-    command->add_option("tokenizer", o->tokenizer, "model directory, or file of a tokenizer")->required()->type_name("TOKENIZER");
-    command->add_option("ids", o->ids, "ids such as 1,2,3; without them, stdin")->type_name("LIST");
+    command->add_option("TOKENIZER", o->tokenizer, "model directory, or file of a tokenizer")->required()->type_name("TOKENIZER");
+    command->add_option("LIST", o->ids, "ids such as 1,2,3; without them, stdin")->type_name("LIST");
     command->add_flag("--special", o->special, "write special tokens out");
     command->footer("Example:\n  vkqat tokenizer decode MODEL 1,403,407,261");
     command->callback([=] {
@@ -99,7 +100,7 @@ void add_info(CLI::App& tokenizer_command) {
     };
     CLI::App* command = tokenizer_command.add_subcommand("info", "kind, size and special tokens");
     auto o = std::make_shared<Options>();
-    command->add_option("tokenizer", o->tokenizer, "model directory, or file of a tokenizer")->required()->type_name("TOKENIZER");
+    command->add_option("TOKENIZER", o->tokenizer, "model directory, or file of a tokenizer")->required()->type_name("TOKENIZER");
     command->add_flag("--json", o->as_json, "print JSON");
     command->footer("Example:\n  vkqat tokenizer info MODEL");
     command->callback([=] {
@@ -171,13 +172,14 @@ void add_train(CLI::App& tokenizer_command) {
     CLI::App* command = tokenizer_command.add_subcommand("train", "train a byte-level BPE tokenizer from text");
     auto o = std::make_shared<TrainOptions>();
     command
-        ->add_option("files", o->files, "text (.txt) or JSON lines (.jsonl), perhaps .gz or .zst; directories and globs of them")
+        ->add_option("FILE", o->files, "text (.txt) or JSON lines (.jsonl), perhaps .gz or .zst; directories and globs of them")
         ->required()
         ->type_name("FILE...");
     command->add_option("--out", o->out, "new directory for tokenizer.json and tokenizer_config.json")
         ->required()
         ->type_name("DIR");
     command->add_option("--vocab-size", o->vocab_size, "number of tokens, the 256 bytes and special ones included (4096)")
+        ->check(between(256, 1'000'000))
         ->type_name("N");
     command->add_option("--separator", o->separator, "between documents of plain text (a blank line)")->type_name("TEXT");
     command->add_option("--max-bytes", o->max_bytes, "read this much text at most (536870912)")->type_name("N");

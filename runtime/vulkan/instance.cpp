@@ -109,12 +109,12 @@ VkPhysicalDevice Instance::select(const std::string& selector) const {
     for (const std::string& reason : rejected_) list += "\n  not usable: " + reason;
     if (devices_.empty()) fail("no usable Vulkan device{}", list.empty() ? " on this machine" : list);
     if (selector.empty()) return devices_[0];
-    if (std::all_of(selector.begin(), selector.end(), [](unsigned char c) { return std::isdigit(c); }) && selector.size() < 5) {
-        size_t index = std::stoul(selector);
-        if (index < devices_.size()) return devices_[index];
+    if (std::all_of(selector.begin(), selector.end(), [](unsigned char c) { return std::isdigit(c); })) {
+        if (selector.size() < 5 && std::stoul(selector) < devices_.size()) return devices_[std::stoul(selector)];
+    } else {
+        for (VkPhysicalDevice device : devices_)
+            if (lower(query_capabilities(device).name).find(lower(selector)) != std::string::npos) return device;
     }
-    for (VkPhysicalDevice device : devices_)
-        if (lower(query_capabilities(device).name).find(lower(selector)) != std::string::npos) return device;
     fail("no device '{}'; there are:{}", selector, list);
 }
 
