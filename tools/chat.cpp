@@ -134,7 +134,8 @@ public:
                                                          : "the context is full; ";
         if (terminal_ || *why)
             std::fprintf(stderr, "[%s%lld tokens, %s/s; context %zu of %lld]\n", why, static_cast<long long>(count),
-                         human_rate(double(count) / time.seconds()).c_str(), session_.tokens().size(),
+                         human_rate(double(count) / time.seconds()).c_str(),
+                         std::min(session_.tokens().size(), size_t(session_.context())),
                          static_cast<long long>(session_.context()));
     }
 
