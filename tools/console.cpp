@@ -33,6 +33,7 @@ std::string human_count(double count) { return scaled(count, {"", " k", " M", " 
 
 std::string human_duration(double seconds) {
     if (!(seconds >= 0)) return "?";
+    if (seconds < 0.95) return fmt::format("{:.0f} ms", 1000 * seconds);
     if (seconds < 9.95) return fmt::format("{:.1f} s", seconds);
     if (seconds > 1e7) return "a long time";
     int64_t s = std::llround(seconds);
