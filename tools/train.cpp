@@ -86,7 +86,7 @@ void add_train_command(CLI::App& app) {
         "--section.key=value overrides a key of the configuration.\n"
         "Ctrl-C ends the run behind the current step with a checkpoint; a second one ends it at once.\n\n"
         "Examples:\n"
-        "  vkqat train assets/configs/sample.toml\n"
+        "  vkqat train assets/configs/quickstart.toml\n"
         "  vkqat train my.toml --training.steps=200 --quantization.target_bit_width=1 --job.dump_folder=outputs/1bit\n"
         "  vkqat train my.toml --resume\n\n"
         "Keys, with their defaults:\n\n" +
