@@ -12,6 +12,7 @@
 
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
+#include "tests/support/reference.h"
 
 namespace vkqat {
 
@@ -40,12 +41,8 @@ inline void write_file(const std::filesystem::path& path, std::string_view text)
     std::ofstream(path, std::ios::binary) << text;
 }
 
-inline std::filesystem::path folder_from(const char* variable, const char* otherwise) {
-    const char* value = std::getenv(variable);
-    return value && *value ? std::filesystem::path(value) : std::filesystem::path(VKQAT_SOURCE_DIR) / otherwise;
-}
-inline std::filesystem::path reference_folder() { return folder_from("VKQAT_REFERENCE", "../shared/reference"); }
-inline std::filesystem::path data_folder() { return folder_from("VKQAT_DATA", "../shared/data"); }
+using test::data_folder;
+using test::reference_folder;
 
 // The message of the Error that `work` must throw; any other exception, or none, fails the test.
 template <class Work>

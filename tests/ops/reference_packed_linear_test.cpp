@@ -6,14 +6,13 @@
 #include "runtime/formats/safetensors.h"
 #include "runtime/ops/packed_linear.h"
 #include "tests/support/gpu.h"
+#include "tests/support/reference.h"
 
 namespace vkqat {
 namespace {
 
 TEST(ReferencePackedLinear, ProductsOfEveryWidthAndStatistic) {
-    const char* folder = std::getenv("VKQAT_REFERENCE");
-    std::filesystem::path path =
-        std::filesystem::path(folder && *folder ? folder : VKQAT_SOURCE_DIR "/../shared/reference") / "packing.safetensors";
+    std::filesystem::path path = test::reference_folder() / "packing.safetensors";
     if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (VKQAT_REFERENCE)";
     SafetensorsFile file(path);
     std::regex pattern(R"(b(\d+)\.(\w+)\.packed)");

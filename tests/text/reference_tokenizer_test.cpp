@@ -8,16 +8,14 @@
 
 #include "runtime/support/files.h"
 #include "runtime/text/tokenizer.h"
+#include "tests/support/reference.h"
 
 namespace vkqat {
 namespace {
 
 namespace fs = std::filesystem;
 
-fs::path data_folder() {
-    const char* value = std::getenv("VKQAT_DATA");
-    return value && *value ? fs::path(value) : fs::path(VKQAT_SOURCE_DIR) / "../shared/data";
-}
+using test::data_folder;
 
 #define SKIP_WITHOUT(path) \
     if (!fs::exists(path)) GTEST_SKIP() << (path) << " is not there: set VKQAT_DATA to the folder of test data"

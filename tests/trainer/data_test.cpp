@@ -11,6 +11,7 @@
 #include "runtime/support/error.h"
 #include "tests/trainer/scratch_folder.h"
 #include "trainer/random.h"
+#include "tests/support/reference.h"
 
 namespace vkqat {
 namespace {
@@ -380,8 +381,7 @@ TEST(EvaluationWindows, FillABatchWithoutLossBehindThem) {
 }
 
 TEST(Corpora, RealFilesAreReadAsTheyWereMeant) {
-    const char* variable = std::getenv("VKQAT_DATA");
-    std::filesystem::path data = variable ? variable : std::string(VKQAT_SOURCE_DIR) + "/../shared/data";
+    std::filesystem::path data = test::data_folder();
     if (!std::filesystem::exists(data / "corpus")) GTEST_SKIP() << data << " is not there (VKQAT_DATA)";
     DocumentReader stories({data / "corpus/stories_train.jsonl.zst"}, {});
     Document document;

@@ -6,6 +6,7 @@
 
 #include "runtime/formats/safetensors.h"
 #include "tests/trainer/kmeans_data.h"
+#include "tests/support/reference.h"
 
 namespace vkqat {
 namespace {
@@ -18,9 +19,7 @@ struct Reference {
 };
 
 std::vector<Reference> references() {
-    const char* folder = std::getenv("VKQAT_REFERENCE");
-    std::filesystem::path path =
-        std::filesystem::path(folder && *folder ? folder : VKQAT_SOURCE_DIR "/../shared/reference") / "lloyd_max.safetensors";
+    std::filesystem::path path = test::reference_folder() / "lloyd_max.safetensors";
     std::vector<Reference> result;
     if (!std::filesystem::exists(path)) return result;
     SafetensorsFile file(path);

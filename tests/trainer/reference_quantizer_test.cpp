@@ -6,15 +6,11 @@
 
 #include "runtime/formats/safetensors.h"
 #include "tests/support/gpu.h"
+#include "tests/support/reference.h"
 #include "trainer/quantizer.h"
 
 namespace vkqat {
 namespace {
-
-std::filesystem::path reference_file(const char* file) {
-    const char* folder = std::getenv("VKQAT_REFERENCE");
-    return std::filesystem::path(folder && *folder ? folder : VKQAT_SOURCE_DIR "/../shared/reference") / file;
-}
 
 std::vector<std::string> split(const std::string& text, char separator) {
     std::vector<std::string> words(1);
@@ -36,7 +32,7 @@ std::pair<int64_t, int64_t> parse_block(const std::string& text) {
 }
 
 TEST(ReferenceQuantizer, EveryQuantizerScaleBlockAndInput) {
-    auto path = reference_file("quantizers.safetensors");
+    auto path = test::reference_folder() / "quantizers.safetensors";
     if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (VKQAT_REFERENCE)";
     SafetensorsFile file(path);
     std::string standard_block = "1x64";
