@@ -8,10 +8,15 @@
 
 namespace vkqat::test {
 
+std::filesystem::path source_folder() {
+    const char* value = std::getenv("VKQAT_SOURCE");
+    return value && *value ? value : VKQAT_SOURCE_DIR;
+}
+
 static std::filesystem::path folder(const char* variable, const char* name) {
     const char* value = std::getenv(variable);
     std::filesystem::path path = value && *value ? std::filesystem::path(value)
-                                                 : std::filesystem::path(VKQAT_SOURCE_DIR) / ".." / "shared" / name;
+                                                 : source_folder() / ".." / "shared" / name;
     return std::filesystem::is_directory(path) ? path : std::filesystem::path();
 }
 

@@ -9,6 +9,8 @@
 
 namespace vkqat::test {
 
+// The source tree: VKQAT_SOURCE where a build was carried to another machine, else where it was built.
+std::filesystem::path source_folder();
 std::filesystem::path reference_folder();  // empty if there is none
 std::filesystem::path data_folder();       // likewise
 std::vector<int64_t> read_int64(const TensorView& tensor);

@@ -8,6 +8,7 @@
 
 #include "runtime/support/error.h"
 #include "scratch_folder.h"
+#include "tests/support/reference.h"
 #include "trainer/config_keys.h"
 #include "trainer/flavors.h"
 
@@ -419,7 +420,7 @@ TEST(Flavors, AStartingModelBringsItsArchitecture) {
 TEST(ReadyConfigs, LoadAndMakeAModelWhoseLayersTheBlocksDivide) {
     std::set<std::string> flavors_seen;
     int files = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(VKQAT_SOURCE_DIR "/assets/configs")) {
+    for (const auto& entry : std::filesystem::directory_iterator(test::source_folder() / "assets/configs")) {
         ASSERT_EQ(entry.path().extension(), ".toml") << entry.path();
         SCOPED_TRACE(entry.path().filename().string());
         ++files;
