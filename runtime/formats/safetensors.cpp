@@ -174,20 +174,35 @@ int64_t byte_size(const TensorInfo& tensor) {
     return size;
 }
 
+std::span<const std::byte> contents(const TensorView& tensor, std::vector<std::byte>& storage) {
+    if (!tensor.stored) return tensor.bytes;
+    storage = tensor.stored->convert();
+    if (storage.size() != size_t(byte_size(tensor))) {
+        fail("tensor '{}': converted into {} bytes instead of {}", printable(tensor.name), storage.size(), byte_size(tensor));
+    }
+    return storage;
+}
+
+uint64_t stored_bytes(const TensorView& tensor) { return tensor.stored ? tensor.stored->bytes : tensor.bytes.size(); }
+
+std::string_view stored_type(const TensorView& tensor) { return tensor.stored ? tensor.stored->type : name(tensor.dtype); }
+
 std::vector<float> read_floats(const TensorView& tensor) {
     if (!is_float(tensor.dtype)) {
         fail("tensor '{}': expected f32, f16 or bf16, found {}", printable(tensor.name), name(tensor.dtype));
     }
-    std::vector<float> values(tensor.bytes.size() / bytes(tensor.dtype));
+    std::vector<std::byte> storage;
+    std::span<const std::byte> data = contents(tensor, storage);
+    std::vector<float> values(data.size() / bytes(tensor.dtype));
     if (values.empty()) return values;
     if (tensor.dtype == DType::f32) {
-        std::memcpy(values.data(), tensor.bytes.data(), values.size() * sizeof(float));
+        std::memcpy(values.data(), data.data(), values.size() * sizeof(float));
         return values;
     }
     auto convert = [&](auto to_f32) {
         for (size_t i = 0; i < values.size(); ++i) {
             uint16_t half;
-            std::memcpy(&half, tensor.bytes.data() + 2 * i, 2);
+            std::memcpy(&half, data.data() + 2 * i, 2);
             values[i] = to_f32(half);
         }
     };
@@ -256,7 +271,7 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
                  begin, end, begin < position ? "overlap" : "leave a gap behind", position);
         }
         position = end;
-        tensors_.push_back({std::move(entry.info), data.subspan(begin, end - begin)});
+        tensors_.push_back({std::move(entry.info), data.subspan(begin, end - begin), nullptr});
     }
     if (position != data.size()) {
         fail("{}: the tensors take {} bytes, but {} follow the header", where, position, data.size());

@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,10 +27,25 @@ struct TensorInfo {
     std::vector<int64_t> shape;  // empty: a scalar
 };
 
-// A tensor in a mapped file; lives as long as the file. `bytes` need not be aligned.
+// How a file holds a tensor in another form than its type and shape say: a GGUF's quantized blocks, rows in another order.
+struct StoredForm {
+    std::string_view type;                            // "q8_0"
+    uint64_t bytes = 0;                               // in the file
+    std::function<std::vector<std::byte>()> convert;  // the elements; Error if that cannot be
+};
+
+// A tensor in a mapped file; lives as long as the file. `bytes` need not be aligned. Where the file holds it in another form,
+// `stored` is set and `bytes` are empty: contents() makes them.
 struct TensorView : TensorInfo {
     std::span<const std::byte> bytes;
+    std::shared_ptr<const StoredForm> stored;
 };
+
+// The elements: `bytes`, or made anew in `storage`, which must outlive them. Error naming the tensor if that cannot be.
+std::span<const std::byte> contents(const TensorView& tensor, std::vector<std::byte>& storage);
+// Of the tensor in its file: its size there, and its type's name there.
+uint64_t stored_bytes(const TensorView& tensor);
+std::string_view stored_type(const TensorView& tensor);
 
 // Number of elements, and their size. Error naming the tensor if a dimension is negative or the product exceeds 2^63 - 1.
 int64_t element_count(const TensorInfo& tensor);

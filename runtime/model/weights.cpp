@@ -11,9 +11,11 @@ void LlamaWeights::count(uint64_t bytes) {
 
 LlamaWeights::Placed LlamaWeights::place(const TensorView& view) {
     Shape shape = view.shape.size() == 1 ? Shape{view.shape[0]} : Shape{view.shape.at(0), view.shape.at(1)};
-    Placed p{device_.allocate(view.bytes.size(), view.name), shape, view.dtype, view.name};
-    device_.upload(p.buffer, 0, view.bytes);
-    count(view.bytes.size());
+    std::vector<std::byte> storage;
+    std::span<const std::byte> data = contents(view, storage);
+    Placed p{device_.allocate(data.size(), view.name), shape, view.dtype, view.name};
+    device_.upload(p.buffer, 0, data);
+    count(data.size());
     return p;
 }
 
@@ -37,9 +39,11 @@ LlamaWeights::Placed LlamaWeights::dense(const ModelFiles& files, const std::vec
         const TensorView& view = files.get(names[i], std::vector<int64_t>{rows[i], cols});
         if (view.dtype != type)
             fail("{}: tensors {} and {} have different types", files.directory().string(), names[0], names[i]);
-        device_.upload(p.buffer, offset, view.bytes);
-        offset += view.bytes.size();
-        count(view.bytes.size());
+        std::vector<std::byte> storage;
+        std::span<const std::byte> data = contents(view, storage);
+        device_.upload(p.buffer, offset, data);
+        offset += data.size();
+        count(data.size());
     }
     return p;
 }
