@@ -120,11 +120,12 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     c.storage16 = f11.storageBuffer16BitAccess;
     c.storage8 = f12.storageBuffer8BitAccess;
     c.bfloat16 = has_bf16 && bf16.shaderBFloat16Type;
+    c.memory_model = f12.vulkanMemoryModel && f12.vulkanMemoryModelDeviceScope;
     c.memory_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     c.pipeline_executable_info = has_extension(extensions, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
     c.device_fault = has_extension(extensions, VK_EXT_DEVICE_FAULT_EXTENSION_NAME);
     // Drivers may accept a cooperative-matrix pipeline that they do not advertise, and then abort: only the feature counts.
-    if (has_coopmat && coopmat.cooperativeMatrix && f12.vulkanMemoryModel && f12.vulkanMemoryModelDeviceScope)
+    if (has_coopmat && coopmat.cooperativeMatrix && c.memory_model)
         c.cooperative_matrices = cooperative_matrices(device);
     if (!(c.bfloat16 && bf16.shaderBFloat16CooperativeMatrix))
         std::erase_if(c.cooperative_matrices, [](auto& s) { return s.input == DType::bf16 || s.accumulator == DType::bf16; });

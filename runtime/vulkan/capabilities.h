@@ -43,6 +43,7 @@ struct Capabilities {
     double timestamp_period_ns = 0;  // 0: no timestamps on the compute queue
 
     bool float16 = false, int8 = false, storage16 = false, storage8 = false, bfloat16 = false;
+    bool memory_model = false;  // Vulkan's, with the device's scope: workgroups of one dispatch may hand data on
     bool memory_budget = false, pipeline_executable_info = false, device_fault = false;
     std::vector<CooperativeMatrixShape> cooperative_matrices;
     Quirks quirks;

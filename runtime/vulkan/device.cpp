@@ -72,9 +72,9 @@ void Device::create_logical_device(bool compile_only) {
                                          .scalarBlockLayout = VK_TRUE,
                                          .timelineSemaphore = VK_TRUE,
                                          .bufferDeviceAddress = VK_TRUE,
-                                         .vulkanMemoryModel = !c.cooperative_matrices.empty(),
+                                         .vulkanMemoryModel = c.memory_model,
                                          // With the model on, the scope that atomics on buffers use is a feature of its own.
-                                         .vulkanMemoryModelDeviceScope = !c.cooperative_matrices.empty()};
+                                         .vulkanMemoryModelDeviceScope = c.memory_model};
     VkPhysicalDeviceVulkan11Features f11{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
                                          .pNext = &f12, .storageBuffer16BitAccess = VK_TRUE};
     VkPhysicalDeviceFeatures2 features{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f11};
