@@ -279,7 +279,7 @@ void run(const Options& o) {
 void add_chat_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("chat", "talk with a model");
     auto o = std::make_shared<Options>();
-    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model, or a .gguf file")->required()->type_name("MODEL");
     command->add_option("--system", o->system, "what the model is told before the conversation")->type_name("TEXT");
     command->add_option("--max-tokens", o->max_tokens, "of an answer (1024)")
         ->check(between(1, int64_t(1) << 30))

@@ -52,7 +52,8 @@ void describe_weights(const ModelFiles& files, const LlamaConfig& c, Row& row) {
         } else {
             const TensorView& tensor = files.get(prefix + ".weight");
             dense = name(tensor.dtype);
-            bytes += tensor.bytes.size();
+            if (stored_type(tensor) != dense) dense = fmt::format("{} as {}", stored_type(tensor), dense);
+            bytes += uint64_t(byte_size(tensor));  // on the device
         }
     };
     for (int64_t i = 0; i < c.layers; i++) {
@@ -237,7 +238,7 @@ void run(const Options& o) {
 void add_eval_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("eval", "perplexity of one or more models on a text");
     auto o = std::make_shared<Options>();
-    command->add_option("MODEL", o->models, "directories of models; the others are compared with the first")
+    command->add_option("MODEL", o->models, "directories of models or .gguf files; the others are compared with the first")
         ->required()
         ->type_name("MODEL...");
     command->add_option("--perplexity", o->file, "the text: .txt or .jsonl, perhaps .gz or .zst")->required()->type_name("FILE");

@@ -96,7 +96,7 @@ void run(const Options& o) {
 void add_generate_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("generate", "continue a text");
     auto o = std::make_shared<Options>();
-    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model, or a .gguf file")->required()->type_name("MODEL");
     o->prompt.add(*command);
     command->add_option("--max-tokens", o->max_tokens, "how many tokens at most (256)")
         ->check(between(1, int64_t(1) << 30))

@@ -39,10 +39,10 @@ Contents read_contents(const ModelFiles& files, const LlamaConfig& c) {
         if (!is_float(tensor.dtype))
             fail("{}: tensor {}: expected f32, f16 or bf16, found {}", files.directory().string(), name,
                  vkqat::name(tensor.dtype));
-        part.dense += tensor.bytes.size();
+        part.dense += stored_bytes(tensor);
         part.weights += element_count(tensor);
-        known += tensor.bytes.size();
-        return std::string(vkqat::name(tensor.dtype));
+        known += stored_bytes(tensor);
+        return std::string(stored_type(tensor));
     };
     auto linear = [&](Part& part, const std::string& prefix, int64_t out, int64_t in) {
         if (auto packed = find_packed_linear(files, prefix, out, in)) {
@@ -73,8 +73,8 @@ Contents read_contents(const ModelFiles& files, const LlamaConfig& c) {
     }
     dense(norms, "model.norm.weight", {c.hidden_size});
     if (!c.tie_word_embeddings) dense(head, "lm_head.weight", {c.vocab_size, c.hidden_size});
-    other.dense = files.total_bytes() - known;
-    for (const std::string& name : files.names()) contents.dtypes[std::string(vkqat::name(files.get(name).dtype))]++;
+    other.dense = files.stored_bytes() - known;
+    for (const std::string& name : files.names()) contents.dtypes[std::string(stored_type(files.get(name)))]++;
     return contents;
 }
 
@@ -118,8 +118,8 @@ void print_json(const ModelFiles& files, const LlamaConfig& c, const Contents& c
                   {"rope_theta", c.rope_theta},
                   {"tie_word_embeddings", c.tie_word_embeddings}}},
                 {"parameters", c.parameters()},
-                {"bytes", files.total_bytes()},
-                {"files", files.files().size()},
+                {"bytes", files.stored_bytes()},
+                {"files", files.file_count()},
                 {"dtypes", contents.dtypes},
                 {"linear_formats", contents.formats},
                 {"linear_bits_per_weight", contents.bits_per_weight()},
@@ -154,7 +154,7 @@ void print_text(const ModelFiles& files, const LlamaConfig& c, const Contents& c
                          q->relative_scale.empty() ? "" : ", scales " + printable(q->relative_scale, 40)));
     line("linear layers", fmt::format("{}: {:.3f} bits per weight", counted(contents.formats), contents.bits_per_weight()));
     line("tensors",
-         fmt::format("{} in {} file{}", counted(contents.dtypes), files.files().size(), files.files().size() == 1 ? "" : "s"));
+         fmt::format("{} in {} file{}", counted(contents.dtypes), files.file_count(), files.file_count() == 1 ? "" : "s"));
     if (!tokenizer) {
         line("tokenizer", "none");
     } else {
@@ -175,7 +175,7 @@ void print_text(const ModelFiles& files, const LlamaConfig& c, const Contents& c
         if (packed)
             for (uint64_t bytes : {part.dense, part.indices, part.scales, part.centroids}) cells.push_back(cell(bytes));
         cells.push_back(cell(part.bytes()));
-        cells.push_back(fmt::format("{:.1f} %", 100 * double(part.bytes()) / double(std::max<uint64_t>(1, files.total_bytes()))));
+        cells.push_back(fmt::format("{:.1f} %", 100 * double(part.bytes()) / double(std::max<uint64_t>(1, files.stored_bytes()))));
         cells.push_back(part.weights ? fmt::format("{:.3f}", 8 * double(part.bytes()) / double(part.weights)) : "-");
         table.add(std::move(cells));
     };
@@ -198,7 +198,7 @@ void add_inspect_command(CLI::App& app) {
     };
     CLI::App* command = app.add_subcommand("inspect", "show a model's architecture, formats and sizes");
     auto o = std::make_shared<Options>();
-    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model, or a .gguf file")->required()->type_name("MODEL");
     command->add_flag("--json", o->as_json, "print JSON");
     command->footer("Examples:\n  vkqat inspect MODEL\n  vkqat inspect MODEL --json");
     command->callback([=] {

@@ -64,7 +64,7 @@ void run(const Options& o) {
 void add_logits_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("logits", "logits of the token that follows a text");
     auto o = std::make_shared<Options>();
-    command->add_option("MODEL", o->model, "directory of the model")->required()->type_name("MODEL");
+    command->add_option("MODEL", o->model, "directory of the model, or a .gguf file")->required()->type_name("MODEL");
     o->prompt.add(*command);
     command->add_option("--best", o->best, "how many are shown (10)")->check(between(1, 1000000))->type_name("N");
     command->add_flag("--json", o->as_json, "print all logits as JSON");

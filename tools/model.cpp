@@ -4,6 +4,7 @@
 #include <charconv>
 #include <random>
 
+#include "runtime/formats/gguf.h"
 #include "runtime/formats/json_text.h"
 #include "runtime/text/utf8.h"
 #include "tools/console.h"
@@ -14,7 +15,8 @@ namespace fs = std::filesystem;
 void check_model_directory(const fs::path& path) {
     if (!has_file(path)) fail("{}: there is no such model directory", path.string());
     std::error_code error;
-    if (!fs::is_directory(path, error)) fail("{}: is a file; expected the directory of a model", path.string());
+    if (is_gguf(path)) return;
+    if (!fs::is_directory(path, error)) fail("{}: is a file; expected the directory of a model, or a .gguf file", path.string());
     bool run = false;
     for (const char* name : {"manifest.json", "metrics.jsonl", "checkpoint"}) run |= has_file(path / name);
     if (run && !has_file(path / "model.safetensors") && !has_file(path / "model.safetensors.index.json"))
@@ -30,10 +32,11 @@ std::string model_name(const fs::path& path) {
 }
 
 std::optional<Tokenizer> find_tokenizer(const fs::path& directory, const LlamaConfig& config) {
-    bool found = has_file(directory / "tokenizer.json");
+    bool found = is_gguf(directory) ? GgufFile(directory).has("tokenizer.ggml.model") : has_file(directory / "tokenizer.json");
     std::error_code error;
-    for (fs::directory_iterator at(directory, error), end; !error && at != end && !found; at.increment(error))
-        found = at->path().extension() == ".model";
+    if (!is_gguf(directory))
+        for (fs::directory_iterator at(directory, error), end; !error && at != end && !found; at.increment(error))
+            found = at->path().extension() == ".model";
     if (!found) return std::nullopt;
     Tokenizer tokenizer = load_tokenizer(directory);
     if (int64_t(tokenizer.vocab_size()) > config.vocab_size)
@@ -45,7 +48,10 @@ std::optional<Tokenizer> find_tokenizer(const fs::path& directory, const LlamaCo
 Tokenizer need_tokenizer(const fs::path& directory, const LlamaConfig& config) {
     std::optional<Tokenizer> tokenizer = find_tokenizer(directory, config);
     if (!tokenizer)
-        fail("{}: has no tokenizer, which text needs: expected tokenizer.json or tokenizer.model", directory.string());
+        fail(
+            "{}: has no tokenizer, which text needs: expected tokenizer.json or tokenizer.model (in a .gguf file, "
+            "tokenizer.ggml.model)",
+            directory.string());
     return *tokenizer;
 }
 

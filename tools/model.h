@@ -15,7 +15,7 @@
 
 namespace vkqat {
 
-// Error that says what is wrong with `path` if it is no model directory.
+// Error that says what is wrong with `path` if it is neither a model directory nor a .gguf file.
 void check_model_directory(const std::filesystem::path& path);
 
 // The folder's name: "out/2-bit-model/" -> "2-bit-model"

@@ -1,5 +1,6 @@
 #include "trainer/tokenizer_files.h"
 
+#include "runtime/formats/gguf.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "runtime/support/hash.h"
@@ -17,6 +18,12 @@ bool is_file(const fs::path& path) {
 fs::path vocabulary_file(const fs::path& path) {
     std::error_code error;
     if (!fs::exists(path, error)) fail("{}: there is no such tokenizer", path.string());
+    if (is_gguf(path)) {
+        fail(
+            "{}: the tokenizer inside a GGUF file cannot go into checkpoints and exported models; name its tokenizer.json or "
+            "tokenizer.model",
+            path.string());
+    }
     if (!fs::is_directory(path, error)) return path;
     for (const char* name : {"tokenizer.json", "tokenizer.model"})
         if (is_file(path / name)) return path / name;
@@ -48,6 +55,11 @@ TextEncoder text_encoder(const Tokenizer& tokenizer, const fs::path& path) {
     encoder.bos_id = tokenizer.bos().value_or(-1);
     encoder.eos_id = tokenizer.eos().value_or(-1);
     encoder.vocab_size = int32_t(tokenizer.vocab_size());
+    if (is_gguf(path)) {
+        const GgufFile file(path);
+        encoder.digest = fmt::format("gguf {} {:08x}\n", file.header().size(), checksum(file.header()));
+        return encoder;
+    }
     for (const TokenizerFile& file : tokenizer_files(path)) {
         MappedFile content(file.path);
         encoder.digest += fmt::format("{} {} {:08x}\n", file.name, content.bytes().size(), checksum(content.bytes()));

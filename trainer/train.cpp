@@ -193,6 +193,7 @@ std::shared_ptr<const TokenCache> Run::tokens(const std::vector<std::string>& pa
 void Run::set_up_text() {
     settings_.config = config_;
     settings_.tokenizer = config_.tokenizer_path();
+    tokenizer_files(settings_.tokenizer);  // an Error now rather than at the first checkpoint
     const Tokenizer tokenizer = load_tokenizer(settings_.tokenizer);
     settings_.model = model_config(config_, int64_t(tokenizer.vocab_size()));
     if (!settings_.model.bos_token_id) settings_.model.bos_token_id = tokenizer.bos();

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "runtime/formats/gguf_model.h"
 #include "runtime/formats/json_text.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
@@ -54,12 +55,18 @@ void write_one_file(const fs::path& path, std::vector<TensorInfo> tensors, const
 ModelFiles ModelFiles::open(const fs::path& directory) {
     ModelFiles model;
     model.directory_ = directory;
-    std::error_code error;
-    if (!fs::is_directory(directory, error)) fail("{}: is no directory; expected that of a model", directory.string());
     auto add = [&](const TensorView* tensor) {
         model.tensors_.push_back(tensor);
         model.index_.emplace(tensor->name, tensor);
     };
+    if (is_gguf(directory)) {
+        model.gguf_ = std::make_shared<const GgufFile>(directory);
+        model.gguf_tensors_ = gguf_llama_tensors(model.gguf_, gguf_llama_config(*model.gguf_));
+        for (const TensorView& tensor : model.gguf_tensors_) add(&tensor);
+        return model;
+    }
+    std::error_code error;
+    if (!fs::is_directory(directory, error)) fail("{}: is no directory; expected that of a model, or a .gguf file", directory.string());
     fs::path single = directory / single_name, index = directory / index_name;
     if (has_file(single)) {
         model.files_.emplace_back(single);
@@ -121,7 +128,13 @@ std::vector<std::string> ModelFiles::names() const {
 
 uint64_t ModelFiles::total_bytes() const {
     uint64_t total = 0;
-    for (const TensorView* tensor : tensors_) total += tensor->bytes.size();
+    for (const TensorView* tensor : tensors_) total += uint64_t(byte_size(*tensor));
+    return total;
+}
+
+uint64_t ModelFiles::stored_bytes() const {
+    uint64_t total = 0;
+    for (const TensorView* tensor : tensors_) total += vkqat::stored_bytes(*tensor);
     return total;
 }
 

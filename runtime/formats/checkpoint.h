@@ -1,9 +1,10 @@
-// The tensors of a Hugging Face model directory, in one safetensors file or in shards with an index.
+// The tensors of a model: a Hugging Face directory with one safetensors file or shards and an index, or a GGUF file.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,26 +17,33 @@
 
 namespace vkqat {
 
-// A model directory opened for reading: model.safetensors, or else the shards of model.safetensors.index.json.
+class GgufFile;
+
+// A model opened for reading: a directory's model.safetensors, or else the shards of model.safetensors.index.json; or a file whose
+// name ends in .gguf, with its tensors under Hugging Face's names (runtime/formats/gguf_model.h).
 class ModelFiles {
 public:
     // Error if there are no safetensors, a file is malformed, the index names a file outside the directory, or a tensor is
     // not in the shard that the index names. Tensors that an index does not name are no part of the model.
-    static ModelFiles open(const std::filesystem::path& directory);
+    static ModelFiles open(const std::filesystem::path& model);
 
     const TensorView* find(std::string_view name) const;                                 // null if there is none
     const TensorView& get(std::string_view name) const;                                  // Error if there is none
     const TensorView& get(std::string_view name, std::span<const int64_t> shape) const;  // Error also if its shape is another
     std::vector<std::string> names() const;  // shard by shard, in the order of their bytes
-    uint64_t total_bytes() const;            // of all tensors
+    uint64_t total_bytes() const;            // of all tensors, as contents() gives them
+    uint64_t stored_bytes() const;           // of all tensors, in the files
+    size_t file_count() const { return gguf_ ? 1 : files_.size(); }
 
-    const std::filesystem::path& directory() const { return directory_; }
-    const std::vector<SafetensorsFile>& files() const { return files_; }
+    const std::filesystem::path& directory() const { return directory_; }  // or the GGUF file
+    const std::vector<SafetensorsFile>& files() const { return files_; }    // none of a GGUF file
     const std::optional<QuantizationConfig>& quantization() const { return quantization_; }  // none: full precision
 
 private:
     std::filesystem::path directory_;
     std::vector<SafetensorsFile> files_;
+    std::shared_ptr<const GgufFile> gguf_;
+    std::vector<TensorView> gguf_tensors_;
     std::vector<const TensorView*> tensors_;
     std::unordered_map<std::string_view, const TensorView*> index_;
     std::optional<QuantizationConfig> quantization_;

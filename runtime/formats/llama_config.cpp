@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "runtime/formats/gguf_model.h"
 #include "runtime/formats/json_text.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
@@ -246,6 +247,7 @@ LlamaConfig parse_llama_config(std::string_view text, std::string_view where) {
 }
 
 LlamaConfig read_llama_config(const std::filesystem::path& model_directory) {
+    if (is_gguf(model_directory)) return gguf_llama_config(GgufFile(model_directory));
     std::filesystem::path path = model_directory / "config.json";
     if (!has_file(path)) fail("{}: has no config.json; expected the directory of a Llama model", model_directory.string());
     return parse_llama_config(read_config_text(path), path.string());
@@ -311,7 +313,7 @@ GenerationConfig parse_generation_config(std::string_view text, std::string_view
 
 GenerationConfig read_generation_config(const std::filesystem::path& model_directory) {
     std::filesystem::path path = model_directory / "generation_config.json";
-    if (!has_file(path)) {
+    if (is_gguf(model_directory) || !has_file(path)) {
         LlamaConfig model = read_llama_config(model_directory);
         return {.bos_token_id = model.bos_token_id, .eos_token_ids = model.eos_token_ids};
     }

@@ -1,4 +1,5 @@
-// The settings files of a Hugging Face Llama directory: config.json, generation_config.json, quantization_config.json.
+// The settings files of a Hugging Face Llama directory: config.json, generation_config.json, quantization_config.json. Where a
+// model is a GGUF file, its keys take their place.
 #pragma once
 
 #include <cstdint>
@@ -51,7 +52,7 @@ void validate(const LlamaConfig& config, std::string_view where);
 // `where` (the file) begins every error message. The result is valid. Errors: malformed JSON, a missing or ill-typed key,
 // another architecture, biases, another activation, another rope_type, values that validate() refuses.
 LlamaConfig parse_llama_config(std::string_view json, std::string_view where);
-LlamaConfig read_llama_config(const std::filesystem::path& model_directory);
+LlamaConfig read_llama_config(const std::filesystem::path& model_directory);  // or GGUF file
 std::string to_json(const LlamaConfig& config);
 
 // generation_config.json: when to stop and how to sample unless the user says otherwise.
@@ -67,7 +68,7 @@ struct GenerationConfig {
 };
 
 GenerationConfig parse_generation_config(std::string_view json, std::string_view where);
-// Where the directory has no generation_config.json: the token ids of its config.json.
+// Where the directory has no generation_config.json: the token ids of its config.json (or GGUF file).
 GenerationConfig read_generation_config(const std::filesystem::path& model_directory);
 std::string to_json(const GenerationConfig& config);
 

@@ -5,6 +5,7 @@
 #include <ctime>
 #include <minja/minja.hpp>
 
+#include "runtime/formats/gguf.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "runtime/text/isolated.h"
@@ -117,7 +118,10 @@ ChatTemplate load_chat_template(const fs::path& directory, const Tokenizer& toke
     if (tokenizer.eos()) chat.eos_token = tokenizer.token(*tokenizer.eos());
     std::error_code error;
     fs::path file = directory / "chat_template.jinja";
-    if (fs::exists(file, error)) {
+    if (is_gguf(directory)) {
+        file = directory;
+        chat.source = utf8_lossy(GgufFile(file).string("tokenizer.chat_template").value_or(""));
+    } else if (fs::exists(file, error)) {
         chat.source = read_text_file(file, max_template_bytes);
     } else if (file = directory / "tokenizer_config.json"; fs::exists(file, error)) {
         in_context(file.string(), [&] {

@@ -19,7 +19,7 @@ struct ChatTemplate {
     std::string bos_token, eos_token;
 };
 
-// The template of a model's directory: chat_template.jinja, else `chat_template` of tokenizer_config.json, a string or a list of
+// The template of a model: of a GGUF file, tokenizer.chat_template; of a directory, chat_template.jinja, else `chat_template` of tokenizer_config.json, a string or a list of
 // named ones (then that named "default"); where there is none, Llama 3's format. Error where it cannot be parsed.
 ChatTemplate load_chat_template(const std::filesystem::path& directory, const Tokenizer& tokenizer);
 

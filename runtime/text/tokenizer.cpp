@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/formats/gguf.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "runtime/text/json_input.h"
@@ -156,6 +157,10 @@ std::optional<TokenId> Tokenizer::id(std::string_view token) const {
 }
 
 Tokenizer load_tokenizer(const fs::path& path) {
+    if (is_gguf(path)) {
+        const GgufFile gguf(path);
+        return in_context(path.string(), [&] { return Tokenizer(make_gguf_tokenizer(gguf)); });
+    }
     std::error_code error;
     const fs::path file = fs::is_directory(path, error) ? find_tokenizer(path) : path;
     const TokenizerConfig config = read_tokenizer_config(config_of(file));

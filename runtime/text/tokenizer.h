@@ -56,13 +56,15 @@ private:
     std::shared_ptr<const Parts> parts_;
 };
 
-// `path`: a file, or a directory with tokenizer.json, else tokenizer.model, else a single *.model. tokenizer_config.json beside
+// `path`: a file (also a model's .gguf), or a directory with tokenizer.json, else tokenizer.model, else a single *.model. tokenizer_config.json beside
 // it names the start, end and padding tokens and may add tokens. Error, with file and reason, for anything malformed and for
 // what would have to be ignored:
 // - tokenizer.json: models other than BPE; normalizers other than Sequence, Prepend, Replace; pre-tokenizers other than
 //   Sequence, Split (Isolated, Removed), Digits, ByteLevel (last), Metaspace; decoders other than Sequence, ByteLevel, Metaspace,
 //   Replace, ByteFallback, Fuse, Strip; post-processors other than Sequence, ByteLevel, TemplateProcessing; dropout,
 //   continuing_subword_prefix, end_of_word_suffix. Truncation and padding settings are for batches and have no effect here.
+// - *.gguf: tokenizers other than "llama" (as a SentencePiece BPE model) and "gpt2" (byte-level BPE) with the pre-tokenizers
+//   llama-bpe, gpt-2, smollm and default; also if it has none at all.
 // - *.model: a SentencePiece model, or Meta's tiktoken format (base64 and rank per line) with Llama 3's pattern and tokens.
 Tokenizer load_tokenizer(const std::filesystem::path& path);
 

@@ -14,8 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::string_view gpt2_pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 struct DecodeReplace {
     std::string what, by;
 };
@@ -336,7 +334,10 @@ BpeModel read_model(const Json& model, Tokenizer::Parts& parts) {
 }  // namespace
 
 TokenizerParts parse_tokenizer_json(std::string_view text, const TokenizerConfig& config) {
-    const Json json = parse_json(text);
+    return make_json_tokenizer(parse_json(text), config);
+}
+
+TokenizerParts make_json_tokenizer(const Json& json, const TokenizerConfig& config) {
     auto parts = std::make_shared<Tokenizer::Parts>();
     BpeModel model = in_context("model", [&] { return read_model(json_get(json, "model"), *parts); });
 

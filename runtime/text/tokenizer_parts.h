@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -10,6 +11,8 @@
 #include "runtime/text/tokenizer.h"
 
 namespace vkqat {
+
+class GgufFile;
 
 class TokenizerBackend {
 public:
@@ -51,8 +54,10 @@ void name_special_tokens(Tokenizer::Parts& parts, const TokenizerConfig& config)
 
 using TokenizerParts = std::shared_ptr<Tokenizer::Parts>;
 TokenizerParts parse_tokenizer_json(std::string_view text, const TokenizerConfig& config);
+TokenizerParts make_json_tokenizer(const nlohmann::json& json, const TokenizerConfig& config);  // of tokenizer.json
 TokenizerParts parse_sentencepiece(std::string_view bytes, const TokenizerConfig& config);
 TokenizerParts parse_tiktoken(std::string_view text, const TokenizerConfig& config);
 bool looks_like_tiktoken(std::string_view bytes);
+TokenizerParts make_gguf_tokenizer(const GgufFile& file);
 
 }  // namespace vkqat
