@@ -78,12 +78,13 @@ DecodeAttentionTuning decode_attention_tuning(const Capabilities& device, const 
     const bool slow_barriers = device.quirks.barriers_are_slow;
     const uint32_t lanes = device.subgroup_size, row_pieces = (shape.head_dim + piece(cache) - 1) / piece(cache);
     DecodeAttentionTuning t;
-    t.split = std::min({std::bit_ceil(row_pieces), lanes, 16u});
+    // CPUs load lane by lane in any case, and take long to compile what is unrolled. GPUs hold it all in registers.
+    t.split = std::min({std::bit_ceil(row_pieces), lanes, slow_barriers ? 4u : 16u});
     const uint32_t pieces = (row_pieces + t.split - 1) / t.split, values = pieces * piece(cache);
     const uint32_t group = shape.heads / shape.kv_heads;
     for (uint32_t heads = 2; heads <= 8; heads++)
-        if (group % heads == 0 && heads * values <= 64) t.heads = heads;
-    t.step = std::clamp(4 / pieces, 1u, 4u);
+        if (group % heads == 0 && heads * values <= (slow_barriers ? 128 : 64)) t.heads = heads;
+    t.step = slow_barriers ? 1 : std::clamp(4 / pieces, 1u, 4u);
     t.ahead = !slow_barriers;
     t.shortest = slow_barriers ? 32 : 64;
     const auto workgroups = uint64_t(shape.heads / t.heads) * uint64_t(sequences);

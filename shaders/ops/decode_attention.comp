@@ -76,6 +76,11 @@ vec4 rotated(uint64_t row, uint64_t angles, uint d) {
 uint element(uint i, uint h) { return ((i * SPLIT + share) * QUADS + h) * 4; }  // of vector h of this lane's piece i
 uint piece_index(uint i) { return ROW_PIECES % SPLIT == 0 ? i * SPLIT + share : min(i * SPLIT + share, ROW_PIECES - 1); }
 
+// Piece i of this lane of a key or value.
+uvec4 piece_of(uint64_t cache, uint stride, uint key, uint i) {
+    return load_piece(cache + uint64_t(key) * stride, piece_index(i), HEAD_DIM, VECTOR);
+}
+
 float dot_add(float s, vec4 x, vec4 y) {
     s += x.x * y.x;
     s += x.y * y.y;
@@ -201,8 +206,7 @@ void main() {
     if (AHEAD && first < end) {
         UNROLL for (uint j = 0; j < STEP; ++j)
             UNROLL for (uint i = 0; i < PIECES; ++i)
-                k[j * PIECES + i] =
-                    load_piece(cache_k + uint64_t(min(key + j * SLOTS, last)) * kv_stride, piece_index(i), HEAD_DIM, VECTOR);
+                k[j * PIECES + i] = piece_of(cache_k, kv_stride, min(key + j * SLOTS, last), i);
     }
 
     vec4 q[HEADS * MINE], acc[HEADS * MINE];
@@ -250,16 +254,10 @@ void main() {
 
     if (first < end) {
         do {
-            if (!AHEAD) {
+            if (AHEAD) {
                 UNROLL for (uint j = 0; j < STEP; ++j)
-                    UNROLL for (uint i = 0; i < PIECES; ++i)
-                        k[j * PIECES + i] = load_piece(cache_k + uint64_t(min(key + j * SLOTS, last)) * kv_stride,
-                                                       piece_index(i), HEAD_DIM, VECTOR);
+                    UNROLL for (uint i = 0; i < PIECES; ++i) v[j * PIECES + i] = piece_of(cache_v, kv_stride, min(key + j * SLOTS, last), i);
             }
-            UNROLL for (uint j = 0; j < STEP; ++j)
-                UNROLL for (uint i = 0; i < PIECES; ++i)
-                    v[j * PIECES + i] = load_piece(cache_v + uint64_t(min(key + j * SLOTS, last)) * kv_stride, piece_index(i),
-                                                   HEAD_DIM, VECTOR);
 #ifdef CACHE_i8
             float scale_k[STEP], scale_v[STEP];
             UNROLL for (uint j = 0; j < STEP; ++j) {
@@ -269,19 +267,20 @@ void main() {
 #endif
             float s[HEADS * STEP];
             UNROLL for (uint n = 0; n < HEADS * STEP; ++n) s[n] = 0;
-            UNROLL for (uint j = 0; j < STEP; ++j)
-                UNROLL for (uint i = 0; i < PIECES; ++i)
+            UNROLL for (uint i = 0; i < PIECES; ++i)
+                UNROLL for (uint j = 0; j < STEP; ++j) {
+                    if (!AHEAD) k[j * PIECES + i] = piece_of(cache_k, kv_stride, min(key + j * SLOTS, last), i);
                     UNROLL for (uint h = 0; h < QUADS; ++h) {
                         const vec4 x = quad(k[j * PIECES + i], h);
                         UNROLL for (uint r = 0; r < HEADS; ++r)
                             s[r * STEP + j] = dot_add(s[r * STEP + j], q[r * MINE + i * QUADS + h], x);
                     }
+                }
             const uint next = key + STEP * SLOTS * SUBGROUPS;
             if (AHEAD) {
                 UNROLL for (uint j = 0; j < STEP; ++j)
                     UNROLL for (uint i = 0; i < PIECES; ++i)
-                        k[j * PIECES + i] = load_piece(cache_k + uint64_t(min(next + j * SLOTS, last)) * kv_stride,
-                                                       piece_index(i), HEAD_DIM, VECTOR);
+                        k[j * PIECES + i] = piece_of(cache_k, kv_stride, min(next + j * SLOTS, last), i);
             }
             UNROLL for (uint r = 0; r < HEADS; ++r) {
                 float new_top = top[r];
@@ -305,12 +304,14 @@ void main() {
                 }
                 UNROLL for (uint i = 0; i < MINE; ++i) acc[r * MINE + i] *= keep;
             }
-            UNROLL for (uint j = 0; j < STEP; ++j)
-                UNROLL for (uint i = 0; i < PIECES; ++i)
+            UNROLL for (uint i = 0; i < PIECES; ++i)
+                UNROLL for (uint j = 0; j < STEP; ++j) {
+                    if (!AHEAD) v[j * PIECES + i] = piece_of(cache_v, kv_stride, min(key + j * SLOTS, last), i);
                     UNROLL for (uint h = 0; h < QUADS; ++h) {
                         const vec4 x = quad(v[j * PIECES + i], h);
                         UNROLL for (uint r = 0; r < HEADS; ++r) acc[r * MINE + i * QUADS + h] += s[r * STEP + j] * x;
                     }
+                }
             key = next;
             first += STEP * SLOTS * SUBGROUPS;
         } while (first < end);

@@ -36,6 +36,7 @@ DecodeAttentionTuning tuning_of(const Case& c) {
     t.ahead = c.tuning == 1;
     t.subgroups = c.tuning == 1 ? 2 : 1;
     t.step = c.tuning == 1 ? 2 : 1;
+    t.split = std::min(8u, 4 * t.split);
     return t;
 }
 
