@@ -97,7 +97,8 @@ nlohmann::json bench_matmul(Device& device, Product product, int64_t size, Preci
 // One token through a packed matrix; enough copies of it that caches do not answer.
 nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, int bits, uint64_t rotate_bytes) {
     const int64_t block = 64;
-    uint64_t index_bytes = uint64_t(out_rows * in_cols) * uint64_t(bits) / 8, scale_bytes = uint64_t(out_rows * in_cols / block) * 2;
+    PackedExtents extents = packed_extents({out_rows}, in_cols, bits, block);
+    uint64_t index_bytes = uint64_t(extents.words) * 4, scale_bytes = uint64_t(extents.scales) * 2;
     auto copies = int(std::clamp<uint64_t>(rotate_bytes / index_bytes, 1, 16));
     std::vector<Buffer> keep;
     Graph g(device);
@@ -108,9 +109,9 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
         Buffer scales = random_buffer(device, scale_bytes, uint32_t(50 + i), DType::bf16);
         Buffer centroids = random_buffer(device, uint64_t(4) << bits, 5, DType::f32);
         packed_linear(g, x,
-                      {g.external(indices, 0, {out_rows, in_cols * bits / 8}, DType::u8, "indices"),
-                       g.external(scales, 0, {out_rows, in_cols / block}, DType::bf16, "scales"),
-                       g.external(centroids, 0, {int64_t(1) << bits}, DType::f32, "centroids"), bits, block, out_rows, in_cols});
+                      {g.external(indices, 0, {extents.words}, DType::u32, "indices"),
+                       g.external(scales, 0, {extents.scales}, DType::bf16, "scales"),
+                       g.external(centroids, 0, {1, int64_t(1) << bits}, DType::f32, "centroids"), bits, block, in_cols, {out_rows}});
         for (Buffer* b : {&indices, &scales, &centroids}) keep.push_back(std::move(*b));
     }
     Executable executable(g, "packed");

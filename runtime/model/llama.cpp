@@ -12,12 +12,12 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name) {
     if (w.dense) return linear(g, x, w.dense, name);
     if (w.packed.size() == 1) return packed_linear(g, x, w.packed[0], name);
     int64_t out = 0;
-    for (const PackedLayer& part : w.packed) out += part.out;
+    for (const PackedLayer& part : w.packed) out += part.out();
     Tensor y = g.tensor({x.rows(), out}, DType::f32, name);
     int64_t column = 0;
     for (const PackedLayer& part : w.packed) {
         packed_linear_into(g, x, part, y, column, name);
-        column += part.out;
+        column += part.out();
     }
     return y;
 }

@@ -3,11 +3,14 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "runtime/formats/checkpoint.h"
+#include "runtime/formats/packing.h"
 #include "runtime/model/llama.h"
+#include "runtime/model/uploader.h"
 
 namespace vkqat {
 
@@ -35,10 +38,12 @@ private:
         DType dtype;
         std::string name;
     };
-    struct Packed {
+    struct Packed {  // parts of one width and kind, in tiles
         Placed indices, scales, centroids;
         int bits;
-        int64_t block_size, out, in;
+        int64_t block_size, in;
+        std::vector<int64_t> rows;
+        PackedLayer layer(Graph& g) const;
     };
     struct Matrix {  // dense, or packed in parts
         std::vector<Placed> dense;
@@ -49,6 +54,7 @@ private:
         Matrix qkv, o, gate_up, down;
     };
     Placed place(const TensorView& view);
+    Packed packed(const std::vector<PackedLinear>& parts, const std::string& name);
     Placed dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols, const std::vector<int64_t>& rows);
     Placed vector(const ModelFiles& files, const std::string& name, int64_t size);
     Matrix matrix(const ModelFiles& files, const std::vector<std::string>& prefixes, const std::vector<int64_t>& rows,
@@ -62,6 +68,7 @@ private:
     bool packed_ = false;
     Placed embedding_, norm_, head_;
     std::vector<Layer> layers_;
+    std::unique_ptr<Uploader> uploader_;  // while loading; last, so that it waits before buffers go
 };
 
 }  // namespace vkqat

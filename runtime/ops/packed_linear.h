@@ -1,35 +1,67 @@
 // A linear layer whose weight stays packed: indices into a table of centroids, times a scale per block of a row.
+//
+// On the device packed weights lie in tiles, so that neighbouring invocations have neighbouring rows and each reads 16 bytes:
+// rows are padded to tiles of 32, columns to steps of 128. Indices are u32 [tiles, steps, bits, 32 rows, 4]: word w = 4 j + k of
+// a row's 4 * bits words of a step lies at [tile, step, j, row, k]. Column c of a step is c % 32 of its run c / 32, whose words
+// are `bits` ones from c / 32 * bits on, least significant bits first. At 3 bits the 16 pairs of a run (even column in the lower
+// three bits) lie five to a word; bits 2j and 2j + 1 of the last pair are bits 30 and 31 of word j. Scales are bf16 [tiles,
+// blocks, 32 rows]. Padding holds zeros.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "runtime/graph/graph.h"
+#include "runtime/ops/fusion.h"
 
 namespace vkqat {
 
-// W[o, i] = centroids[index(o, i)] * scales[o, i / block_size]. The layout is that of runtime/formats/packing.h: a row's indices
-// are one stream of bits, most significant bit first; a row is a whole number of bytes.
+// W[o, i] = centroids[part, index(o, i)] * scales[o, i / block_size]. Matrices of one width that stand below one another (q, k
+// and v; gate and up) are parts of one layer: each has its own centroids and begins with a tile of its own.
 struct PackedLayer {
-    Tensor indices;    // u8 [out, in * bits / 8], its address a multiple of 4
-    Tensor scales;     // bf16 [out, in / block_size]
-    Tensor centroids;  // f32 [2^bits]
+    Tensor indices;    // u32 [PackedExtents::words]
+    Tensor scales;     // bf16 [PackedExtents::scales]
+    Tensor centroids;  // f32 [parts, 2^bits]
     int bits = 0;      // 1, 2, 3, 4 or 8
     int64_t block_size = 0;
-    int64_t out = 0, in = 0;
+    int64_t in = 0;
+    std::vector<int64_t> rows;  // of the one to three parts
+    int64_t out() const;        // of all parts
 };
 
-// y = x W^T, straight from the packed weight. x f32 [tokens, in] -> f32 [tokens, out]. Weights are decoded once for up to eight
-// tokens. Inference only: Error if x requires a gradient, or a tensor does not have its shape.
-Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string& label = "packed_linear");
+// What a layer takes on the device.
+struct PackedExtents {
+    int64_t tiles = 0, steps = 0, blocks = 0;
+    int64_t words = 0, scales = 0;
+};
+PackedExtents packed_extents(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size);
 
-// The same into the columns first_column .. first_column + out - 1 of y, f32 [tokens, any]: q, k and v side by side.
-void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label);
+// Brings rows from the layout of runtime/formats/packing.h, packed u8 [rows, in * bits / 8] and scales bf16 [rows, blocks], into
+// the layer's tiles from `first_tile` on. A part begins at first_tile_of(); the rows of a piece of it are a multiple of 32 but
+// for its last.
+void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& layer, int64_t first_tile);
+int64_t first_tile_of(const PackedLayer& layer, size_t part);
+
+// How it is computed; tests run all.
+enum class PackedLinearVariant {
+    automatic,
+    rows,    // a lane per row, fp32: CPU drivers, and block sizes that 32 does not divide
+    matvec,  // a workgroup per tile of rows, tables in shared memory. Bits 2, 3 and 4: products and sums over up to 16 columns in
+             // fp16 (activations with a power of two per 32 columns, so that nothing overflows), beyond that fp32. 1 bit and one
+             // token: fp32 throughout. 8 bits: fp16 activations, fp32 products.
+};
+
+// y = x W^T, straight from the packed weight. x f32 [tokens, in] -> f32 [tokens, out], or [tokens, out / 2] with swiglu.
+// Inference only: Error if x requires a gradient, or a tensor does not have its shape.
+Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string& label = "packed_linear",
+                     const LinearFusion& fusion = {}, PackedLinearVariant variant = PackedLinearVariant::automatic,
+                     const MatvecTuning& tuning = {});
+
+// The same into the columns first_column .. first_column + out - 1 of y, f32 [tokens, any].
+void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
+                        PackedLinearVariant variant = PackedLinearVariant::automatic);
 
 // W [out, in] as f32, f16 or bf16.
 Tensor dequantize(Graph& g, const PackedLayer& w, DType type);
-
-// The variants of packed_linear; which one runs follows from the device, tests run them all.
-enum class PackedLinearVariant { automatic, rows, subgroup };
-Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string& label, PackedLinearVariant variant);
 
 }  // namespace vkqat

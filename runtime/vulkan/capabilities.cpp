@@ -111,7 +111,7 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     c.subgroup_size_control = f13.subgroupSizeControl && (p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
     c.full_subgroups = f13.computeFullSubgroups;
     c.shared_memory_bytes = limits.maxComputeSharedMemorySize;
-    c.max_workgroup_invocations = limits.maxComputeWorkGroupInvocations;
+    c.max_workgroup_invocations = std::min(limits.maxComputeWorkGroupInvocations, c.subgroup_size * p13.maxComputeWorkgroupSubgroups);
     c.push_constant_bytes = limits.maxPushConstantsSize;
     c.max_allocation_bytes = std::min(p11.maxMemoryAllocationSize, p13.maxBufferSize);
     c.timestamp_period_ns = limits.timestampComputeAndGraphics ? double(limits.timestampPeriod) : 0;

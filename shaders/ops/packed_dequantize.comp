@@ -5,17 +5,25 @@
 // One subgroup per row.
 #include "common.glsl"
 #include "args/packed_linear.h"
+layout(constant_id = 1) const uint BITS = 2;
 #include "ops/packed.glsl"
 layout(push_constant, scalar) uniform Push { DequantizeArgs a; };
 
 void main() {
-    uint row = workgroup_index();
-    if (row >= a.out_rows) return;
-    load_table(a.centroids);
-    uint64_t row_address = a.indices + uint64_t(row) * a.row_bytes;
-    U16 scales = U16(a.scales + uint64_t(row) * (a.in_cols / a.block_size) * 2);
+    const uint row = workgroup_index();
+    if (row >= a.rows_0 + a.rows_1 + a.rows_2) return;
+    uint part = 0, of_part = row, tile = 0;
+    if (row >= a.rows_0 + a.rows_1) {
+        part = 2, of_part = row - a.rows_0 - a.rows_1, tile = a.tiles_2;
+    } else if (row >= a.rows_0) {
+        part = 1, of_part = row - a.rows_0, tile = a.tiles_1;
+    }
+    tile += of_part / TILE_ROWS;
+    const uint r = of_part % TILE_ROWS, steps = steps_of(a.in_cols), blocks = a.in_cols / a.block_size;
+    U16 scales = U16(a.scales + uint64_t(tile) * blocks * (TILE_ROWS * 2));
+    F32 centroids = F32(a.centroids + uint64_t(part) * ((INDEX_MASK + 1) * 4));
     for (uint i = gl_SubgroupInvocationID; i < a.in_cols; i += gl_WorkGroupSize.x) {
-        float w = centroid_of(a.centroids, index_at(row_address, i)) * bf16_to_float(scales.v[i / a.block_size]);
-        STORE(OUTPUT, a.weight, uint64_t(row) * a.in_cols + i, w);
+        const float w = centroids.v[index_at(a.indices, tile, steps, r, i)];
+        STORE(OUTPUT, a.weight, uint64_t(row) * a.in_cols + i, w * bf16_to_float(scales.v[i / a.block_size * TILE_ROWS + r]));
     }
 }

@@ -1,0 +1,246 @@
+#version 460
+//! variant packed_matvec_1 BITS=1
+//! variant packed_matvec_2 BITS=2
+//! variant packed_matvec_3 BITS=3
+//! variant packed_matvec_4 BITS=4
+//! variant packed_matvec_8 BITS=8
+// y = x W^T for few tokens, W packed in tiles (runtime/ops/packed_linear.h). A workgroup makes TILES tiles of 32 rows; a lane has
+// one row of each, and the workgroup's parts of 32 lanes share the columns, step by step of 128.
+// A byte of indices (6 bits at 3 bits) gives its fp16 weights at once through a table in shared memory, which has a copy for each
+// lane that reads at the same time, so that no two meet in a bank. Activations are fp16 with a power of two for every run of
+// 32 columns. Sums of a run are fp16 (8 bits: fp32), of runs fp32.
+// Grid: (tiles / TILES, 1, groups of TOKENS).
+#include "common.glsl"
+#include "args/packed_linear.h"
+layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
+layout(constant_id = 1) const uint TOKENS = 1;      // at most 8
+layout(constant_id = 2) const uint TILES = 1;       // tiles of a workgroup, all of one part
+layout(constant_id = 3) const uint DEPTH = 2;       // steps of weights on their way
+layout(constant_id = 4) const uint SLAB = 4096;     // columns of x in shared memory: a multiple of 4 * width * DEPTH
+layout(constant_id = 5) const uint COPIES_LOG = 5;  // copies of the table
+layout(constant_id = 6) const uint BLOCK_RUNS = 2;  // block_size / 32
+layout(constant_id = 7) const uint NORM = 0;
+layout(constant_id = 8) const bool VECTOR = true;
+layout(constant_id = 9) const bool SWIGLU = false;
+#define UNROLL [[unroll]]
+#include "ops/packed.glsl"
+#include "ops/linear_input.glsl"
+
+#if BITS == 1
+#define ENTRY uvec4
+#elif BITS == 2
+#define ENTRY uvec2
+#else
+#define ENTRY uint
+#endif
+const uint PER_ENTRY = BITS == 8 ? 1 : BITS == 3 ? 2 : 8 / BITS;  // weights
+const uint ENTRY_BITS = BITS == 3 ? 6 : 8;
+const uint COPIES = 1u << COPIES_LOG;
+const uint PARTS = gl_WorkGroupSize.x / 32;
+const uint SLAB_STEPS = SLAB / STEP_COLUMNS, STEPS_EACH = SLAB_STEPS / PARTS;
+
+shared ENTRY table[COPIES << ENTRY_BITS];
+shared uvec4 xs[TOKENS * SLAB / 8];        // fp16
+shared float x_scale[TOKENS * SLAB / 32];  // power of two of a run
+shared float partial[PARTS * TILES * TOKENS * 32];
+shared float squares[TOKENS * gl_WorkGroupSize.x / 8];
+
+uint row, part_of_columns, copy_of_table, steps, blocks, token0;
+
+float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
+
+void build_table(uint64_t centroids) {
+    for (uint i = gl_LocalInvocationIndex; i < COPIES << ENTRY_BITS; i += gl_WorkGroupSize.x) {
+        const uint e = i >> COPIES_LOG;
+#if BITS == 8
+        table[i] = floatBitsToUint(F32(centroids).v[e]);
+#elif BITS >= 3
+        table[i] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
+#else
+        UNROLL for (uint j = 0; j < PER_ENTRY / 2; j++)
+            table[i][j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (2 * j * BITS) & INDEX_MASK),
+                                                centroid_of(centroids, e >> ((2 * j + 1) * BITS) & INDEX_MASK)));
+#endif
+    }
+}
+
+// Columns from `first` on to shared memory, as fp16 with a power of two for each run.
+void stage(uint first, inout float square[TOKENS]) {
+    for (uint i = gl_LocalInvocationIndex; i < SLAB / 4; i += gl_WorkGroupSize.x) {
+        const uint column = first + 4 * i;
+        const vec4 weight = load_norm(a.norm, column, a.in_cols);
+        UNROLL for (uint t = 0; t < TOKENS; t++) {
+            vec4 x = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
+            if (NORM != 0) {
+                square[t] += dot(x, x);
+                x *= weight;
+            }
+            float top = max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w)));
+            UNROLL for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
+            const uint power = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
+            x *= uintBitsToFloat(0x7f000000u - power);
+            const uvec2 halves = uvec2(packFloat2x16(f16vec2(x.xy)), packFloat2x16(f16vec2(x.zw)));
+            const uint at = t * (SLAB / 8) + i / 2;
+            if (i % 2 == 0)
+                xs[at].xy = halves;
+            else
+                xs[at].zw = halves;
+            if (i % 8 == 0) x_scale[t * (SLAB / 32) + i / 8] = uintBitsToFloat(power);
+        }
+    }
+}
+
+ENTRY entry(uint word, uint bit) {
+    const uint v = bit >= COPIES_LOG ? word >> (bit - COPIES_LOG) : word << (COPIES_LOG - bit);
+    return table[(v & (((1u << ENTRY_BITS) - 1) << COPIES_LOG)) | copy_of_table];
+}
+
+#if BITS == 8
+#define PAIR vec2
+#define TO_PAIR(halves) vec2(unpackFloat2x16(halves))
+#else
+#define PAIR f16vec2
+#define TO_PAIR(halves) unpackFloat2x16(halves)
+#endif
+
+// Pair number q (0 .. 15) of a run from its words, in the order of columns.
+#define WORD(i) w[(i) / 4][(i) % 4]
+void run_pairs(const uvec4 w[BITS], const uint run, const uint eighth, out PAIR pairs[4]) {
+    const uint first = run * BITS;  // word
+#if BITS == 1
+    const uvec4 e = entry(WORD(first), 8 * eighth);
+    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = unpackFloat2x16(e[j]);
+#elif BITS == 2
+    UNROLL for (uint j = 0; j < 2; j++) {
+        const uvec2 e = entry(WORD(first + eighth / 2), 16 * (eighth % 2) + 8 * j);
+        pairs[2 * j] = unpackFloat2x16(e.x);
+        pairs[2 * j + 1] = unpackFloat2x16(e.y);
+    }
+#elif BITS == 3
+    UNROLL for (uint j = 0; j < 4; j++) {
+        const uint p = 4 * eighth + j;
+        if (p < 15)
+            pairs[j] = unpackFloat2x16(entry(WORD(first + min(p / 5, 2)), 6 * (p % 5)));
+        else
+            pairs[j] = unpackFloat2x16(entry(last_pair(WORD(first), WORD(first + 1), WORD(first + 2)), 0));
+    }
+#elif BITS == 4
+    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = unpackFloat2x16(entry(WORD(first + eighth), 8 * j));
+#else
+    UNROLL for (uint j = 0; j < 4; j++) {
+        const uint word = WORD(first + eighth * 2 + j / 2);
+        pairs[j] = vec2(uintBitsToFloat(entry(word, 16 * (j % 2))), uintBitsToFloat(entry(word, 16 * (j % 2) + 8)));
+    }
+#endif
+}
+
+void load_step(uint tile, uint step, out uvec4 w[BITS], out float scales[4]) {
+    U32x4 from = U32x4(chunk_address(a.indices, tile, step, steps, row));
+    UNROLL for (uint j = 0; j < BITS; j++) w[j] = from.v[j * 32];
+    U16 scale = U16(a.scales + (uint64_t(tile) * blocks * 32 + row) * 2);
+    UNROLL for (uint r = 0; r < 4; r++) {
+        const bool again = r != 0 && (BLOCK_RUNS % 4 == 0 || BLOCK_RUNS == 2 && r % 2 == 1);
+        scales[r] = again ? scales[max(r, 1) - 1] : bf16_to_float(scale.v[min((step * 4 + r) / BLOCK_RUNS, blocks - 1) * 32]);
+    }
+}
+
+void main() {
+    const uint id = gl_LocalInvocationIndex;
+    row = id % 32;
+    part_of_columns = id / 32;
+    copy_of_table = id % COPIES;
+    steps = steps_of(a.in_cols);
+    blocks = a.in_cols / (BLOCK_RUNS * 32);
+    token0 = gl_WorkGroupID.z * TOKENS;
+    const uint slabs = (steps + SLAB_STEPS - 1) / SLAB_STEPS;
+    const uint first_tile = workgroup_index() * TILES;
+    if (first_tile >= (SWIGLU ? a.tiles_1 : a.tiles)) return;
+    float square[TOKENS], gate = 0, inv_rms = 1;
+    UNROLL for (uint t = 0; t < TOKENS; t++) square[t] = 0;
+
+    UNROLL for (uint pass = 0; pass < (SWIGLU ? 2 : 1); pass++) {
+        const uint tile = first_tile + (pass == 1 ? a.tiles_1 : 0);
+        const TilePlace place = TILE_PLACE(a, tile);
+        uvec4 w[DEPTH * TILES][BITS];
+        float scales[DEPTH * TILES][4], total[TILES * TOKENS];
+        UNROLL for (uint i = 0; i < TILES * TOKENS; i++) total[i] = 0;
+        UNROLL for (uint d = 0; d < DEPTH; d++)
+            if (part_of_columns + d * PARTS < steps)
+                UNROLL for (uint i = 0; i < TILES; i++)
+                    load_step(tile + i, part_of_columns + d * PARTS, w[d * TILES + i], scales[d * TILES + i]);
+        build_table(a.centroids + place.part * ((INDEX_MASK + 1) * 4));
+        for (uint slab = 0; slab < slabs; slab++) {
+            if (slab != 0) barrier();
+            if (pass == 0 || slabs > 1) {
+                float counted[TOKENS];
+                UNROLL for (uint t = 0; t < TOKENS; t++) counted[t] = 0;
+                stage(slab * SLAB, counted);
+                if (pass == 0) UNROLL for (uint t = 0; t < TOKENS; t++) square[t] += counted[t];
+            }
+            barrier();
+            for (uint n = 0; n < STEPS_EACH; n += DEPTH) {
+                UNROLL for (uint d = 0; d < DEPTH; d++) {
+                    const uint in_slab = (n + d) * PARTS + part_of_columns, step = slab * SLAB_STEPS + in_slab;
+                    if (step < steps) {
+                        UNROLL for (uint r = 0; r < 4; r++) {
+                            PAIR sum[TILES * TOKENS];
+                            UNROLL for (uint i = 0; i < TILES * TOKENS; i++) sum[i] = PAIR(0);
+                            UNROLL for (uint e = 0; e < 4; e++) {
+                                PAIR weight[TILES][4];
+                                UNROLL for (uint i = 0; i < TILES; i++) run_pairs(w[d * TILES + i], r, e, weight[i]);
+                                UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                    const uvec4 x = xs[t * (SLAB / 8) + in_slab * 16 + r * 4 + e];
+                                    UNROLL for (uint i = 0; i < TILES; i++)
+                                        UNROLL for (uint j = 0; j < 4; j++)
+                                            sum[i * TOKENS + t] = fma(weight[i][j], TO_PAIR(x[j]), sum[i * TOKENS + t]);
+                                }
+                            }
+                            UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                const float power = x_scale[t * (SLAB / 32) + in_slab * 4 + r];
+                                UNROLL for (uint i = 0; i < TILES; i++) {
+                                    const PAIR s = sum[i * TOKENS + t];
+                                    total[i * TOKENS + t] += (float(s.x) + float(s.y)) * (power * scales[d * TILES + i][r]);
+                                }
+                            }
+                        }
+                        if (step + DEPTH * PARTS < steps)
+                            UNROLL for (uint i = 0; i < TILES; i++)
+                                load_step(tile + i, step + DEPTH * PARTS, w[d * TILES + i], scales[d * TILES + i]);
+                    }
+                }
+            }
+        }
+        UNROLL for (uint i = 0; i < TILES * TOKENS; i++)
+            partial[(part_of_columns * TILES * TOKENS + i) * 32 + row] = total[i];
+        if (NORM != 0 && pass == 0) UNROLL for (uint t = 0; t < TOKENS; t++) {
+            const float sum = subgroupAdd(square[t]);
+            if (subgroupElect()) squares[t * gl_NumSubgroups + gl_SubgroupID] = sum;
+        }
+        barrier();
+        // Invocation: (tile, token, row); PARTS is at least TILES * TOKENS, so that each has one at most.
+        if (id < TILES * TOKENS * 32) {
+            const uint i = id / 32, t = i % TOKENS;
+            float sum = 0;
+            for (uint p = 0; p < PARTS; p++) sum += partial[(p * TILES * TOKENS + i) * 32 + row];
+            if (NORM != 0 && pass == 0) {
+                float all = 0;
+                for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
+                inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
+            }
+            sum *= inv_rms;
+            if (SWIGLU && pass == 0) {
+                gate = sum;
+            } else {
+                const uint tile_row = i / TOKENS * 32 + row;
+                if (tile_row < place.rows && token0 + t < a.tokens) {
+                    const uint column = (SWIGLU ? place.row - a.rows_0 : place.row) + tile_row;
+                    const uint64_t at = (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4;
+                    if (SWIGLU) sum *= silu(gate);
+                    if (a.residual != 0) sum += F32(a.residual + at).v[column];
+                    F32(a.y + at).v[column] = sum;
+                }
+            }
+        }
+        if (SWIGLU && pass == 0) barrier();
+    }
+}
