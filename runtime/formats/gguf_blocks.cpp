@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <string>
 #include <thread>
@@ -50,11 +51,14 @@ void decode_q4_1(const std::byte* block, float* out) {
 // and its high bits in byte i at bit 2 j.
 void decode_q6_k(const std::byte* block, float* out) {
     float super = half_at(block + 208);
-    for (int e = 0; e < 256; ++e) {
-        int part = e / 128, j = e % 128 / 32, i = e % 32;
-        int low = int(block[part * 64 + j % 2 * 32 + i]) >> (j / 2 * 4) & 15;
-        int high = int(block[128 + part * 32 + i]) >> (2 * j) & 3;
-        out[e] = super * float(int8_t(block[192 + e / 16])) * float((low | high << 4) - 32);
+    for (int run = 0; run < 16; ++run) {  // 16 elements of one scale
+        const int part = run / 8, j = run % 8 / 2, first = run % 2 * 16;
+        const std::byte *low = block + part * 64 + j % 2 * 32 + first, *high = block + 128 + part * 32 + first;
+        const float scale = super * float(int8_t(block[192 + run]));
+        for (int i = 0; i < 16; ++i) {
+            int value = (int(low[i]) >> (j / 2 * 4) & 15) | (int(high[i]) >> (2 * j) & 3) << 4;
+            out[run * 16 + i] = scale * float(value - 32);
+        }
     }
 }
 
@@ -66,13 +70,11 @@ constexpr GgufBlockType block_types[] = {
     {6, "q5_0", 32, 22},
     {7, "q5_1", 32, 24},
     {8, "q8_0", 32, 34, {}, decode_q8_0},
-    {9, "q8_1", 32, 36},
     {10, "q2_k", 256, 84},
     {11, "q3_k", 256, 110},
     {12, "q4_k", 256, 144},
     {13, "q5_k", 256, 176},
     {14, "q6_k", 256, 210, {}, decode_q6_k},
-    {15, "q8_k", 256, 292},
     {16, "iq2_xxs", 256, 66},
     {17, "iq2_xs", 256, 74},
     {18, "iq3_xxs", 256, 98},
@@ -94,6 +96,22 @@ constexpr GgufBlockType block_types[] = {
 };
 constexpr int64_t most_elements = 256;
 
+// f32_to_f16 without branches, which the compiler makes vectors of. `values` is a whole block's. False if one becomes infinite or
+// is not finite.
+bool to_halves(const float* values, uint16_t* __restrict halves, size_t count) {
+    int32_t too_large = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const int32_t bits = std::bit_cast<int32_t>(values[i]), magnitude = bits & 0x7fffffff;
+        const int32_t normal = (magnitude + 0xfff + ((magnitude >> 13) & 1) - 0x38000000) >> 13;
+        // Next to 0.5 a unit in the last place is f16's smallest subnormal: the addition rounds.
+        const int32_t small = std::bit_cast<int32_t>(std::bit_cast<float>(magnitude) + 0.5f) - 0x3f000000;
+        const int32_t is_small = (magnitude - 0x38800000) >> 31;  // all bits or none
+        halves[i] = uint16_t(((bits >> 16) & 0x8000) | (small & is_small) | (normal & ~is_small));
+        too_large |= 0x477fefff - magnitude;  // 65520 is half-way to 2^16
+    }
+    return too_large >= 0;
+}
+
 // False if a value is not finite.
 bool decode_range(const GgufBlockType& type, const std::byte* blocks, size_t count, std::byte* out) {
     float values[most_elements];
@@ -102,10 +120,7 @@ bool decode_range(const GgufBlockType& type, const std::byte* blocks, size_t cou
     const size_t n = size_t(type.elements);
     for (size_t b = 0; b < count; ++b) {
         type.decode(blocks + b * type.bytes, values);
-        for (size_t i = 0; i < n; ++i) {
-            halves[i] = f32_to_f16(values[i]);
-            finite &= (halves[i] & 0x7c00) != 0x7c00;
-        }
+        finite &= to_halves(values, halves, n);
         std::memcpy(out + b * n * 2, halves, n * 2);
     }
     return finite;
@@ -125,11 +140,11 @@ std::string readable_block_types() {
     return text;
 }
 
-std::vector<std::byte> decode_blocks(const GgufBlockType& type, std::span<const std::byte> blocks) {
+void decode_blocks(const GgufBlockType& type, std::span<const std::byte> blocks, std::span<std::byte> out) {
     if (!type.decode) fail("type {} cannot be decoded; expected one of {}", type.name, readable_block_types());
     if (blocks.size() % type.bytes != 0) fail("{} bytes are no whole number of {}'s blocks", blocks.size(), type.name);
     const size_t count = blocks.size() / type.bytes, of_block = size_t(type.elements) * 2;
-    std::vector<std::byte> out(count * of_block);
+    if (out.size() != count * of_block) fail("{} blocks of {} do not make {} bytes of f16", count, type.name, out.size());
     const size_t worth_a_thread = 65536;
     const size_t threads =
         std::clamp<size_t>(count / worth_a_thread, 1, std::clamp<size_t>(std::thread::hardware_concurrency(), 1, 16));
@@ -144,7 +159,6 @@ std::vector<std::byte> decode_blocks(const GgufBlockType& type, std::span<const 
         work(0);
     }
     if (!finite) fail("a value is not finite in f16; is the file damaged?");
-    return out;
 }
 
 }  // namespace vkqat

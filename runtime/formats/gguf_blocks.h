@@ -28,10 +28,10 @@ const GgufBlockType* find_block_type(uint32_t id);
 // "f32, f16, bf16, q8_0, ...": those that are read.
 std::string readable_block_types();
 
-// Whole blocks -> f16 values, rounded to nearest, ties to even. Why f16: a quantized value is an integer of 4 to 8 bits times an
-// f16 scale; f16 errs by at most 1/32 of a step of q8_0 (bf16 by 1/4), and f32 would double the memory and the time of a token.
-// Error if the type has no decoder, the bytes are no whole number of blocks, or a value is not finite in f16. Uses several
-// threads where there is much to do.
-std::vector<std::byte> decode_blocks(const GgufBlockType& type, std::span<const std::byte> blocks);
+// Whole blocks -> f16 values in `out`, rounded to nearest, ties to even. Why f16: a quantized value is an integer of 4 to 8 bits
+// times an f16 scale; f16 errs by at most 1/32 of a step of q8_0 (bf16 by 1/4), and f32 would double the memory and the time of a
+// token. Error if the type has no decoder, the bytes are no whole number of blocks, `out` has not their size, or a value is not
+// finite in f16. Uses several threads where there is much to do.
+void decode_blocks(const GgufBlockType& type, std::span<const std::byte> blocks, std::span<std::byte> out);
 
 }  // namespace vkqat

@@ -256,12 +256,12 @@ std::vector<TensorView> gguf_llama_tensors(const std::shared_ptr<const GgufFile>
         if (type.dtype && !heads) {
             view.bytes = tensor.bytes;
         } else {
-            auto convert = [file, &tensor, heads] {
+            auto convert = [file, &tensor, heads](std::span<std::byte> out) {
                 return in_context(fmt::format("{}: tensor '{}'", file->path().string(), tensor.name), [&] {
-                    std::vector<std::byte> ordered;
-                    if (heads) ordered = interleaved_to_split_halves(tensor.bytes, tensor.shape[0], heads);
-                    if (tensor.type->dtype) return ordered;
-                    return decode_blocks(*tensor.type, heads ? std::span<const std::byte>(ordered) : tensor.bytes);
+                    const int64_t rows = tensor.shape[0];
+                    if (tensor.type->dtype) return interleaved_to_split_halves(tensor.bytes, rows, heads, out);
+                    if (!heads) return decode_blocks(*tensor.type, tensor.bytes, out);
+                    decode_blocks(*tensor.type, interleaved_to_split_halves(tensor.bytes, rows, heads), out);
                 });
             };
             view.stored = std::make_shared<const StoredForm>(StoredForm{type.name, tensor.bytes.size(), std::move(convert)});

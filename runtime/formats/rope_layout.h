@@ -14,6 +14,9 @@ namespace vkqat {
 // first elements of all pairs in front of the second ones. Error if rows do not divide into heads of even size.
 std::vector<std::byte> interleaved_to_split_halves(std::span<const std::byte> weight, int64_t rows, int64_t heads);
 
+// The same into `out`, of the same size.
+void interleaved_to_split_halves(std::span<const std::byte> weight, int64_t rows, int64_t heads, std::span<std::byte> out);
+
 // The inverse.
 std::vector<std::byte> split_halves_to_interleaved(std::span<const std::byte> weight, int64_t rows, int64_t heads);
 

@@ -174,13 +174,12 @@ int64_t byte_size(const TensorInfo& tensor) {
     return size;
 }
 
-std::span<const std::byte> contents(const TensorView& tensor, std::vector<std::byte>& storage) {
+std::span<const std::byte> contents(const TensorView& tensor, RawBytes& storage) {
     if (!tensor.stored) return tensor.bytes;
-    storage = tensor.stored->convert();
-    if (storage.size() != size_t(byte_size(tensor))) {
-        fail("tensor '{}': converted into {} bytes instead of {}", printable(tensor.name), storage.size(), byte_size(tensor));
-    }
-    return storage;
+    const size_t size = size_t(byte_size(tensor));
+    storage = std::make_unique_for_overwrite<std::byte[]>(size);
+    tensor.stored->convert({storage.get(), size});
+    return {storage.get(), size};
 }
 
 uint64_t stored_bytes(const TensorView& tensor) { return tensor.stored ? tensor.stored->bytes : tensor.bytes.size(); }
@@ -191,7 +190,7 @@ std::vector<float> read_floats(const TensorView& tensor) {
     if (!is_float(tensor.dtype)) {
         fail("tensor '{}': expected f32, f16 or bf16, found {}", printable(tensor.name), name(tensor.dtype));
     }
-    std::vector<std::byte> storage;
+    RawBytes storage;
     std::span<const std::byte> data = contents(tensor, storage);
     std::vector<float> values(data.size() / bytes(tensor.dtype));
     if (values.empty()) return values;

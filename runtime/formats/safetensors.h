@@ -29,9 +29,9 @@ struct TensorInfo {
 
 // How a file holds a tensor in another form than its type and shape say: a GGUF's quantized blocks, rows in another order.
 struct StoredForm {
-    std::string_view type;                            // "q8_0"
-    uint64_t bytes = 0;                               // in the file
-    std::function<std::vector<std::byte>()> convert;  // the elements; Error if that cannot be
+    std::string_view type;                              // "q8_0"
+    uint64_t bytes = 0;                                 // in the file
+    std::function<void(std::span<std::byte>)> convert;  // writes the elements, byte_size() of them; Error if that cannot be
 };
 
 // A tensor in a mapped file; lives as long as the file. `bytes` need not be aligned. Where the file holds it in another form,
@@ -41,8 +41,11 @@ struct TensorView : TensorInfo {
     std::shared_ptr<const StoredForm> stored;
 };
 
+// Memory that nobody fills with zeros first: gigabytes of it are written by several threads.
+using RawBytes = std::unique_ptr<std::byte[]>;
+
 // The elements: `bytes`, or made anew in `storage`, which must outlive them. Error naming the tensor if that cannot be.
-std::span<const std::byte> contents(const TensorView& tensor, std::vector<std::byte>& storage);
+std::span<const std::byte> contents(const TensorView& tensor, RawBytes& storage);
 // Of the tensor in its file: its size there, and its type's name there.
 uint64_t stored_bytes(const TensorView& tensor);
 std::string_view stored_type(const TensorView& tensor);
