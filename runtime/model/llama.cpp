@@ -1,6 +1,7 @@
 #include "runtime/model/llama.h"
 
 #include "runtime/ops/add.h"
+#include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/rms_norm.h"
 #include "runtime/ops/rope.h"
@@ -22,6 +23,16 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name) {
     return y;
 }
 
+Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
+    if (w.dense) return dense_linear(g, x, w.dense, name, fusion);
+    if (w.packed.size() == 1) return packed_linear(g, x, w.packed[0], name, fusion);
+    // Parts of different widths: the operations one by one.
+    if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
+    Tensor y = apply(g, x, w, name);
+    if (fusion.swiglu) y = swiglu(g, y);
+    return fusion.residual ? add(g, fusion.residual, y, name + ".residual") : y;
+}
+
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
                     const Attend& attend) {
     auto eps = float(config.rms_norm_eps);
@@ -36,6 +47,22 @@ Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
     }
     g.set_scope("");
     return rms_norm(g, x, weights.norm, eps);
+}
+
+Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const DecodeAttend& attend,
+                    Tensor logits) {
+    auto eps = float(config.rms_norm_eps);
+    Tensor x = embedded;
+    for (int64_t i = 0; i < config.layers; i++) {
+        const LlamaLayerTensors& w = weights.layers[size_t(i)];
+        g.set_scope(fmt::format("layers.{}", i));
+        Tensor qkv = apply(g, x, w.qkv, "qkv", {.norm = w.attention_norm, .eps = eps});
+        x = apply(g, attend(g, i, qkv), w.o, "o", {.residual = x});
+        Tensor gated = apply(g, x, w.gate_up, "gate_up", {.norm = w.mlp_norm, .eps = eps, .swiglu = true});
+        x = apply(g, gated, w.down, "down", {.residual = x});
+    }
+    g.set_scope("");
+    return dense_linear(g, x, weights.head, "head", {.norm = weights.norm, .eps = eps, .into = logits});
 }
 
 std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions) {

@@ -3,9 +3,10 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/ops/decode_attention.h"
+#include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/embedding.h"
 #include "runtime/ops/kv_cache.h"
-#include "runtime/ops/matmul.h"
 #include "runtime/ops/rope.h"
 
 namespace vkqat {
@@ -37,6 +38,30 @@ void Session::Graphs::build(Session& s, Graph& g, Tensor ids, int64_t rows, Tens
     Tensor table = external(s.rope_, {s.context_, c.head_dim}, DType::f32, "rope");
     HeadShape shape{uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
     Shape cache{s.context_, c.kv_dim()};
+    Tensor logits = external(s.logits_, {1, c.vocab_size}, DType::f32, "logits");
+    auto sampler = [&] {
+        SamplerTensors t;
+        t.parameters = external(s.parameters_, {sizeof(SamplerParameters) / 4}, DType::u32, "sampler");
+        t.token = external(s.token_, {1}, DType::i32, "token");
+        t.position = position;
+        t.generated = external(s.generated_, {s.context_}, DType::i32, "generated");
+        t.seen = seen;
+        t.count = count;
+        return t;
+    };
+    if (!count) {  // a decoding step
+        Tensor counters = external(s.counters_, {decode_attention_counters(1, shape)}, DType::u32, "attention counters");
+        llama_decode(
+            g, c, model, embedding(g, ids, model.embedding),
+            [&](Graph& to, int64_t layer, Tensor qkv) {
+                Tensor k = to.external(s.keys_[size_t(layer)], 0, cache, s.cache_type_, "keys");
+                Tensor v = to.external(s.values_[size_t(layer)], 0, cache, s.cache_type_, "values");
+                return decode_attention(to, qkv, table, k, v, position, shape, s.context_, {.counters = counters});
+            },
+            logits);
+        sample(g, logits, sampler());
+        return;
+    }
     Tensor hidden = llama_hidden(
         g, c, model, embedding(g, ids, model.embedding),
         [&](Graph& to, Tensor qkv) {
@@ -48,26 +73,15 @@ void Session::Graphs::build(Session& s, Graph& g, Tensor ids, int64_t rows, Tens
             store_kv(to, qkv, k, v, position, shape, count);
             return cached_attention(to, qkv, k, v, position, shape, count);
         });
-    if (count) mark_seen(g, ids, seen, count);
+    mark_seen(g, ids, seen, count);
     if (!head) {
         advance_position(g, position, count);
         return;
     }
-    Tensor last = hidden;
-    if (count) {
-        // The row of the last valid token, picked as if it were an embedding.
-        last = embedding(g, external(s.last_row_, {1}, DType::i32, "last row"), hidden);
-    }
-    Tensor logits = external(s.logits_, {1, c.vocab_size}, DType::f32, "logits");
-    matmul(g, Product::nt, last, model.head, {}, logits, "head");
-    SamplerTensors sampler;
-    sampler.parameters = external(s.parameters_, {sizeof(SamplerParameters) / 4}, DType::u32, "sampler");
-    sampler.token = external(s.token_, {1}, DType::i32, "token");
-    sampler.position = position;
-    sampler.generated = external(s.generated_, {s.context_}, DType::i32, "generated");
-    sampler.seen = seen;
-    sampler.count = count;
-    sample(g, logits, sampler);
+    // The row of the last valid token, picked as if it were an embedding.
+    Tensor last = embedding(g, external(s.last_row_, {1}, DType::i32, "last row"), hidden);
+    dense_linear(g, last, model.head, "head", {.into = logits});
+    sample(g, logits, sampler());
 }
 
 Session::Graphs::Graphs(Session& s) {
@@ -110,6 +124,9 @@ Session::Session(const LlamaWeights& weights, const SessionOptions& options)
     generated_ = device_.allocate_host(uint64_t(context_) * 4, "generated tokens");
     token_ = device_.allocate(4, "token");
     position_ = device_.allocate(4, "position");
+    counters_ = device_.allocate(uint64_t(c.heads) * 4, "attention counters");
+    std::vector<uint32_t> zeros(size_t(c.heads), 0);
+    device_.upload(counters_, 0, std::as_bytes(std::span(zeros)));
     seen_ = device_.allocate(uint64_t(c.vocab_size) * 4, "tokens seen");
     logits_ = device_.allocate(uint64_t(c.vocab_size) * 4, "logits");
     set_sampler(greedy_parameters());

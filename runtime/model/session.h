@@ -58,7 +58,7 @@ private:
     uint64_t cache_bytes_ = 0;
     std::vector<int32_t> tokens_;
     std::vector<Buffer> keys_, values_;
-    Buffer rope_, parameters_, ids_, count_, last_row_, token_, position_, generated_, seen_, logits_;
+    Buffer rope_, parameters_, ids_, count_, last_row_, token_, position_, generated_, seen_, logits_, counters_;
     std::unique_ptr<Graphs> graphs_;
 };
 

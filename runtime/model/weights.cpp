@@ -55,20 +55,24 @@ PackedLayer LlamaWeights::Packed::layer(Graph& g) const {
     return {tensor(indices), tensor(scales), tensor(centroids), bits, block_size, in, rows};
 }
 
-// Several layers of one width below one another. Their rows go through pinned memory in pieces, and the device puts them into
-// tiles.
-LlamaWeights::Packed LlamaWeights::packed(const std::vector<PackedLinear>& parts, const std::string& name) {
-    const PackedLinear& first = parts[0];
-    Packed p{{}, {}, {}, first.bits, first.block_size, first.in, {}};
-    for (const PackedLinear& part : parts) p.rows.push_back(part.out);
-    PackedExtents extents = packed_extents(p.rows, p.in, p.bits, p.block_size);
+LlamaWeights::Packed LlamaWeights::empty_packed(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size,
+                                                const std::string& name) {
+    PackedExtents extents = packed_extents(rows, in, bits, block_size);
     auto place_empty = [&](const Shape& shape, DType type, const char* what) {
         std::string label = name + what;
         return Placed{device_.allocate(uint64_t(shape.elements()) * vkqat::bytes(type), label), shape, type, label};
     };
-    p.indices = place_empty({extents.words}, DType::u32, ".weight_packed");
-    p.scales = place_empty({extents.scales}, DType::bf16, ".scales");
-    p.centroids = place_empty({int64_t(parts.size()), int64_t(1) << p.bits}, DType::f32, ".centroids");
+    return {place_empty({extents.words}, DType::u32, ".weight_packed"), place_empty({extents.scales}, DType::bf16, ".scales"),
+            place_empty({int64_t(rows.size()), int64_t(1) << bits}, DType::f32, ".centroids"), bits, block_size, in, rows};
+}
+
+// Several layers of one width below one another. Their rows go through pinned memory in pieces, and the device puts them into
+// tiles.
+LlamaWeights::Packed LlamaWeights::packed(const std::vector<PackedLinear>& parts, const std::string& name) {
+    std::vector<int64_t> rows;
+    for (const PackedLinear& part : parts) rows.push_back(part.out);
+    Packed p = empty_packed(rows, parts[0].in, parts[0].bits, parts[0].block_size, name);
+    PackedExtents extents = packed_extents(p.rows, p.in, p.bits, p.block_size);
     const uint64_t row_bytes = uint64_t(packed_row_bytes(p.in, p.bits)), scale_bytes = uint64_t(extents.blocks) * 2;
     const auto piece_rows = int64_t((uploader_->piece_bytes() - 512) / (row_bytes + scale_bytes) / 32 * 32);
     if (piece_rows == 0) fail("{}: rows of {} bytes are too long", name, row_bytes);

@@ -22,6 +22,14 @@ public:
     // is missing.
     LlamaWeights(Device& device, const std::filesystem::path& model_directory, const Progress& progress = {});
 
+    // The same shapes with random contents, made on the device: for benchmarks. bits 0: matrices dense in bf16.
+    struct Random {
+        int bits = 4;
+        int64_t block_size = 64;
+        uint32_t seed = 1;
+    };
+    LlamaWeights(Device& device, const LlamaConfig& config, const Random& random);
+
     Device& device() const { return device_; }
     const LlamaConfig& config() const { return config_; }
     bool packed() const { return packed_; }  // whether any layer is
@@ -59,6 +67,7 @@ private:
     Placed vector(const ModelFiles& files, const std::string& name, int64_t size);
     Matrix matrix(const ModelFiles& files, const std::vector<std::string>& prefixes, const std::vector<int64_t>& rows,
                   int64_t cols);
+    Packed empty_packed(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size, const std::string& name);
     void count(uint64_t bytes);
 
     Device& device_;

@@ -44,9 +44,10 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
         fail("{}: [{}, {}] x {} {} does not fit the matvec kernel", label, tokens, in_cols, weight.name(), weight.shape().text());
     if (!forced && !has_dense_matvec(g, x, weight)) {
         if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-        Tensor y = linear(g, x, weight, label);
-        if (fusion.swiglu) y = swiglu(g, y);
-        return fusion.residual ? add(g, fusion.residual, y, label + ".residual") : y;
+        if (fusion.swiglu && (fusion.into || fusion.residual)) fail("{}: SwiGLU goes neither with a residual nor into a given tensor", label);
+        Tensor y = result(g, {tokens, weight.rows()}, fusion, label);
+        matmul(g, Product::nt, x, weight, fusion.residual, y, label);
+        return fusion.swiglu ? swiglu(g, y) : y;
     }
     const Capabilities& c = g.capabilities();
     const uint32_t lanes = c.subgroup_size, chunk = 16 / uint32_t(bytes(weight.dtype()));
@@ -72,7 +73,7 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     }
     const int64_t out_rows = fusion.swiglu ? weight.rows() / 2 : weight.rows();
     const int64_t rows_of_workgroup = width / lanes / split * (fusion.swiglu ? rows / 2 : rows);
-    Tensor y = g.tensor({tokens, out_rows}, DType::f32, label);
+    Tensor y = result(g, {tokens, out_rows}, fusion, label);
     if (fusion.norm) expect(fusion.norm, {in_cols}, fusion.norm.dtype(), "dense_linear: norm");
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "dense_linear: residual");
     const bool vector = in_cols % 4 == 0 && address_rest(g, x) == 0;

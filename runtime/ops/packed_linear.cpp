@@ -227,13 +227,15 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
     variant = chosen(g.capabilities(), w, variant);
     const int64_t tokens = x.rows();
     if (variant == PackedLinearVariant::matvec) {
-        Tensor y = g.tensor({tokens, fusion.swiglu ? w.rows[0] : w.out()}, DType::f32, label);
+        Tensor y = result(g, {tokens, fusion.swiglu ? w.rows[0] : w.out()}, fusion, label);
         run(g, x, w, y, 0, label, fusion, variant, tuning);
         return y;
     }
     // The plain product with the other operations around it.
     if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-    Tensor y = g.tensor({tokens, w.out()}, DType::f32, label);
+    const bool plain = !fusion.swiglu && !fusion.residual;
+    if (fusion.into && !plain) fail("{}: this variant writes only a plain product into a given tensor", label);
+    Tensor y = result(g, {tokens, w.out()}, plain ? fusion : LinearFusion{}, label);
     run(g, x, w, y, 0, label, {}, variant, tuning);
     if (fusion.swiglu) y = swiglu(g, y);
     return fusion.residual ? add(g, fusion.residual, y, label + ".residual") : y;

@@ -1,0 +1,64 @@
+// Models of a given shape with random contents, which benchmarks need without files.
+#include <cmath>
+
+#include "runtime/graph/executable.h"
+#include "runtime/model/weights.h"
+#include "runtime/ops/random.h"
+
+namespace vkqat {
+
+LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Random& random) : device_(device), config_(config) {
+    const LlamaConfig& c = config_;
+    packed_ = random.bits != 0;
+    uint32_t seed = random.seed;
+    auto fill = [&](const Placed& p, float low, float high) {
+        Graph g(device_);
+        Tensor t = g.external(p.buffer, 0, p.shape, p.dtype, p.name);
+        random_fill(g, t, seed++ * 2654435761u, low, high);
+        Executable(g, "random weights").run();
+        bytes_ += p.buffer.bytes();
+    };
+    auto dense = [&](const Shape& shape, DType type, float low, float high, const std::string& name) {
+        Placed p{device_.allocate(uint64_t(shape.elements()) * vkqat::bytes(type), name), shape, type, name};
+        fill(p, low, high);
+        return p;
+    };
+    auto matrix = [&](const std::vector<int64_t>& rows, int64_t in, const std::string& name) {
+        Matrix m;
+        const float spread = std::sqrt(3 / float(in));  // outputs as large as inputs
+        int64_t out = 0;
+        for (int64_t r : rows) out += r;
+        if (random.bits == 0) {
+            m.dense.push_back(dense({out, in}, DType::bf16, -spread, spread, name));
+            return m;
+        }
+        Packed p = empty_packed(rows, in, random.bits, random.block_size, name);
+        fill(p.indices, 0, 0);
+        fill(p.scales, 0.5f * spread, 1.5f * spread);
+        std::vector<float> centroids;
+        const int64_t count = int64_t(1) << random.bits;
+        for (size_t part = 0; part < rows.size(); part++)
+            for (int64_t i = 0; i < count; i++) centroids.push_back(2 * (float(i) + 0.5f) / float(count) - 1);
+        device_.upload(p.centroids.buffer, 0, std::as_bytes(std::span(centroids)));
+        bytes_ += p.centroids.buffer.bytes();
+        m.packed.push_back(std::move(p));
+        return m;
+    };
+    auto norm = [&](const std::string& name) { return dense({c.hidden_size}, DType::bf16, 0.9f, 1.1f, name); };
+    embedding_ = dense({c.vocab_size, c.hidden_size}, DType::bf16, -1, 1, "embedding");
+    for (int64_t i = 0; i < c.layers; i++) {
+        std::string p = fmt::format("layers.{}.", i);
+        layers_.push_back({norm(p + "attention_norm"), norm(p + "mlp_norm"),
+                           matrix({c.q_dim(), c.kv_dim(), c.kv_dim()}, c.hidden_size, p + "qkv"),
+                           matrix({c.hidden_size}, c.q_dim(), p + "o"),
+                           matrix({c.intermediate_size, c.intermediate_size}, c.hidden_size, p + "gate_up"),
+                           matrix({c.hidden_size}, c.intermediate_size, p + "down")});
+    }
+    norm_ = norm("norm");
+    if (!c.tie_word_embeddings) {
+        const float spread = std::sqrt(3 / float(c.hidden_size));
+        head_ = dense({c.vocab_size, c.hidden_size}, DType::bf16, -spread, spread, "head");
+    }
+}
+
+}  // namespace vkqat
