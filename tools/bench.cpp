@@ -10,6 +10,7 @@
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_linear.h"
 #include "shaders/args/add.h"
+#include "tools/bench_model.h"
 #include "tools/command.h"
 
 namespace vkqat {
@@ -57,7 +58,9 @@ Buffer random_buffer(Device& device, uint64_t bytes, uint32_t seed, DType type) 
 
 nlohmann::json row(const std::string& name, const Timing& t, double bytes, double flops, int repeats) {
     double seconds = t.median / repeats;
-    nlohmann::json j{{"name", name}, {"microseconds", seconds * 1e6}, {"fastest", t.lowest / repeats * 1e6},
+    nlohmann::json j{{"name", name},
+                     {"microseconds", seconds * 1e6},
+                     {"fastest", t.lowest / repeats * 1e6},
                      {"slowest", t.highest / repeats * 1e6}};
     if (bytes > 0) j["GB_per_s"] = bytes / seconds / 1e9;
     if (flops > 0) j["TFLOP_per_s"] = flops / seconds / 1e12;
@@ -74,7 +77,8 @@ nlohmann::json bench_copy(Device& device, uint64_t megabytes) {
     g.dispatch(Kernel{"add", {64, device.capabilities().uniform_loads() && n % 8 == 0, 4}}, {in(t[0]), in(t[1]), out(t[2])},
                AddArgs{.count = uint32_t(n)}, linear_grid((n + 255) / 256), "add");
     Executable executable(g, "copy");
-    return row(fmt::format("add of {} MB arrays (2 read, 1 written)", n * 4 / 1000000), measure(executable), double(n) * 12, 0, 1);
+    return row(fmt::format("add of {} MB arrays (2 read, 1 written)", n * 4 / 1000000), measure(executable), double(n) * 12, 0,
+               1);
 }
 
 nlohmann::json bench_matmul(Device& device, Product product, int64_t size, Precision precision, DType weight) {
@@ -111,7 +115,11 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
         packed_linear(g, x,
                       {g.external(indices, 0, {extents.words}, DType::u32, "indices"),
                        g.external(scales, 0, {extents.scales}, DType::bf16, "scales"),
-                       g.external(centroids, 0, {1, int64_t(1) << bits}, DType::f32, "centroids"), bits, block, in_cols, {out_rows}});
+                       g.external(centroids, 0, {1, int64_t(1) << bits}, DType::f32, "centroids"),
+                       bits,
+                       block,
+                       in_cols,
+                       {out_rows}});
         for (Buffer* b : {&indices, &scales, &centroids}) keep.push_back(std::move(*b));
     }
     Executable executable(g, "packed");
@@ -123,12 +131,20 @@ void print(const nlohmann::json& r) {
     std::string line = fmt::format("{:<58} {:>11.1f} us", r["name"].get<std::string>(), r["microseconds"].get<double>());
     if (r.contains("GB_per_s")) line += fmt::format(" {:>9.1f} GB/s", r["GB_per_s"].get<double>());
     if (r.contains("TFLOP_per_s")) line += fmt::format(" {:>9.3f} TFLOP/s", r["TFLOP_per_s"].get<double>());
+    if (r.contains("tokens_per_s")) line += fmt::format(" {:>9.1f} tokens/s", r["tokens_per_s"].get<double>());
     fmt::print("{}   ({:.1f} to {:.1f} us)\n", line, r["fastest"].get<double>(), r["slowest"].get<double>());
+    if (!r.contains("nodes")) return;
+    fmt::print("    {:<26} {:>6} {:>11} {:>9} {:>9} {:>9}   (one by one, with their timestamps)\n", "node", "count", "us",
+               "us each", "GB/s", "TFLOP/s");
+    for (const auto& n : r["nodes"])
+        fmt::print("    {:<26} {:>6} {:>11.1f} {:>9.2f} {:>9.1f} {:>9.3f}\n", n["node"].get<std::string>(), n["count"].get<int>(),
+                   n["microseconds"].get<double>(), n["each"].get<double>(), n["GB_per_s"].get<double>(),
+                   n["TFLOP_per_s"].get<double>());
 }
 
 struct Options {
     std::vector<std::string> what;
-    std::string model;
+    ModelBench whole;
     int64_t size = 0;
     bool json = false;
 };
@@ -138,7 +154,8 @@ void run(const Options& options, const std::string& selector) {
     Device& device = gpu.device;
     const Capabilities& c = device.capabilities();
     bool cpu = c.kind == DeviceKind::cpu;
-    nlohmann::json report{{"device", c.name}, {"driver", c.driver}, {"kind", kind_name(c.kind)}, {"rows", nlohmann::json::array()}};
+    nlohmann::json report{
+        {"device", c.name}, {"driver", c.driver}, {"kind", kind_name(c.kind)}, {"rows", nlohmann::json::array()}};
     if (!options.json) fmt::print("{}\n", device_line(device));
     if (cpu) report["note"] = "a CPU device: these are no figures of a GPU";
     auto add = [&](const nlohmann::json& r) {
@@ -167,17 +184,12 @@ void run(const Options& options, const std::string& selector) {
             int64_t n = options.size ? options.size : cpu ? 1024 : 8192;
             add(bench_packed(device, n, n, bits, cpu ? 0 : uint64_t(256) << 20));
         }
-    if (!options.model.empty()) {
-        LlamaWeights weights(device, options.model);
-        Session session(weights, {.context = std::min<int64_t>(weights.config().max_position_embeddings, 512)});
-        std::vector<int32_t> prompt(size_t(std::min<int64_t>(session.context() / 2, 64)), 1);
-        session.prefill(prompt);
-        session.decode(8, [](int32_t) { return true; });
-        auto count = std::min<int64_t>(128, session.context() - int64_t(session.tokens().size()));
-        auto start = std::chrono::steady_clock::now();
-        int64_t made = session.decode(count, [](int32_t) { return true; });
-        double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() / double(made);
-        add(row("decode, one token of " + options.model, {seconds, seconds, seconds}, double(weights.bytes_per_token()), 0, 1));
+    if (!options.whole.model.empty() || !options.whole.flavor.empty()) {
+        ModelBench whole = options.whole;
+        whole.decode = wanted("decode");
+        whole.prefill = wanted("prefill");
+        whole.load = wanted("load");
+        if (whole.decode || whole.prefill || whole.load) bench_model(device, whole, add);
     }
     if (options.json) fmt::print("{}\n", report.dump(1));
     if (cpu && !options.json) fmt::print("This is a CPU device: these are no figures of a GPU.\n");
@@ -188,12 +200,28 @@ void run(const Options& options, const std::string& selector) {
 void add_bench_command(CLI::App& app) {
     auto options = std::make_shared<Options>();
     CLI::App* command = app.add_subcommand("bench", "measure copies, matrix products, packed matvecs, decoding");
-    command->add_option("what", options->what, "copy, matmul, matvec (default: all)")->check(CLI::IsMember({"copy", "matmul", "matvec"}));
-    command->add_option("--model", options->model, "also decode with this model");
+    command->add_option("what", options->what, "copy, matmul, matvec; with a model also decode, prefill, load (default: all)")
+        ->check(CLI::IsMember({"copy", "matmul", "matvec", "decode", "prefill", "load"}));
+    ModelBench& whole = options->whole;
+    auto* model = command->add_option("--model", whole.model, "a model directory or .gguf file");
+    command->add_option("--flavor", whole.flavor, "instead of --model: a shape (500M, 1B, 4B, 12B, 31B), with random weights")
+        ->excludes(model);
+    command->add_option("--bits", whole.bits, "of the flavor's weights; 16: bf16")
+        ->check(CLI::IsMember({1, 2, 3, 4, 8, 16}))
+        ->capture_default_str();
+    command->add_option("--vocabulary", whole.vocabulary, "of the flavor")->check(CLI::Range(16, 1 << 20))->capture_default_str();
+    command->add_option("--cached", whole.positions, "decode: positions that are cached already, one or more")
+        ->check(CLI::Range(0, 1 << 20));
+    command->add_option("--prompt", whole.prompt, "prefill: tokens of the prompt")
+        ->check(CLI::Range(1, 1 << 17))
+        ->capture_default_str();
     command->add_option("--size", options->size, "rows and columns of the matrices")->check(CLI::Range(8, 65536));
     command->add_flag("--json", options->json, "as JSON");
     auto device = add_device_option(*command);
-    command->footer("Examples:\n  vkqat bench\n  vkqat bench matmul --size 2048\n  vkqat bench copy --model my-model --json");
+    command->footer(
+        "Examples:\n  vkqat bench\n  vkqat bench matmul --size 2048\n  vkqat bench copy --json\n  vkqat bench decode prefill "
+        "--flavor 12B --bits 4\n"
+        "  vkqat bench decode --model my-model --cached 0 4096 32000");
     command->callback([options, device] { run(*options, *device); });
 }
 

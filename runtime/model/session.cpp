@@ -225,6 +225,23 @@ std::vector<float> Session::logits() const {
     return values;
 }
 
+void Session::pretend(int64_t length) {
+    if (length < 0 || length >= context_) fail("pretend: {} positions of a context of {}", length, context_);
+    device_.wait_idle();
+    tokens_.assign(size_t(length) + 1, 0);
+    write_position(length);
+    device_.upload(token_, 0, std::as_bytes(std::span(&tokens_.back(), 1)));
+}
+
+std::vector<ProfileRow> Session::profile_prefill() {
+    pretend(0);
+    *static_cast<uint32_t*>(count_.mapped()) = uint32_t(rows_);
+    *static_cast<int32_t*>(last_row_.mapped()) = int32_t(rows_ - 1);
+    auto rows = graphs_->prompt->profile();
+    pretend(0);
+    return rows;
+}
+
 std::vector<ProfileRow> Session::profile_decode() {
     if (tokens_.empty()) fail("profile: there is no prompt yet");
     auto rows = graphs_->token->profile();

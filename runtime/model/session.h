@@ -41,6 +41,9 @@ public:
     // Forgets everything behind the first `length` tokens.
     void rewind(int64_t length);
 
+    // As if `length` tokens were cached, whatever the cache holds: for measurements.
+    void pretend(int64_t length);
+    std::vector<ProfileRow> profile_prefill();  // time of each node of a whole chunk; the cache is pretended to be empty
     std::vector<ProfileRow> profile_decode();  // time of each node of one token
     uint64_t cache_bytes() const { return cache_bytes_; }
     uint64_t workspace_bytes() const;

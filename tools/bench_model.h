@@ -1,0 +1,27 @@
+// vkqat bench decode, prefill, load: a whole model, from files or with random weights.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "runtime/vulkan/device.h"
+
+namespace vkqat {
+
+struct ModelBench {
+    std::string model;   // a directory or a .gguf file; or
+    std::string flavor;  // of trainer/flavors.h, with random weights of `bits` (16: bf16)
+    int64_t bits = 4;
+    int64_t vocabulary = 128256;
+    int64_t context = 0;                   // positions of the cache; 0: enough
+    std::vector<int64_t> positions = {0};  // decode: cached positions at which it is measured
+    int64_t prompt = 512;                  // prefill: tokens
+    bool decode = true, prefill = true, load = false;
+};
+
+// Calls `add` for each row of results: name, microseconds, fastest, slowest, and what else is known.
+void bench_model(Device& device, const ModelBench& options, const std::function<void(const nlohmann::json&)>& add);
+
+}  // namespace vkqat
