@@ -1,10 +1,12 @@
 #include "runtime/ops/matmul.h"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "runtime/ops/cast.h"
 #include "runtime/vulkan/shader_table.h"
 #include "shaders/args/matmul.h"
 
@@ -29,9 +31,8 @@ Extents extents(Product product, Tensor a, Tensor b, const std::string& label) {
             e = {a.cols(), b.cols(), a.rows()}, other = b.rows();
             break;
     }
-    if (a.dtype() != DType::f32 || (product == Product::tn && b.dtype() != DType::f32))
-        fail("{}: {} is {} and {} is {}: only weights may be other than f32", label, a.name(), name(a.dtype()), b.name(),
-             name(b.dtype()));
+    if (!is_float(a.dtype()) || !is_float(b.dtype()))
+        fail("{}: {} is {} and {} is {}: expected f32, f16 or bf16", label, a.name(), name(a.dtype()), b.name(), name(b.dtype()));
     if (other != e.k)
         fail("{}: the inner sizes of {} {} and {} {} do not fit", label, a.name(), a.shape().text(), b.name(), b.shape().text());
     constexpr int64_t limit = int64_t(1) << 31;
@@ -46,6 +47,7 @@ int64_t tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 struct Choice {
     Kernel kernel;
     int64_t rows, columns;
+    bool linear = false;  // grid
 };
 
 const char* order(Product product) { return product == Product::nt ? "nt" : product == Product::nn ? "nn" : "tn"; }
@@ -69,41 +71,53 @@ Choice portable(Product product, const Extents& e, DType b, const Capabilities& 
 // smaller products.
 struct Block {
     uint32_t m, n, k;
-    uint32_t groups_m, groups_n;  // matrix units: subgroups along m and n
 };
-constexpr std::array<Block, 2> tiled_blocks{{{128, 128, 16, 0, 0}, {64, 64, 16, 0, 0}}};
-constexpr std::array<Block, 3> matrix_blocks{{{128, 128, 32, 2, 4}, {64, 64, 32, 2, 2}, {32, 32, 16, 2, 2}}};
-constexpr uint32_t most_sums = 8;           // matrices of sums that a subgroup keeps in registers
+constexpr std::array<Block, 2> tiled_blocks{{{128, 128, 16}, {64, 64, 16}}};
 constexpr int64_t enough_workgroups = 128;  // to occupy a large GPU
+
+// Measured on an H200 (132 processors). Blocks for few rows leave workgroups to more processors.
+constexpr std::array<MatrixBlock, 8> matrix_blocks{{{128, 128, 32, 2, 2, 1, true, 768},
+                                                    {128, 128, 64, 2, 4, 1, true, 100},
+                                                    {64, 64, 64, 2, 2, 1, true, 128},
+                                                    {64, 32, 128, 2, 1, 4, true, 96},
+                                                    {32, 32, 128, 2, 1, 4, true, 0},
+                                                    {16, 32, 128, 1, 1, 4, true, 0},
+                                                    {32, 32, 32, 2, 1, 2, true, 0},
+                                                    {32, 32, 16, 2, 2, 1, true, 0}}};
+constexpr uint32_t most_sums = 16;       // matrices of sums that a subgroup keeps in registers,
+constexpr uint32_t most_elements = 128;  // and elements of them of an invocation
 
 // The largest of the blocks that leaves enough workgroups, else the smallest, of those for which `fits`; nullptr if there is
 // none.
-template <size_t count, class Fits>
-const Block* choose(const std::array<Block, count>& blocks, const Extents& e, int tile, const std::string& label, Fits fits) {
+template <class Blocks, class Fits>
+auto choose(const Blocks& blocks, const Extents& e, int tile, const std::string& label, Fits fits) -> decltype(&blocks[0]) {
     if (tile >= 0) {
-        if (size_t(tile) >= count) fail("{}: there is no tile {}, only 0 to {}", label, tile, count - 1);
+        if (size_t(tile) >= blocks.size()) fail("{}: there is no tile {}, only 0 to {}", label, tile, blocks.size() - 1);
         return fits(blocks[size_t(tile)]) ? &blocks[size_t(tile)] : nullptr;
     }
-    const Block* chosen = nullptr;
-    for (const Block& block : blocks) {
+    decltype(&blocks[0]) chosen = nullptr;
+    for (const auto& block : blocks) {
         if (!fits(block)) continue;
+        int64_t enough = enough_workgroups;
+        if constexpr (requires { block.enough; }) {
+            // Not half of a block empty, but rather that than too few workgroups.
+            if (chosen && block.m > 32 && e.m * 2 <= block.m) continue;
+            enough = block.enough;
+        }
         chosen = &block;
-        if (tiles(e.m, block.m) * tiles(e.n, block.n) >= enough_workgroups) break;
+        if (tiles(e.m, block.m) * tiles(e.n, block.n) >= enough) break;
     }
     return chosen;
 }
 
-// Specialization constants 4 to 7 of shaders/ops/matmul_tiles.glsl.
-void append_alignment(const Graph& g, Tensor a, Tensor b, Tensor base, Tensor c, const Extents& e, const Block& block,
-                      std::vector<uint32_t>& constants) {
-    auto at_16 = [&](Tensor t) {  // memory that the plan assigns starts at multiples of 16 bytes
-        const Graph::TensorInfo& info = g.info(t);
-        return (g.storages()[info.storage].address + info.offset) % 16 == 0;
-    };
-    constants.push_back(at_16(a) && a.cols() % 8 == 0);
-    constants.push_back(at_16(b) && b.cols() % 8 == 0);
-    constants.push_back(at_16(c) && (!base || at_16(base)) && e.n % 4 == 0);
-    constants.push_back(e.k % block.k == 0);
+// Whether a tensor starts at a multiple of 16 bytes, as the memory does that the plan assigns.
+bool at_16(const Graph& g, Tensor t) {
+    const Graph::TensorInfo& info = g.info(t);
+    return (g.storages()[info.storage].address + info.offset) % 16 == 0;
+}
+bool aligned_operand(const Graph& g, Tensor t) { return at_16(g, t) && t.cols() % 8 == 0; }
+bool aligned_result(const Graph& g, Tensor c, Tensor base) {
+    return at_16(g, c) && (!base || at_16(g, base)) && c.cols() % 4 == 0;
 }
 
 // Nothing where the device's limits allow no tile.
@@ -116,17 +130,12 @@ std::optional<Choice> tiled(const Graph& g, Product product, const Extents& e, T
     });
     if (!block) return {};
     std::vector<uint32_t> constants{block->m / 8 * (block->n / 8), block->m, block->n, block->k};
-    append_alignment(g, a, b, base, c, e, *block, constants);
+    constants.insert(constants.end(),
+                     {aligned_operand(g, a), aligned_operand(g, b), aligned_result(g, c, base), e.k % block->k == 0});
     return Choice{{fmt::format("tiled_{}_{}", order(product), name(b.dtype())), constants}, block->m, block->n};
 }
 
-const CooperativeMatrixShape* matrix_shape(const Capabilities& device, Precision precision) {
-    if (precision == Precision::f32) return nullptr;
-    const CooperativeMatrixShape* shape =
-        device.cooperative_matrix(precision == Precision::bf16 ? DType::bf16 : DType::f16, DType::f32);
-    // Rows in shared memory are read in units of 8 elements.
-    return shape && shape->m % 8 == 0 && shape->n % 8 == 0 && shape->k % 8 == 0 ? shape : nullptr;
-}
+uint32_t type_constant(DType type) { return type == DType::f32 ? 0 : type == DType::f16 ? 1 : 2; }
 
 // Nothing where the device has no matrix units for the graph's precision, or the build no shader.
 std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Extents& e, Tensor a, Tensor b, Tensor base,
@@ -134,23 +143,20 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
     const Capabilities& device = g.capabilities();
     const CooperativeMatrixShape* shape = matrix_shape(device, g.precision());
     if (!shape) return {};
-    std::string shader = fmt::format("coopmat_{}_{}_{}", order(product), name(b.dtype()), name(shape->input));
+    std::string shader = fmt::format("coopmat_{}", name(shape->input));
     if (!find_shader(shader)) return {};
-    const Block* block = choose(matrix_blocks, e, options.tile, label, [&](const Block& t) {
-        auto stage_bytes = [&](uint32_t outer, bool by_k) { return by_k ? outer * (t.k + 8) * 2 : t.k * (outer + 8) * 2; };
-        uint32_t edge_bytes = t.groups_m * t.groups_n * shape->m * shape->n * 4;
-        uint32_t sums = t.m / (t.groups_m * shape->m) * (t.n / (t.groups_n * shape->n));
-        return sums <= most_sums && t.m % (t.groups_m * shape->m) == 0 && t.n % (t.groups_n * shape->n) == 0 &&
-               t.k % shape->k == 0 && t.groups_m * t.groups_n * device.subgroup_size <= device.max_workgroup_invocations &&
-               stage_bytes(t.m, options.tile_a_by_k) + stage_bytes(t.n, options.tile_b_by_k) + edge_bytes <=
-                   device.shared_memory_bytes;
+    // Offsets within a tile have 32 bits.
+    constexpr int64_t longest = int64_t(1) << 22;
+    if (a.cols() >= longest || b.cols() >= longest) return {};
+    const bool a_by_k = product != Product::tn, b_by_k = product == Product::nt;
+    const MatrixBlock* block = choose(matrix_blocks, e, options.tile, label, [&](const MatrixBlock& t) {
+        return matrix_block_fits(t, *shape, device, a_by_k, b_by_k, 0);
     });
     if (!block) return {};
-    std::vector<uint32_t> constants{block->groups_m * block->groups_n * device.subgroup_size, block->m, block->n, block->k};
-    append_alignment(g, a, b, base, c, e, *block, constants);
-    constants.insert(constants.end(),
-                     {shape->m, shape->n, shape->k, block->groups_m, block->groups_n, options.tile_a_by_k, options.tile_b_by_k});
-    return Choice{{shader, constants}, block->m, block->n};
+    std::vector<uint32_t> constants = matrix_block_constants(*block, *shape, device);
+    constants.insert(constants.end(), {type_constant(a.dtype()), a_by_k, aligned_operand(g, a), aligned_result(g, c, base),
+                                       e.k % block->k == 0, type_constant(b.dtype()), b_by_k, aligned_operand(g, b)});
+    return Choice{{shader, constants}, block->m, block->n, true};
 }
 
 Choice choose(const Graph& g, Product product, const Extents& e, Tensor a, Tensor b, Tensor base, Tensor c,
@@ -180,9 +186,49 @@ Choice choose(const Graph& g, Product product, const Extents& e, Tensor a, Tenso
 
 }  // namespace
 
+const CooperativeMatrixShape* matrix_shape(const Capabilities& device, Precision precision) {
+    if (precision == Precision::f32) return nullptr;
+    const CooperativeMatrixShape* shape =
+        device.cooperative_matrix(precision == Precision::bf16 ? DType::bf16 : DType::f16, DType::f32);
+    // Rows in shared memory are read in units of 8 elements.
+    return shape && shape->m % 8 == 0 && shape->n % 8 == 0 && shape->k % 8 == 0 ? shape : nullptr;
+}
+
 bool has_matrix_units(const Capabilities& device, Precision precision) {
     const CooperativeMatrixShape* shape = matrix_shape(device, precision);
-    return shape && find_shader(fmt::format("coopmat_nt_f32_{}", name(shape->input)));
+    return shape && find_shader(fmt::format("coopmat_{}", name(shape->input)));
+}
+
+std::vector<uint32_t> matrix_block_constants(const MatrixBlock& block, const CooperativeMatrixShape& shape,
+                                             const Capabilities& device) {
+    constexpr uint32_t walk = 8;
+    return {block.groups_m * block.groups_n * block.groups_k * device.subgroup_size,
+            block.m,
+            block.n,
+            block.k,
+            block.groups_m,
+            block.groups_n,
+            block.groups_k,
+            block.prefetch && device.kind != DeviceKind::cpu,  // a CPU has no registers for it, and takes long to compile it
+            shape.m,
+            shape.n,
+            shape.k,
+            walk};
+}
+
+bool matrix_block_fits(const MatrixBlock& block, const CooperativeMatrixShape& shape, const Capabilities& device, bool a_by_k,
+                       bool b_by_k, uint32_t other_bytes) {
+    const uint32_t across_m = block.groups_m * shape.m, across_n = block.groups_n * shape.n, across_k = block.groups_k * shape.k;
+    if (block.m % across_m != 0 || block.n % across_n != 0 || block.k % across_k != 0) return false;
+    const uint32_t sums = block.m / across_m * (block.n / across_n), groups = block.groups_m * block.groups_n * block.groups_k;
+    auto tile_bytes = [&](uint32_t outer, bool by_k) { return by_k ? outer * (block.k + 8) * 2 : block.k * (outer + 8) * 2; };
+    const uint32_t end_bytes = std::max(groups * shape.m * shape.n * 4, block.m * shape.n * 4);
+    // CPU drivers write every element's arithmetic out and take long to compile large blocks.
+    if (device.kind == DeviceKind::cpu && sums * (block.k / across_k) > 16) return false;
+    return sums <= most_sums && sums * shape.m * shape.n <= most_elements * device.subgroup_size &&
+           groups * device.subgroup_size <= device.max_workgroup_invocations &&
+           std::max(tile_bytes(block.m, a_by_k) + tile_bytes(block.n, b_by_k), end_bytes) + other_bytes <=
+               device.shared_memory_bytes;
 }
 
 void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
@@ -191,8 +237,15 @@ void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c
     expect(c, {e.m, e.n}, DType::f32, label);
     if (base) expect(base, {e.m, e.n}, DType::f32, label + ": base");
     Choice choice = choose(g, product, e, a, b, base, c, label, options);
+    if (!choice.linear) {  // in fp32, which takes only weights in other types
+        Tensor a32 = cast(g, a, DType::f32), b32 = product == Product::tn ? cast(g, b, DType::f32) : b;
+        if (a32 != a || b32 != b) return matmul(g, product, a32, b32, base, c, label, options);
+    }
     Grid grid{uint32_t(tiles(e.n, choice.columns)), uint32_t(tiles(e.m, choice.rows)), 1};
-    if (grid.x > 65535 || grid.y > 65535) fail("{}: {} x {} tiles exceed the grid", label, grid.x, grid.y);
+    if (choice.linear)
+        grid = linear_grid(tiles(e.n, choice.columns) * tiles(e.m, choice.rows));
+    else if (grid.x > 65535 || grid.y > 65535)
+        fail("{}: {} x {} tiles exceed the grid", label, grid.x, grid.y);
     g.dispatch(choice.kernel, {in(a), in(b), in(base), out(c)},
                MatmulArgs{.m = uint32_t(e.m), .n = uint32_t(e.n), .k = uint32_t(e.k)}, grid, label,
                {.flops = 2.0 * double(e.m) * double(e.n) * double(e.k)});

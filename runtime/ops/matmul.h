@@ -8,11 +8,11 @@ namespace vkqat {
 // y [tokens, out] f32 = x [tokens, in] f32 * weight^T, weight [out, in] f32|f16|bf16. Differentiable in both.
 Tensor linear(Graph& g, Tensor x, Tensor weight, const std::string& name);
 
-// The three products that training needs, c = base + a * b, base absent or of c's shape (it may be c). a, c f32.
+// The three products that training needs, c = base + a * b, base absent or of c's shape (it may be c). a, b f32|f16|bf16, c f32.
 enum class Product {
-    nt,  // c [m, n] = a [m, k] b^T, b [n, k] f32|f16|bf16    forward
-    nn,  // c [m, n] = a [m, k] b,   b [k, n] f32|f16|bf16    gradient of the input
-    tn,  // c [m, n] = a^T b,        a [k, m], b [k, n] f32   gradient of the weight
+    nt,  // c [m, n] = a [m, k] b^T, b [n, k]    forward
+    nn,  // c [m, n] = a [m, k] b,   b [k, n]    gradient of the input
+    tn,  // c [m, n] = a^T b,        a [k, m], b [k, n]   gradient of the weight
 };
 
 // How a product is computed. All sum in fp32, in an order that depends on nothing but the shapes and the device.
@@ -20,18 +20,32 @@ enum class MatmulVariant {
     automatic,     // matrix units where the graph's precision allows and the device has them, else tiled or portable
     portable,      // fp32, a subgroup for each small tile: no shared memory, no barriers
     tiled,         // fp32, tiles in shared memory: large products on GPUs
-    matrix_units,  // f16 or bf16, the graph's precision: operands rounded to it
+    matrix_units,  // f16 or bf16, the graph's precision: operands rounded to it (f16: infinite beyond 65504)
 };
 
 // What tests and measurements force; a variant that the device, the build or the graph's precision does not allow is an Error.
 struct MatmulOptions {
     MatmulVariant variant = MatmulVariant::automatic;
     int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
-    // Matrix units: the order of a and b in shared memory, contiguous along k or along m and n.
-    bool tile_a_by_k = true, tile_b_by_k = false;
 };
 void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
             const MatmulOptions& options = {});
+
+// The part of c that a workgroup on matrix units computes, and how its subgroups share it.
+struct MatrixBlock {
+    uint32_t m, n, k;                       // the block, and the depth of a step
+    uint32_t groups_m, groups_n, groups_k;  // subgroups along each
+    bool prefetch;                          // the next step is fetched while the present one is multiplied
+    uint32_t enough;                        // workgroups from which on the block is worth its size
+};
+// The first constants, up to WALK, of shaders/ops/matmul_units.glsl.
+std::vector<uint32_t> matrix_block_constants(const MatrixBlock& block, const CooperativeMatrixShape& shape,
+                                             const Capabilities& device);
+// Whether a block suits a device's limits; `other_bytes` of shared memory are needed beside the tiles.
+bool matrix_block_fits(const MatrixBlock& block, const CooperativeMatrixShape& shape, const Capabilities& device, bool a_by_k,
+                       bool b_by_k, uint32_t other_bytes);
+// The shape of matrices for products of this precision, or nullptr.
+const CooperativeMatrixShape* matrix_shape(const Capabilities& device, Precision precision);
 
 // Whether products of this precision run on matrix units on this device; otherwise they are computed in fp32.
 bool has_matrix_units(const Capabilities& device, Precision precision);

@@ -33,6 +33,7 @@ std::vector<double> reference(Product product, const Case& c, const std::vector<
 
 // A way to compute a product, with the error that it may have: fp32 sums of up to 160 products lose some ulps; operands rounded
 // to f16 (11 bits) or bf16 (8 bits) lose about sqrt(2 / 12) ulps of theirs.
+constexpr int last_matrix_tile = 7;
 struct Way {
     std::string name;
     Precision precision;
@@ -54,12 +55,12 @@ std::vector<Way> ways() {
                        const std::vector<Case>& shapes_16bit) {
             list.push_back({what + "_" + type, precision, options, tolerance, shapes, shapes_16bit});
         };
-        add("matrix_units0", {.variant = MatmulVariant::matrix_units, .tile = 0}, large_cases, {});
-        add("matrix_units1", {.variant = MatmulVariant::matrix_units, .tile = 1}, large_cases, {});
-        add("matrix_units2", {.variant = MatmulVariant::matrix_units, .tile = 2}, few_cases, two_cases);
-        // Both operands the other way round in shared memory.
-        add("matrix_units2_turned",
-            {.variant = MatmulVariant::matrix_units, .tile = 2, .tile_a_by_k = false, .tile_b_by_k = true}, {{40, 72, 104}}, {});
+        // All blocks; which of them run depends on the device. The last runs everywhere.
+        for (int tile = 0; tile < last_matrix_tile; tile++)
+            add(fmt::format("matrix_units{}", tile), {.variant = MatmulVariant::matrix_units, .tile = tile},
+                {tile < 3 ? Case{130, 136, 64} : Case{40, 72, 104}}, {});
+        add(fmt::format("matrix_units{}", last_matrix_tile), {.variant = MatmulVariant::matrix_units, .tile = last_matrix_tile},
+            few_cases, two_cases);
         add("automatic", {}, two_cases, {});
     }
     return list;
@@ -69,7 +70,7 @@ std::vector<Way> ways() {
 std::string unavailable(const Way& way) {
     if (way.options.variant != MatmulVariant::matrix_units) return "";
     if (!has_matrix_units(test::device().capabilities(), way.precision)) return "no matrix units for " + way.name;
-    if (way.options.tile == 2) return "";
+    if (way.options.tile == last_matrix_tile) return "";
     try {
         Graph g(test::device());
         g.set_precision(way.precision);
@@ -150,6 +151,33 @@ std::string label(const testing::TestParamInfo<Matmul::ParamType>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Matmul, testing::ValuesIn(combinations()), label);
+
+TEST(MatmulVariants, BothOperandsMayHave16Bits) {
+    for (Precision precision : {Precision::f32, Precision::f16, Precision::bf16}) {
+        if (precision != Precision::f32 && !has_matrix_units(test::device().capabilities(), precision)) continue;
+        for (Product product : {Product::nt, Product::nn, Product::tn}) {
+            for (auto [a_type, b_type] :
+                 {std::pair(DType::f16, DType::f16), {DType::bf16, DType::f32}, {DType::f32, DType::bf16}}) {
+                for (const Case& c : {Case{33, 65, 31}, Case{40, 72, 104}}) {
+                    if (c.k == 31 && a_type != DType::bf16) continue;  // takes long to compile on a CPU
+                    Graph g(test::device());
+                    g.set_precision(precision);
+                    test::Tensors data(g);
+                    Problem p = problem(product, c, 7);
+                    Tensor a = data.floats(p.a, p.a_values, "a", a_type), b = data.floats(p.b, p.b_values, "b", b_type);
+                    Tensor y = data.poisoned({c.m, c.n}, "y");
+                    matmul(g, product, a, b, {}, y, "matmul");
+                    Executable(g, "matmul").run();
+                    // The operands as they are stored; products in f16 round bf16's not at all, those in bf16 round f16's.
+                    double tolerance = precision == Precision::bf16 ? 5e-3 : precision == Precision::f16 ? 7e-4 : 2e-6;
+                    EXPECT_LT(test::relative_error(data.read(y), reference(product, c, data.read(a), data.read(b), nullptr)),
+                              tolerance)
+                        << text(product) << " " << name(a_type) << " " << name(b_type) << " " << c.m;
+                }
+            }
+        }
+    }
+}
 
 TEST(MatmulVariants, OperandsAtAnyAddressAndABaseThatIsTheResult) {
     const Case c{40, 48, 64};
@@ -234,7 +262,7 @@ TEST(MatmulVariants, MatrixUnitsServeTheGraphsPrecisionOnly) {
     EXPECT_NE(shader(Precision::f32, {}).substr(0, 7), "coopmat");
     for (Precision precision : {Precision::f16, Precision::bf16}) {
         bool offered = has_matrix_units(test::device().capabilities(), precision);
-        std::string expected = precision == Precision::f16 ? "coopmat_nt_f32_f16" : "coopmat_nt_f32_bf16";
+        std::string expected = precision == Precision::f16 ? "coopmat_f16" : "coopmat_bf16";
         EXPECT_EQ(shader(precision, {}) == expected, offered);
         if (!offered) {
             EXPECT_THROW(shader(precision, {.variant = MatmulVariant::matrix_units}), Error);

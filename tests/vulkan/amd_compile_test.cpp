@@ -20,9 +20,9 @@ struct Family {
     std::vector<uint32_t> rest;
 };
 const Family families[] = {
-    // The block, alignments (of a, b, c, k), and for matrix units their shape, the subgroups' grid and the orders.
+    // The block and alignments (of a, b, c, k); for matrix units the block, the subgroups' grid, their shape, types and orders.
     {"tiled_", 0, 256, {128, 128, 16, 1, 1, 1, 1}},
-    {"coopmat_", 8, 0, {128, 128, 32, 1, 1, 1, 1, 16, 16, 16, 2, 4, 1, 0}},
+    {"coopmat_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 0, 1, 1, 1, 1, 0, 1, 1}},
     {"", 1, 0, {}},
 };
 
