@@ -89,23 +89,18 @@ constexpr uint32_t most_elements = 128;  // and elements of them of an invocatio
 
 // The largest of the blocks that leaves enough workgroups, else the smallest, of those for which `fits`; nullptr if there is
 // none.
-template <class Blocks, class Fits>
-auto choose(const Blocks& blocks, const Extents& e, int tile, const std::string& label, Fits fits) -> decltype(&blocks[0]) {
+template <class Fits>
+const Block* choose(const Extents& e, int tile, const std::string& label, Fits fits) {
     if (tile >= 0) {
-        if (size_t(tile) >= blocks.size()) fail("{}: there is no tile {}, only 0 to {}", label, tile, blocks.size() - 1);
-        return fits(blocks[size_t(tile)]) ? &blocks[size_t(tile)] : nullptr;
+        if (size_t(tile) >= tiled_blocks.size())
+            fail("{}: there is no tile {}, only 0 to {}", label, tile, tiled_blocks.size() - 1);
+        return fits(tiled_blocks[size_t(tile)]) ? &tiled_blocks[size_t(tile)] : nullptr;
     }
-    decltype(&blocks[0]) chosen = nullptr;
-    for (const auto& block : blocks) {
+    const Block* chosen = nullptr;
+    for (const Block& block : tiled_blocks) {
         if (!fits(block)) continue;
-        int64_t enough = enough_workgroups;
-        if constexpr (requires { block.enough; }) {
-            // Not half of a block empty, but rather that than too few workgroups.
-            if (chosen && block.m > 32 && e.m * 2 <= block.m) continue;
-            enough = block.enough;
-        }
         chosen = &block;
-        if (tiles(e.m, block.m) * tiles(e.n, block.n) >= enough) break;
+        if (tiles(e.m, block.m) * tiles(e.n, block.n) >= enough_workgroups) break;
     }
     return chosen;
 }
@@ -124,7 +119,7 @@ bool aligned_result(const Graph& g, Tensor c, Tensor base) {
 std::optional<Choice> tiled(const Graph& g, Product product, const Extents& e, Tensor a, Tensor b, Tensor base, Tensor c,
                             const std::string& label, const MatmulOptions& options) {
     const Capabilities& device = g.capabilities();
-    const Block* block = choose(tiled_blocks, e, options.tile, label, [&](const Block& t) {
+    const Block* block = choose(e, options.tile, label, [&](const Block& t) {
         uint32_t shared_bytes = t.k * (t.m + 4 + t.n + 4) * 4;
         return t.m / 8 * (t.n / 8) <= device.max_workgroup_invocations && shared_bytes <= device.shared_memory_bytes;
     });
@@ -149,7 +144,7 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
     constexpr int64_t longest = int64_t(1) << 22;
     if (a.cols() >= longest || b.cols() >= longest) return {};
     const bool a_by_k = product != Product::tn, b_by_k = product == Product::nt;
-    const MatrixBlock* block = choose(matrix_blocks, e, options.tile, label, [&](const MatrixBlock& t) {
+    const MatrixBlock* block = choose_matrix_block(matrix_blocks, e.m, e.n, options.tile, label, [&](const MatrixBlock& t) {
         return matrix_block_fits(t, *shape, device, a_by_k, b_by_k, 0);
     });
     if (!block) return {};
@@ -214,6 +209,24 @@ std::vector<uint32_t> matrix_block_constants(const MatrixBlock& block, const Coo
             shape.n,
             shape.k,
             walk};
+}
+
+const MatrixBlock* choose_matrix_block(std::span<const MatrixBlock> blocks, int64_t m, int64_t n, int tile,
+                                       const std::string& label, const std::function<bool(const MatrixBlock&)>& fits) {
+    if (tile >= 0) {
+        if (size_t(tile) >= blocks.size()) fail("{}: there is no tile {}, only 0 to {}", label, tile, blocks.size() - 1);
+        return fits(blocks[size_t(tile)]) ? &blocks[size_t(tile)] : nullptr;
+    }
+    const MatrixBlock* chosen = nullptr;
+    for (const MatrixBlock& block : blocks) {
+        if (!fits(block)) continue;
+        // At most half of a block's rows empty, if there is a choice.
+        const bool empty = m * 2 <= block.m;
+        if (chosen && empty && chosen->m <= block.m) continue;
+        chosen = &block;
+        if (!empty && tiles(m, block.m) * tiles(n, block.n) >= block.enough) break;
+    }
+    return chosen;
 }
 
 bool matrix_block_fits(const MatrixBlock& block, const CooperativeMatrixShape& shape, const Capabilities& device, bool a_by_k,

@@ -1,6 +1,11 @@
 // Matrix products of linear layers. Weights are [out, in]: y = x W^T.
 #pragma once
 
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
 #include "runtime/graph/graph.h"
 
 namespace vkqat {
@@ -44,6 +49,10 @@ std::vector<uint32_t> matrix_block_constants(const MatrixBlock& block, const Coo
 // Whether a block suits a device's limits; `other_bytes` of shared memory are needed beside the tiles.
 bool matrix_block_fits(const MatrixBlock& block, const CooperativeMatrixShape& shape, const Capabilities& device, bool a_by_k,
                        bool b_by_k, uint32_t other_bytes);
+// The first block that fits, is not half empty and leaves enough workgroups for c [m, n], else the last that fits; nullptr if
+// none fits. `tile` >= 0: that one.
+const MatrixBlock* choose_matrix_block(std::span<const MatrixBlock> blocks, int64_t m, int64_t n, int tile,
+                                       const std::string& label, const std::function<bool(const MatrixBlock&)>& fits);
 // The shape of matrices for products of this precision, or nullptr.
 const CooperativeMatrixShape* matrix_shape(const Capabilities& device, Precision precision);
 

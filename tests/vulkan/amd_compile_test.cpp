@@ -23,6 +23,8 @@ const Family families[] = {
     // The block and alignments (of a, b, c, k); for matrix units the block, the subgroups' grid, their shape, types and orders.
     {"tiled_", 0, 256, {128, 128, 16, 1, 1, 1, 1}},
     {"coopmat_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 0, 1, 1, 1, 1, 0, 1, 1}},
+    {"packed_matmul_input_", 4, 0, {4}},
+    {"packed_matmul_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 1, 1, 1, 1, 1, 4, 1, 32, 1}},
     {"", 1, 0, {}},
 };
 

@@ -1,0 +1,137 @@
+#include "runtime/ops/packed_matmul.h"
+
+#include <algorithm>
+#include <array>
+
+#include "runtime/ops/cast.h"
+#include "runtime/ops/matmul.h"
+#include "runtime/vulkan/shader_table.h"
+#include "shaders/args/packed_matmul.h"
+
+namespace vkqat {
+namespace {
+
+// Steps divide the 128 columns of the packed layout; a block's rows of W are whole tiles of 32.
+constexpr std::array<MatrixBlock, 8> blocks{{{128, 128, 64, 2, 4, 1, true, 100},
+                                             {128, 128, 32, 2, 2, 1, true, 768},
+                                             {64, 64, 64, 2, 2, 1, true, 128},
+                                             {64, 32, 128, 2, 1, 4, true, 96},
+                                             {32, 32, 128, 2, 1, 4, true, 0},
+                                             {16, 32, 128, 1, 1, 4, true, 0},
+                                             {32, 32, 32, 2, 1, 2, true, 0},
+                                             {32, 32, 32, 2, 2, 1, true, 0}}};
+
+// Of the table: two neighbouring columns at once where that has few entries.
+uint32_t table_entries(const PackedLayer& w, DType type) {
+    return 1u << (type == DType::f16 && w.bits <= 3 ? 2 * w.bits : w.bits);
+}
+uint32_t table_copies(const PackedLayer& w, DType type) { return std::min(32u, 2048 / table_entries(w, type)); }
+
+Precision precision_of(DType type) { return type == DType::bf16 ? Precision::bf16 : Precision::f16; }
+
+std::string shader_of(DType type) { return fmt::format("packed_matmul_{}", name(type)); }
+
+bool can(const Capabilities& device, const PackedLayer& w, DType type) {
+    constexpr int64_t longest = int64_t(1) << 22;  // offsets within a tile have 32 bits
+    return matrix_shape(device, precision_of(type)) && find_shader(shader_of(type)) && w.block_size % 32 == 0 && w.in < longest;
+}
+
+// x in the type of the products, and what y's rows are to be multiplied by.
+struct Input {
+    Tensor x, factors;
+};
+
+Input input(Graph& g, Tensor x, DType type, const std::string& label) {
+    if (x.dtype() == type) return {x, {}};
+    if (type == DType::bf16) return {x.dtype() == DType::f32 ? cast(g, x, type) : x, {}};
+    Tensor scaled = g.tensor(x.shape(), DType::f16, label + ".x"), factors = g.tensor({x.rows()}, DType::f32, label + ".factors");
+    const Capabilities& c = g.capabilities();
+    uint32_t subgroups =
+        c.quirks.barriers_are_slow ? 1 : std::max(1u, std::min(256u, c.max_workgroup_invocations) / c.subgroup_size);
+    g.dispatch(Kernel{fmt::format("packed_matmul_input_{}", name(x.dtype())), {subgroups * c.subgroup_size, subgroups}},
+               {in(x), out(scaled), out(factors)}, PackedMatmulInputArgs{.cols = uint32_t(x.cols())}, linear_grid(x.rows()),
+               label + ".x");
+    return {scaled, factors};
+}
+
+bool at_16(const Graph& g, Tensor t) {
+    const Graph::TensorInfo& info = g.info(t);
+    return (g.storages()[info.storage].address + info.offset) % 16 == 0;
+}
+
+}  // namespace
+
+DType packed_matmul_type(const Capabilities& device) {
+    return has_matrix_units(device, Precision::bf16) && find_shader(shader_of(DType::bf16)) ? DType::bf16 : DType::f16;
+}
+
+bool has_packed_matmul(const Capabilities& device, const PackedLayer& w) { return can(device, w, packed_matmul_type(device)); }
+
+void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residual, Tensor y, int64_t first_column,
+                        const std::string& label, const PackedMatmulOptions& options) {
+    const Capabilities& device = g.capabilities();
+    const DType type = options.type.value_or(packed_matmul_type(device));
+    if (type != DType::f16 && type != DType::bf16) fail("{}: products in {}; possible are f16 and bf16", label, name(type));
+    if (!can(device, w, type))
+        fail("{}: {} has no matrix units for {}, or blocks of {} or rows of {} are not for them", label, device.name, name(type),
+             w.block_size, w.in);
+    PackedExtents extents = packed_extents(w.rows, w.in, w.bits, w.block_size);
+    expect(w.indices, {extents.words}, DType::u32, label + ": indices");
+    expect(w.scales, {extents.scales}, DType::bf16, label + ": scales");
+    expect(w.centroids, {int64_t(w.rows.size()), int64_t(1) << w.bits}, DType::f32, label + ": centroids");
+    if (!is_float(x.dtype())) fail("{}: '{}' is {}, not a float type", label, x.name(), name(x.dtype()));
+    const int64_t tokens = x.rows();
+    expect(x, {tokens, w.in}, x.dtype(), label + ": x");
+    if (g.requires_gradient(x)) fail("{}: a packed weight is for inference, but '{}' requires a gradient", label, x.name());
+    if (y.dtype() != DType::f32 || y.rows() != tokens || first_column < 0 || first_column + w.out() > y.cols())
+        fail("{}: {} columns from {} on do not fit into {} {}", label, w.out(), first_column, y.name(), y.shape().text());
+    if (residual) expect(residual, y.shape(), DType::f32, label + ": residual");
+    if (tokens == 0) return;
+
+    const CooperativeMatrixShape& shape = *matrix_shape(device, precision_of(type));
+    const uint32_t copies = table_copies(w, type);
+    const MatrixBlock* block = choose_matrix_block(blocks, tokens, w.out(), options.tile, label, [&](const MatrixBlock& b) {
+        return matrix_block_fits(b, shape, device, true, true, copies * table_entries(w, type) * 4);
+    });
+    if (!block) fail("{}: no tile {} on {}", label, options.tile, device.name);
+    auto [a, factors] = input(g, x, type, label);
+    bool aligned = at_16(g, y) && (!residual || at_16(g, residual)) && y.cols() % 4 == 0 && first_column % 4 == 0;
+    std::array<uint32_t, 3> rows{}, first{};
+    int64_t columns = 0;
+    for (size_t i = 0; i < w.rows.size(); i++) {
+        rows[i] = uint32_t(w.rows[i]);
+        columns += (w.rows[i] + block->n - 1) / block->n;
+        if (i + 1 < w.rows.size()) {
+            first[i + 1] = first[i] + (rows[i] + 31) / 32;
+            aligned = aligned && rows[i] % 4 == 0;
+        }
+    }
+    std::vector<uint32_t> constants = matrix_block_constants(*block, shape, device);
+    constants.insert(constants.end(), {a.dtype() == DType::f32   ? 0u
+                                       : a.dtype() == DType::f16 ? 1u
+                                                                 : 2u,
+                                       true, at_16(g, a), aligned, w.in % block->k == 0, uint32_t(w.bits),
+                                       uint32_t(w.block_size / 32), copies, bool(factors)});
+    g.dispatch(Kernel{shader_of(type), constants},
+               {in(a), in(factors), in(w.indices), in(w.scales), in(w.centroids), in(residual), out(y)},
+               PackedMatmulArgs{.tokens = uint32_t(tokens),
+                                .in_cols = uint32_t(w.in),
+                                .y_cols = uint32_t(y.cols()),
+                                .y_first = uint32_t(first_column),
+                                .tiles_1 = first[1],
+                                .tiles_2 = first[2],
+                                .rows_0 = rows[0],
+                                .rows_1 = rows[1],
+                                .rows_2 = rows[2]},
+               linear_grid((tokens + block->m - 1) / block->m * columns), label,
+               {.flops = 2.0 * double(tokens) * double(w.out()) * double(w.in)});
+}
+
+Tensor packed_matmul(Graph& g, Tensor x, const PackedLayer& w, Tensor residual, const std::string& label,
+                     const PackedMatmulOptions& options) {
+    Tensor y = g.tensor({x.rows(), w.out()}, DType::f32, label);
+    packed_matmul_into(g, x, w, residual, y, 0, label, options);
+    return y;
+}
+
+}  // namespace vkqat
