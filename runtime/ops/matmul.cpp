@@ -144,9 +144,9 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
     constexpr int64_t longest = int64_t(1) << 22;
     if (a.cols() >= longest || b.cols() >= longest) return {};
     const bool a_by_k = product != Product::tn, b_by_k = product == Product::nt;
-    const MatrixBlock* block = choose_matrix_block(matrix_blocks, e.m, e.n, options.tile, label, [&](const MatrixBlock& t) {
-        return matrix_block_fits(t, *shape, device, a_by_k, b_by_k, 0);
-    });
+    auto fits = [&](const MatrixBlock& t) { return matrix_block_fits(t, *shape, device, a_by_k, b_by_k, 0); };
+    const MatrixBlock* block = options.block ? (fits(*options.block) ? &*options.block : nullptr)
+                                             : choose_matrix_block(matrix_blocks, e.m, e.n, options.tile, label, fits);
     if (!block) return {};
     std::vector<uint32_t> constants = matrix_block_constants(*block, *shape, device);
     constants.insert(constants.end(), {type_constant(a.dtype()), a_by_k, aligned_operand(g, a), aligned_result(g, c, base),

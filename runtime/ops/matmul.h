@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,14 +29,6 @@ enum class MatmulVariant {
     matrix_units,  // f16 or bf16, the graph's precision: operands rounded to it (f16: infinite beyond 65504)
 };
 
-// What tests and measurements force; a variant that the device, the build or the graph's precision does not allow is an Error.
-struct MatmulOptions {
-    MatmulVariant variant = MatmulVariant::automatic;
-    int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
-};
-void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
-            const MatmulOptions& options = {});
-
 // The part of c that a workgroup on matrix units computes, and how its subgroups share it.
 struct MatrixBlock {
     uint32_t m, n, k;                       // the block, and the depth of a step
@@ -43,6 +36,15 @@ struct MatrixBlock {
     bool prefetch;                          // the next step is fetched while the present one is multiplied
     uint32_t enough;                        // workgroups from which on the block is worth its size
 };
+// What tests and measurements force; a variant that the device, the build or the graph's precision does not allow is an Error.
+struct MatmulOptions {
+    MatmulVariant variant = MatmulVariant::automatic;
+    int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
+    std::optional<MatrixBlock> block = {};  // matrix units: instead of one of the table
+};
+void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
+            const MatmulOptions& options = {});
+
 // The first constants, up to WALK, of shaders/ops/matmul_units.glsl.
 std::vector<uint32_t> matrix_block_constants(const MatrixBlock& block, const CooperativeMatrixShape& shape,
                                              const Capabilities& device);

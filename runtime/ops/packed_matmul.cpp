@@ -90,9 +90,12 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
 
     const CooperativeMatrixShape& shape = *matrix_shape(device, precision_of(type));
     const uint32_t copies = table_copies(w, type);
-    const MatrixBlock* block = choose_matrix_block(blocks, tokens, w.out(), options.tile, label, [&](const MatrixBlock& b) {
-        return matrix_block_fits(b, shape, device, true, true, copies * table_entries(w, type) * 4);
-    });
+    auto fits = [&](const MatrixBlock& b) {
+        return b.k % 32 == 0 && 128 % b.k == 0 && b.n % 32 == 0 &&
+               matrix_block_fits(b, shape, device, true, true, copies * table_entries(w, type) * 4);
+    };
+    const MatrixBlock* block = options.block ? (fits(*options.block) ? &*options.block : nullptr)
+                                             : choose_matrix_block(blocks, tokens, w.out(), options.tile, label, fits);
     if (!block) fail("{}: no tile {} on {}", label, options.tile, device.name);
     auto [a, factors] = input(g, x, type, label);
     bool aligned = at_16(g, y) && (!residual || at_16(g, residual)) && y.cols() % 4 == 0 && first_column % 4 == 0;

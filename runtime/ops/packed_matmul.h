@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "runtime/graph/graph.h"
+#include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_linear.h"
 
 namespace vkqat {
@@ -14,7 +15,8 @@ struct PackedMatmulOptions {
     // then, like weights, rounded by up to 2^-12, or 2^-39 of the token's largest; weights of 512 and more become infinite.
     // Absent: packed_matmul_type().
     std::optional<DType> type;
-    int tile = -1;  // of a workgroup: a row of the table; -1: chosen by the product's size
+    std::optional<MatrixBlock> block = {};  // what measurements force
+    int tile = -1;                          // of a workgroup: a row of the table; -1: chosen by the product's size
 };
 
 // Whether the device has matrix units that can do it, and the weight's blocks are whole 32 columns.
