@@ -70,14 +70,14 @@ Launch sums_launch(const Capabilities& c, const PackedLayer& w, const LinearFusi
     const int64_t steps = (w.in + step_columns - 1) / step_columns;
     uint32_t most = std::min(floor_power(c.max_workgroup_invocations), c.shared_memory_bytes >= 40960 ? 512u : 256u);
     uint32_t width = tuning.width ? tuning.width : std::clamp(uint32_t(std::bit_ceil(uint64_t(steps))) * 32, 64u, most);
-    uint32_t together = fusion.swiglu ? 2 : 1;
-    if (!fusion.swiglu) {
-        together = tuning.tiles ? tuning.tiles : tiles >= 1024 && together_fits(w, 2) ? 2 : 1;
-    }
+    // Tiles of a workgroup, gate and up counted; the sums are made once for them.
+    uint32_t together = tuning.tiles ? tuning.tiles : tiles >= 1024 && together_fits(w, 4) ? 4 : tiles >= 256 && together_fits(w, 2) ? 2 : 1;
+    if (fusion.swiglu && !tuning.tiles) together = tiles >= 1024 && together_fits(w, 2) ? 4 : 2;
+    if (!together_fits(w, fusion.swiglu ? together / 2 : together)) fail("packed_linear: parts are no multiples of {} tiles", together);
     uint32_t depth = tuning.depth ? tuning.depth : 2;
     return {{"packed_matvec_sums",
-             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu}},
-            fusion.swiglu ? tiles / 2 : tiles / together};
+             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu, c.subgroup_size >= 32}},
+            tiles / together};
 }
 
 // Tables of fp16 weights for each byte of indices; `group` tokens at once. Nothing if that takes too much shared memory.

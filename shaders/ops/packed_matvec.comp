@@ -49,43 +49,64 @@ uint row, part_of_columns, copy_of_table, steps, blocks, token0;
 
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
 
+// An invocation makes a few of the entries' copies: neighbouring words of one entry (or of several), written in an order that keeps
+// lanes out of each other's banks.
 void build_table(uint64_t centroids) {
-    for (uint i = gl_LocalInvocationIndex; i < COPIES << ENTRY_BITS; i += gl_WorkGroupSize.x) {
-        const uint e = i >> COPIES_LOG;
+    const uint each = max((COPIES << ENTRY_BITS) / gl_WorkGroupSize.x, 1u);
+    const uint first = gl_LocalInvocationIndex * each;
+    if (first >= COPIES << ENTRY_BITS) return;
+    UNROLL for (uint k = 0; k < max(each / COPIES, 1u); k++) {
+        const uint e = (first >> COPIES_LOG) + k;
+        ENTRY value;
 #if BITS == 8
-        table[i] = floatBitsToUint(F32(centroids).v[e]);
+        value = floatBitsToUint(F32(centroids).v[e]);
 #elif BITS >= 3
-        table[i] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
+        value = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
 #else
         UNROLL for (uint j = 0; j < PER_ENTRY / 2; j++)
-            table[i][j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (2 * j * BITS) & INDEX_MASK),
-                                                centroid_of(centroids, e >> ((2 * j + 1) * BITS) & INDEX_MASK)));
+            value[j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (2 * j * BITS) & INDEX_MASK),
+                                             centroid_of(centroids, e >> ((2 * j + 1) * BITS) & INDEX_MASK)));
 #endif
+        const uint count = min(each, COPIES), turn = each >= COPIES ? gl_LocalInvocationIndex : gl_LocalInvocationIndex / (COPIES / each);
+        UNROLL for (uint j = 0; j < count; j++) table[first + k * COPIES + (j + turn) % count] = value;
     }
 }
 
-// Columns from `first` on to shared memory, as fp16 with a power of two for each run.
-void stage(uint first, inout float square[TOKENS]) {
-    for (uint i = gl_LocalInvocationIndex; i < SLAB / 4; i += gl_WorkGroupSize.x) {
-        const uint column = first + 4 * i;
-        const vec4 weight = load_norm(a.norm, column, a.in_cols);
-        UNROLL for (uint t = 0; t < TOKENS; t++) {
-            vec4 x = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
-            if (NORM != 0) {
-                square[t] += dot(x, x);
-                x *= weight;
+// Columns from `first` on on their way; TOKENS * QUADS vectors.
+const uint QUADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+const uint LOADED = TOKENS * QUADS;
+void load_slab(uint first, out vec4 x[LOADED], out vec4 weight[QUADS]) {
+    UNROLL for (uint k = 0; k < QUADS; k++) {
+        const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
+        UNROLL for (uint t = 0; t < TOKENS; t++)
+            x[k * TOKENS + t] = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
+        weight[k] = load_norm(a.norm, column, a.in_cols);
+    }
+}
+
+// To shared memory, as fp16 with a power of two for each run.
+void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float square[TOKENS]) {
+    UNROLL for (uint k = 0; k < QUADS; k++) {
+        const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
+        if (i < SLAB / 4) {
+            UNROLL for (uint t = 0; t < TOKENS; t++) {
+                vec4 x = loaded[k * TOKENS + t];
+                if (NORM != 0) {
+                    square[t] += dot(x, x);
+                    x *= weight[k];
+                }
+                float top = max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w)));
+                UNROLL for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
+                const uint power = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
+                x *= uintBitsToFloat(0x7f000000u - power);
+                const uvec2 halves = uvec2(packFloat2x16(f16vec2(x.xy)), packFloat2x16(f16vec2(x.zw)));
+                const uint at = t * (SLAB / 8) + i / 2;
+                if (i % 2 == 0)
+                    xs[at].xy = halves;
+                else
+                    xs[at].zw = halves;
+                if (i % 8 == 0) x_scale[t * (SLAB / 32) + i / 8] = uintBitsToFloat(power);
             }
-            float top = max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w)));
-            UNROLL for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
-            const uint power = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
-            x *= uintBitsToFloat(0x7f000000u - power);
-            const uvec2 halves = uvec2(packFloat2x16(f16vec2(x.xy)), packFloat2x16(f16vec2(x.zw)));
-            const uint at = t * (SLAB / 8) + i / 2;
-            if (i % 2 == 0)
-                xs[at].xy = halves;
-            else
-                xs[at].zw = halves;
-            if (i % 8 == 0) x_scale[t * (SLAB / 32) + i / 8] = uintBitsToFloat(power);
         }
     }
 }
@@ -168,16 +189,19 @@ void main() {
             if (part_of_columns + d * PARTS < steps)
                 UNROLL for (uint i = 0; i < TILES; i++)
                     load_step(tile + i, part_of_columns + d * PARTS, w[d * TILES + i], scales[d * TILES + i]);
+        vec4 x[LOADED], norm[QUADS];
+        if (pass == 0 || slabs > 1) load_slab(0, x, norm);
         build_table(a.centroids + place.part * ((INDEX_MASK + 1) * 4));
         for (uint slab = 0; slab < slabs; slab++) {
             if (slab != 0) barrier();
             if (pass == 0 || slabs > 1) {
                 float counted[TOKENS];
                 UNROLL for (uint t = 0; t < TOKENS; t++) counted[t] = 0;
-                stage(slab * SLAB, counted);
+                store_slab(x, norm, counted);
                 if (pass == 0) UNROLL for (uint t = 0; t < TOKENS; t++) square[t] += counted[t];
             }
             barrier();
+            if (slab + 1 < slabs) load_slab((slab + 1) * SLAB, x, norm);
             for (uint n = 0; n < STEPS_EACH; n += DEPTH) {
                 UNROLL for (uint d = 0; d < DEPTH; d++) {
                     const uint in_slab = (n + d) * PARTS + part_of_columns, step = slab * SLAB_STEPS + in_slab;

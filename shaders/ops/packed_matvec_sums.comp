@@ -3,7 +3,7 @@
 // y = x W^T for one token, W packed at 1 bit, fp32 throughout. Four columns of x have 16 sums; they are made once and a lane, which
 // has a row, looks up the one that its four bits name: sum(w x) = scale (c0 sum(x) + (c1 - c0) sum of x where the bit is set).
 // 16 neighbouring words lie in 16 banks, so lanes never meet. Workgroup and tiles as in packed_matvec.comp; a slab is one step for
-// each of the workgroup's parts. Grid: tiles / TILES (SWIGLU: pairs of a gate tile and an up tile, TILES = 2).
+// each of the workgroup's parts. Grid: tiles / TILES.
 #include "common.glsl"
 #extension GL_EXT_shader_explicit_arithmetic_types_int8 : require
 #include "args/packed_linear.h"
@@ -15,44 +15,64 @@ layout(constant_id = 3) const uint BLOCK_RUNS = 2;
 layout(constant_id = 4) const uint NORM = 0;
 layout(constant_id = 5) const bool VECTOR = true;
 layout(constant_id = 6) const bool SWIGLU = false;
+layout(constant_id = 7) const bool RUN_IN_SUBGROUP = true;  // subgroups of at least 32
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
 
 const uint PARTS = gl_WorkGroupSize.x / 32;
 const uint SLAB = PARTS * STEP_COLUMNS;
+const uint PAIRS = SWIGLU ? TILES / 2 : TILES;  // with SWIGLU the first half of the tiles are gates, the second half their ups
 
 shared float sums[SLAB * 4];  // [groups of four columns][16]
-shared float run_sum[SLAB / 32];
+shared float run_sum[RUN_IN_SUBGROUP ? SLAB / 32 : 1];
+shared float group_sum[RUN_IN_SUBGROUP ? 1 : SLAB / 4];
 shared float partial[PARTS * TILES * 32];
 shared float squares[gl_WorkGroupSize.x / 8];
 
 uint row, part_of_columns, steps, blocks;
 
-vec4 column_values(uint column, out float square) {
-    const vec4 x = load_columns(a.x, column, a.in_cols);
-    square = dot(x, x);
-    return x * load_norm(a.norm, column, a.in_cols);
+// Columns of x on their way. Item: a group of columns and four of its sums, whose bits 2 and 3 are those of the item's number;
+// 32 neighbouring items have the columns of a run.
+const uint ITEMS = SLAB / gl_WorkGroupSize.x;
+void load_slab(uint first, out vec4 x[ITEMS], out vec4 weight[ITEMS]) {
+    UNROLL for (uint k = 0; k < ITEMS; k++) {
+        const uint column = first + (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x) / 4 * 4;
+        x[k] = load_columns(a.x, column, a.in_cols);
+        weight[k] = load_norm(a.norm, column, a.in_cols);
+    }
 }
 
-void stage(uint first, inout float square) {
-    // Invocation: a group of columns and four of its sums, whose bits 2 and 3 are those of `high`.
-    for (uint i = gl_LocalInvocationIndex; i < SLAB; i += gl_WorkGroupSize.x) {
-        const uint high = i % 4;
-        float own;
-        const vec4 x = column_values(first + i / 4 * 4, own);
-        if (high == 0) square += own;
+void store_slab(const vec4 loaded[ITEMS], const vec4 weight[ITEMS], inout float square) {
+    const uint high = gl_LocalInvocationIndex % 4;
+    UNROLL for (uint k = 0; k < ITEMS; k++) {
+        const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
+        vec4 x = loaded[k];
+        if (NORM != 0) {
+            if (high == 0) square += dot(x, x);
+            x *= weight[k];
+        }
         const float base = ((high & 1u) != 0 ? x.z : 0) + ((high & 2u) != 0 ? x.w : 0);
         sums[4 * i] = base;
         sums[4 * i + 1] = base + x.x;
         sums[4 * i + 2] = base + x.y;
         sums[4 * i + 3] = base + (x.x + x.y);
+        const float all = high == 0 ? dot(x, vec4(1)) : 0;
+        if (RUN_IN_SUBGROUP) {
+            float run = all;
+            UNROLL for (uint m = 1; m < 32; m *= 2) run += subgroupShuffleXor(run, m);
+            if (i % 32 == 0) run_sum[i / 32] = run;
+        } else {
+            if (high == 0) group_sum[i / 4] = all;
+        }
     }
-    for (uint i = gl_LocalInvocationIndex; i < SLAB / 32; i += gl_WorkGroupSize.x) {
-        float sum = 0, unused;
-        UNROLL for (uint j = 0; j < 8; j++) sum += dot(column_values(first + i * 32 + j * 4, unused), vec4(1));
-        run_sum[i] = sum;
-    }
+}
+
+float sum_of_run(uint run) {
+    if (RUN_IN_SUBGROUP) return run_sum[run];
+    float sum = 0;
+    UNROLL for (uint j = 0; j < 8; j++) sum += group_sum[run * 8 + j];
+    return sum;
 }
 
 void load_step(uint tile, uint step, out uvec4 w, out float scales[4]) {
@@ -71,16 +91,18 @@ void main() {
     steps = steps_of(a.in_cols);
     blocks = a.in_cols / (BLOCK_RUNS * 32);
     const uint slabs = (steps + PARTS - 1) / PARTS;
-    if (workgroup_index() * (SWIGLU ? 1 : TILES) >= (SWIGLU ? a.tiles_1 : a.tiles)) return;
+    if (workgroup_index() * PAIRS >= (SWIGLU ? a.tiles_1 : a.tiles)) return;
     uint tile[TILES];
     float low[TILES], gap[TILES], total[TILES];
     uvec4 w[DEPTH * TILES];
     float scales[DEPTH * TILES][4], square = 0;
-    UNROLL for (uint i = 0; i < TILES; i++) tile[i] = SWIGLU ? workgroup_index() + i * a.tiles_1 : workgroup_index() * TILES + i;
+    UNROLL for (uint i = 0; i < TILES; i++) tile[i] = SWIGLU ? workgroup_index() * PAIRS + i % PAIRS + i / PAIRS * a.tiles_1 : workgroup_index() * TILES + i;
     UNROLL for (uint d = 0; d < DEPTH; d++)
         if (d * PARTS + part_of_columns < steps)
             UNROLL for (uint i = 0; i < TILES; i++)
                 load_step(tile[i], d * PARTS + part_of_columns, w[d * TILES + i], scales[d * TILES + i]);
+    vec4 x[ITEMS], norm[ITEMS];
+    load_slab(0, x, norm);
     UNROLL for (uint i = 0; i < TILES; i++) {
         const TilePlace place = TILE_PLACE(a, tile[i]);
         F32 centroids = F32(a.centroids + place.part * 8);
@@ -93,12 +115,13 @@ void main() {
             const uint slab = slab0 + d;
             if (slab < slabs) {
                 if (slab != 0) barrier();
-                stage(slab * SLAB, square);
+                store_slab(x, norm, square);
                 barrier();
+                if (slab + 1 < slabs) load_slab((slab + 1) * SLAB, x, norm);
                 const uint step = slab * PARTS + part_of_columns;
                 if (step < steps) {
                     UNROLL for (uint r = 0; r < 4; r++) {
-                        const float all = run_sum[part_of_columns * 4 + r];
+                        const float all = sum_of_run(part_of_columns * 4 + r);
                         UNROLL for (uint i = 0; i < TILES; i++) {
                             const uint word = w[d * TILES + i][r];
                             const u8vec4 even = unpack8(word & 0x0f0f0f0fu), odd = unpack8((word >> 4) & 0x0f0f0f0fu);
@@ -124,7 +147,7 @@ void main() {
         if (subgroupElect()) squares[gl_SubgroupID] = sum;
     }
     barrier();
-    if (id >= (SWIGLU ? 1 : TILES) * 32) return;
+    if (id >= PAIRS * 32) return;
     const uint i = id / 32;
     float inv_rms = 1;
     if (NORM != 0) {
@@ -135,11 +158,11 @@ void main() {
     float sum = 0, up = 0;
     for (uint p = 0; p < PARTS; p++) {
         sum += partial[(p * TILES + i) * 32 + row];
-        if (SWIGLU) up += partial[(p * TILES + 1) * 32 + row];
+        if (SWIGLU) up += partial[(p * TILES + PAIRS + i) * 32 + row];
     }
     sum *= inv_rms;
     if (SWIGLU) sum = silu(sum) * (up * inv_rms);
-    const uint own_tile = SWIGLU ? workgroup_index() : workgroup_index() * TILES + i;
+    const uint own_tile = workgroup_index() * PAIRS + i;
     const TilePlace place = TILE_PLACE(a, own_tile);
     if (row >= place.rows) return;
     const uint64_t at = a.y_first * 4 + uint64_t(place.row + row) * 4;
