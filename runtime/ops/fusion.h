@@ -27,6 +27,7 @@ struct MatvecTuning {
     uint32_t depth = 0;   // loads of weights on their way
     uint32_t copies = 0;  // packed: of the table in shared memory
     uint32_t slab = 0;    // columns of x in shared memory
+    uint32_t turns = 0;   // packed: times that a workgroup takes `tiles` tiles
     uint32_t split = 0;   // dense: subgroups that share rows
 };
 

@@ -91,14 +91,16 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     if (!tuning.copies)
         while (copies > 1 && copies * entries * entry_bytes > budget * (group == 1 ? 11 : group <= 4 ? 6 : 4) / 16) copies /= 2;
     const uint32_t together = tuning.tiles ? tuning.tiles : 1;
-    if (!together_fits(w, together)) fail("packed_linear: parts are no multiples of {} tiles", together);
+    const uint32_t turns = tuning.turns ? tuning.turns : 1;
+    if (!together_fits(w, together * turns)) fail("packed_linear: parts are no multiples of {} tiles", together * turns);
+    const uint32_t partials = turns > 1 || fusion.swiglu ? 2 : 1;
     uint32_t width = tuning.width ? tuning.width : std::min(floor_power(c.max_workgroup_invocations), 512u);
     if (!tuning.width) width = std::min(width, std::max(uint32_t(std::bit_ceil(uint64_t(steps))), 2u) * 32);
     width = std::max(width, 32 * group * together);
     uint32_t depth = tuning.depth ? tuning.depth : w.bits == 8 ? 1 : w.bits >= 3 ? 2 : 4, slab = tuning.slab;
     if (!slab) {
         // The largest slab that fits; shallower where that saves a pass.
-        const uint32_t other = copies * entries * entry_bytes + (width / 32 * together * group * 32 + group * width / 8) * 4;
+        const uint32_t other = copies * entries * entry_bytes + (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 + group * width / 2;
         if (other >= budget) return {};
         const int64_t most = int64_t(budget - other) * 8 / (17 * group);  // columns: 2 bytes and an eighth
         auto slabs = [&](uint32_t d) {
@@ -113,8 +115,8 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     }
     return Launch{{of_bits("packed_matvec", w),
                    {width, group, together, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
-                    norm_kind(fusion.norm), vector, fusion.swiglu}},
-                  (fusion.swiglu ? tiles / 2 : tiles) / together,
+                    norm_kind(fusion.norm), vector, fusion.swiglu, turns}},
+                  (fusion.swiglu ? tiles / 2 : tiles) / (together * turns),
                   group};
 }
 

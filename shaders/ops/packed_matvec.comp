@@ -9,7 +9,7 @@
 // A byte of indices (6 bits at 3 bits) gives its fp16 weights at once through a table in shared memory, which has a copy for each
 // lane that reads at the same time, so that no two meet in a bank. Activations are fp16 with a power of two for every run of
 // 32 columns. Sums of a run are fp16 (8 bits: fp32), of runs fp32.
-// Grid: (tiles / TILES, 1, groups of TOKENS).
+// The next tile's weights are on their way while one is computed. Grid: (tiles / (TILES * TURNS), 1, groups of TOKENS).
 #include "common.glsl"
 #include "args/packed_linear.h"
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
@@ -22,6 +22,7 @@ layout(constant_id = 6) const uint BLOCK_RUNS = 2;  // block_size / 32
 layout(constant_id = 7) const uint NORM = 0;
 layout(constant_id = 8) const bool VECTOR = true;
 layout(constant_id = 9) const bool SWIGLU = false;
+layout(constant_id = 10) const uint TURNS = 1;  // a workgroup takes so many times TILES tiles, one after another, in one part
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
@@ -42,7 +43,9 @@ const uint SLAB_STEPS = SLAB / STEP_COLUMNS, STEPS_EACH = SLAB_STEPS / PARTS;
 shared ENTRY table[COPIES << ENTRY_BITS];
 shared uvec4 xs[TOKENS * SLAB / 8];        // fp16
 shared float x_scale[TOKENS * SLAB / 32];  // power of two of a run
-shared float partial[PARTS * TILES * TOKENS * 32];
+const uint PARTIALS = TURNS > 1 || SWIGLU ? 2 : 1;
+shared float partial[PARTIALS * PARTS * TILES * TOKENS * 32];
+shared float gates[SWIGLU ? TURNS * TILES * TOKENS * 32 : 1];
 shared float squares[TOKENS * gl_WorkGroupSize.x / 8];
 
 uint row, part_of_columns, copy_of_table, steps, blocks, token0;
@@ -173,98 +176,113 @@ void main() {
     steps = steps_of(a.in_cols);
     blocks = a.in_cols / (BLOCK_RUNS * 32);
     token0 = gl_WorkGroupID.z * TOKENS;
-    const uint slabs = (steps + SLAB_STEPS - 1) / SLAB_STEPS;
-    const uint first_tile = workgroup_index() * TILES;
-    if (first_tile >= (SWIGLU ? a.tiles_1 : a.tiles)) return;
-    float square[TOKENS], gate = 0, inv_rms = 1;
+    const uint slabs = (steps + SLAB_STEPS - 1) / SLAB_STEPS, rounds = slabs * STEPS_EACH, passes = SWIGLU ? 2 : 1;
+    const uint first_tile = workgroup_index() * (TILES * TURNS), end_tile = SWIGLU ? a.tiles_1 : a.tiles;
+    if (first_tile >= end_tile) return;
+    const uint turns = min(TURNS, (end_tile - first_tile) / TILES);
+    float square[TOKENS], inv_rms = 1;
     UNROLL for (uint t = 0; t < TOKENS; t++) square[t] = 0;
+    uvec4 w[DEPTH * TILES][BITS];
+    float scales[DEPTH * TILES][4];
+    vec4 x[LOADED], norm[QUADS];
+    UNROLL for (uint d = 0; d < DEPTH; d++)
+        if (d * PARTS + part_of_columns < steps)
+            UNROLL for (uint i = 0; i < TILES; i++)
+                load_step(first_tile + i, d * PARTS + part_of_columns, w[d * TILES + i], scales[d * TILES + i]);
+    load_slab(0, x, norm);
 
-    UNROLL for (uint pass = 0; pass < (SWIGLU ? 2 : 1); pass++) {
-        const uint tile = first_tile + (pass == 1 ? a.tiles_1 : 0);
-        const TilePlace place = TILE_PLACE(a, tile);
-        uvec4 w[DEPTH * TILES][BITS];
-        float scales[DEPTH * TILES][4], total[TILES * TOKENS];
-        UNROLL for (uint i = 0; i < TILES * TOKENS; i++) total[i] = 0;
-        UNROLL for (uint d = 0; d < DEPTH; d++)
-            if (part_of_columns + d * PARTS < steps)
-                UNROLL for (uint i = 0; i < TILES; i++)
-                    load_step(tile + i, part_of_columns + d * PARTS, w[d * TILES + i], scales[d * TILES + i]);
-        vec4 x[LOADED], norm[QUADS];
-        if (pass == 0 || slabs > 1) load_slab(0, x, norm);
+    uint done = 0;  // tiles, of both passes
+    for (uint pass = 0; pass < passes; pass++) {
+        const uint pass_tile = first_tile + pass * a.tiles_1;
+        const TilePlace place = TILE_PLACE(a, pass_tile);
         build_table(a.centroids + place.part * ((INDEX_MASK + 1) * 4));
-        for (uint slab = 0; slab < slabs; slab++) {
-            if (slab != 0) barrier();
-            if (pass == 0 || slabs > 1) {
-                float counted[TOKENS];
-                UNROLL for (uint t = 0; t < TOKENS; t++) counted[t] = 0;
-                store_slab(x, norm, counted);
-                if (pass == 0) UNROLL for (uint t = 0; t < TOKENS; t++) square[t] += counted[t];
-            }
-            barrier();
-            if (slab + 1 < slabs) load_slab((slab + 1) * SLAB, x, norm);
-            for (uint n = 0; n < STEPS_EACH; n += DEPTH) {
-                UNROLL for (uint d = 0; d < DEPTH; d++) {
-                    const uint in_slab = (n + d) * PARTS + part_of_columns, step = slab * SLAB_STEPS + in_slab;
-                    if (step < steps) {
-                        UNROLL for (uint r = 0; r < 4; r++) {
-                            PAIR sum[TILES * TOKENS];
-                            UNROLL for (uint i = 0; i < TILES * TOKENS; i++) sum[i] = PAIR(0);
-                            UNROLL for (uint e = 0; e < 4; e++) {
-                                PAIR weight[TILES][4];
-                                UNROLL for (uint i = 0; i < TILES; i++) run_pairs(w[d * TILES + i], r, e, weight[i]);
-                                UNROLL for (uint t = 0; t < TOKENS; t++) {
-                                    const uvec4 x = xs[t * (SLAB / 8) + in_slab * 16 + r * 4 + e];
-                                    UNROLL for (uint i = 0; i < TILES; i++)
-                                        UNROLL for (uint j = 0; j < 4; j++)
-                                            sum[i * TOKENS + t] = fma(weight[i][j], TO_PAIR(x[j]), sum[i * TOKENS + t]);
+        for (uint turn = 0; turn < turns; turn++, done++) {
+            const uint tile = pass_tile + turn * TILES;
+            float total[TILES * TOKENS];
+            UNROLL for (uint i = 0; i < TILES * TOKENS; i++) total[i] = 0;
+            for (uint slab = 0; slab < slabs; slab++) {
+                const bool fresh = slabs > 1 || done == 0;  // columns to bring to shared memory
+                if (slabs > 1 && (done != 0 || slab != 0)) barrier();
+                if (fresh) {
+                    float counted[TOKENS];
+                    UNROLL for (uint t = 0; t < TOKENS; t++) counted[t] = 0;
+                    store_slab(x, norm, counted);
+                    if (done == 0) UNROLL for (uint t = 0; t < TOKENS; t++) square[t] += counted[t];
+                }
+                if (fresh || turn == 0) barrier();
+                if (slabs > 1) load_slab(slab + 1 < slabs ? (slab + 1) * SLAB : 0, x, norm);
+                for (uint n = 0; n < STEPS_EACH; n += DEPTH) {
+                    UNROLL for (uint d = 0; d < DEPTH; d++) {
+                        const uint in_slab = (n + d) * PARTS + part_of_columns;
+                        if (slab * SLAB_STEPS + in_slab < steps) {
+                            UNROLL for (uint r = 0; r < 4; r++) {
+                                PAIR sum[TILES * TOKENS];
+                                UNROLL for (uint i = 0; i < TILES * TOKENS; i++) sum[i] = PAIR(0);
+                                UNROLL for (uint e = 0; e < 4; e++) {
+                                    PAIR weight[TILES][4];
+                                    UNROLL for (uint i = 0; i < TILES; i++) run_pairs(w[d * TILES + i], r, e, weight[i]);
+                                    UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                        const uvec4 halves = xs[t * (SLAB / 8) + in_slab * 16 + r * 4 + e];
+                                        UNROLL for (uint i = 0; i < TILES; i++)
+                                            UNROLL for (uint j = 0; j < 4; j++)
+                                                sum[i * TOKENS + t] = fma(weight[i][j], TO_PAIR(halves[j]), sum[i * TOKENS + t]);
+                                    }
                                 }
-                            }
-                            UNROLL for (uint t = 0; t < TOKENS; t++) {
-                                const float power = x_scale[t * (SLAB / 32) + in_slab * 4 + r];
-                                UNROLL for (uint i = 0; i < TILES; i++) {
-                                    const PAIR s = sum[i * TOKENS + t];
-                                    total[i * TOKENS + t] += (float(s.x) + float(s.y)) * (power * scales[d * TILES + i][r]);
+                                UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                    const float power = x_scale[t * (SLAB / 32) + in_slab * 4 + r];
+                                    UNROLL for (uint i = 0; i < TILES; i++) {
+                                        const PAIR s = sum[i * TOKENS + t];
+                                        total[i * TOKENS + t] += (float(s.x) + float(s.y)) * (power * scales[d * TILES + i][r]);
+                                    }
                                 }
                             }
                         }
-                        if (step + DEPTH * PARTS < steps)
+                        // The step that takes this one's place: of this tile, of the next one, or of the next pass.
+                        uint next = slab * STEPS_EACH + n + d + DEPTH, next_tile = tile;
+                        if (next >= rounds) {
+                            next -= rounds;
+                            next_tile = turn + 1 < turns ? tile + TILES : first_tile + a.tiles_1;
+                            if (turn + 1 == turns && pass + 1 == passes) next = steps;
+                        }
+                        if (next * PARTS + part_of_columns < steps)
                             UNROLL for (uint i = 0; i < TILES; i++)
-                                load_step(tile + i, step + DEPTH * PARTS, w[d * TILES + i], scales[d * TILES + i]);
+                                load_step(next_tile + i, next * PARTS + part_of_columns, w[d * TILES + i], scales[d * TILES + i]);
+                    }
+                }
+            }
+            const uint buffer_of_sums = done % PARTIALS * (PARTS * TILES * TOKENS * 32);
+            UNROLL for (uint i = 0; i < TILES * TOKENS; i++)
+                partial[buffer_of_sums + (part_of_columns * TILES * TOKENS + i) * 32 + row] = total[i];
+            if (NORM != 0 && done == 0) UNROLL for (uint t = 0; t < TOKENS; t++) {
+                const float sum = subgroupAdd(square[t]);
+                if (subgroupElect()) squares[t * gl_NumSubgroups + gl_SubgroupID] = sum;
+            }
+            barrier();
+            // Invocation: (tile, token, row); PARTS is at least TILES * TOKENS, so that each has one at most.
+            if (id < TILES * TOKENS * 32) {
+                const uint i = id / 32, t = i % TOKENS;
+                float sum = 0;
+                for (uint p = 0; p < PARTS; p++) sum += partial[buffer_of_sums + (p * TILES * TOKENS + i) * 32 + row];
+                if (NORM != 0 && done == 0) {
+                    float all = 0;
+                    for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
+                    inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
+                }
+                sum *= inv_rms;
+                const uint gate = SWIGLU ? turn * (TILES * TOKENS * 32) + id : 0;
+                if (SWIGLU && pass == 0) {
+                    gates[gate] = sum;
+                } else {
+                    const uint tile_row = (turn * TILES + i / TOKENS) * 32 + row;
+                    if (tile_row < place.rows && token0 + t < a.tokens) {
+                        const uint column = (SWIGLU ? place.row - a.rows_0 : place.row) + tile_row;
+                        const uint64_t at = (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4;
+                        if (SWIGLU) sum *= silu(gates[gate]);
+                        if (a.residual != 0) sum += F32(a.residual + at).v[column];
+                        F32(a.y + at).v[column] = sum;
                     }
                 }
             }
         }
-        UNROLL for (uint i = 0; i < TILES * TOKENS; i++)
-            partial[(part_of_columns * TILES * TOKENS + i) * 32 + row] = total[i];
-        if (NORM != 0 && pass == 0) UNROLL for (uint t = 0; t < TOKENS; t++) {
-            const float sum = subgroupAdd(square[t]);
-            if (subgroupElect()) squares[t * gl_NumSubgroups + gl_SubgroupID] = sum;
-        }
-        barrier();
-        // Invocation: (tile, token, row); PARTS is at least TILES * TOKENS, so that each has one at most.
-        if (id < TILES * TOKENS * 32) {
-            const uint i = id / 32, t = i % TOKENS;
-            float sum = 0;
-            for (uint p = 0; p < PARTS; p++) sum += partial[(p * TILES * TOKENS + i) * 32 + row];
-            if (NORM != 0 && pass == 0) {
-                float all = 0;
-                for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
-                inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
-            }
-            sum *= inv_rms;
-            if (SWIGLU && pass == 0) {
-                gate = sum;
-            } else {
-                const uint tile_row = i / TOKENS * 32 + row;
-                if (tile_row < place.rows && token0 + t < a.tokens) {
-                    const uint column = (SWIGLU ? place.row - a.rows_0 : place.row) + tile_row;
-                    const uint64_t at = (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4;
-                    if (SWIGLU) sum *= silu(gate);
-                    if (a.residual != 0) sum += F32(a.residual + at).v[column];
-                    F32(a.y + at).v[column] = sum;
-                }
-            }
-        }
-        if (SWIGLU && pass == 0) barrier();
     }
 }

@@ -126,7 +126,8 @@ TEST(PackedLinear, EveryShapeOfWorkgroup) {
         for (const MatvecTuning& tuning :
              {MatvecTuning{.width = 64, .depth = 1, .slab = 256}, MatvecTuning{.width = 128, .tiles = 2, .depth = 2, .copies = 2},
               MatvecTuning{.width = 128, .tiles = 4, .depth = 2, .copies = 1, .slab = 1024},
-              MatvecTuning{.width = 256, .tiles = 1, .depth = 1, .copies = 4}}) {
+              MatvecTuning{.width = 256, .tiles = 1, .depth = 1, .copies = 4, .turns = 2},
+                                           MatvecTuning{.width = 128, .tiles = 2, .depth = 2, .copies = 4, .slab = 1024, .turns = 2}}) {
             SCOPED_TRACE(fmt::format("{} bits, width {}, {} tiles", bits, tuning.width, tuning.tiles));
             EXPECT_LE(worst_error({w}, x, run({w}, x, PackedLinearVariant::matvec, tuning)),
                       bound(w, 1, PackedLinearVariant::matvec));
@@ -149,6 +150,7 @@ TEST(PackedLinear, ActivationsOfAnyMagnitude) {
 
 TEST(PackedLinear, FoldsInTheNormTheResidualAndTheGatedActivation) {
     const int64_t in = 224, ffn = 70;
+    const MatvecTuning shapes[] = {{}, {.width = 128, .depth = 1, .copies = 2, .slab = 512, .turns = 3}};
     const float eps = 1e-5f;
     for (int bits : {1, 2, 3, 4, 8})
         for (int64_t tokens : {1, 3})
@@ -171,7 +173,7 @@ TEST(PackedLinear, FoldsInTheNormTheResidualAndTheGatedActivation) {
                     PackedLayer layer = test::tiled(g, data, parts);
                     Tensor input = data.floats({tokens, in}, x, "x"), weight = data.floats({in}, norm, "norm", norm_type);
                     Tensor gated =
-                        packed_linear(g, input, layer, "gate_up", {.norm = weight, .eps = eps, .swiglu = true}, variant);
+                        packed_linear(g, input, layer, "gate_up", {.norm = weight, .eps = eps, .swiglu = true}, variant, shapes[tokens != 1]);
                     Tensor sum = packed_linear(g, input, layer, "o",
                                                {.residual = data.floats({tokens, 2 * ffn}, residual, "residual")}, variant);
                     g.keep(gated);
