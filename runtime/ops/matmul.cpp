@@ -111,8 +111,8 @@ bool at_16(const Graph& g, Tensor t) {
     return (g.storages()[info.storage].address + info.offset) % 16 == 0;
 }
 bool aligned_operand(const Graph& g, Tensor t) { return at_16(g, t) && t.cols() % 8 == 0; }
-bool aligned_result(const Graph& g, Tensor c, Tensor base) {
-    return at_16(g, c) && (!base || at_16(g, base)) && c.cols() % 4 == 0;
+bool aligned_result(const Graph& g, Tensor c, Tensor base, int64_t first_column = 0) {
+    return at_16(g, c) && (!base || at_16(g, base)) && c.cols() % 4 == 0 && first_column % 4 == 0;
 }
 
 // Nothing where the device's limits allow no tile.
@@ -136,7 +136,7 @@ uint32_t type_constant(DType type) { return type == DType::f32 ? 0 : type == DTy
 std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Extents& e, Tensor a, Tensor b, Tensor base,
                                       Tensor c, const std::string& label, const MatmulOptions& options) {
     const Capabilities& device = g.capabilities();
-    const CooperativeMatrixShape* shape = matrix_shape(device, g.precision());
+    const CooperativeMatrixShape* shape = matrix_shape(device, options.precision.value_or(g.precision()));
     if (!shape) return {};
     std::string shader = fmt::format("coopmat_{}", name(shape->input));
     if (!find_shader(shader)) return {};
@@ -149,8 +149,10 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
                                              : choose_matrix_block(matrix_blocks, e.m, e.n, options.tile, label, fits);
     if (!block) return {};
     std::vector<uint32_t> constants = matrix_block_constants(*block, *shape, device);
-    constants.insert(constants.end(), {type_constant(a.dtype()), a_by_k, aligned_operand(g, a), aligned_result(g, c, base),
-                                       e.k % block->k == 0, type_constant(b.dtype()), b_by_k, aligned_operand(g, b)});
+    const bool aligned = aligned_result(g, c, base, options.first_column.value_or(0));
+    constants.insert(constants.end(), {type_constant(a.dtype()), a_by_k, aligned_operand(g, a), aligned, e.k % block->k == 0,
+                                       aligned && e.m % block->m == 0 && e.n % block->n == 0, bool(base), bool(options.factors),
+                                       type_constant(b.dtype()), b_by_k, aligned_operand(g, b)});
     return Choice{{shader, constants}, block->m, block->n, true};
 }
 
@@ -171,7 +173,7 @@ Choice choose(const Graph& g, Product product, const Extents& e, Tensor a, Tenso
         case MatmulVariant::automatic:
             break;
     }
-    const CooperativeMatrixShape* shape = matrix_shape(device, g.precision());
+    const CooperativeMatrixShape* shape = matrix_shape(device, options.precision.value_or(g.precision()));
     if (shape && e.m >= shape->m && e.n >= shape->n && e.k >= shape->k)
         if (auto choice = on_matrix_units(g, product, e, a, b, base, c, label, options)) return *choice;
     if (!device.quirks.barriers_are_slow && e.m >= 32 && e.n >= 32 && e.k >= 16)
@@ -247,8 +249,17 @@ bool matrix_block_fits(const MatrixBlock& block, const CooperativeMatrixShape& s
 void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
             const MatmulOptions& options) {
     Extents e = extents(product, a, b, label);
-    expect(c, {e.m, e.n}, DType::f32, label);
-    if (base) expect(base, {e.m, e.n}, DType::f32, label + ": base");
+    const int64_t first_column = options.first_column.value_or(0);
+    if (options.first_column) {
+        if (c.dtype() != DType::f32 || c.rows() != e.m || first_column < 0 || first_column + e.n > c.cols())
+            fail("{}: {} columns from {} on do not fit into {} {}", label, e.n, first_column, c.name(), c.shape().text());
+    } else {
+        expect(c, {e.m, e.n}, DType::f32, label);
+    }
+    if (base) expect(base, c.shape(), DType::f32, label + ": base");
+    if (options.factors) expect(options.factors, {e.m}, DType::f32, label + ": factors");
+    if ((options.first_column || options.factors) && options.variant != MatmulVariant::matrix_units)
+        fail("{}: only matrix units compute a part of c or multiply its rows", label);
     Choice choice = choose(g, product, e, a, b, base, c, label, options);
     if (!choice.linear) {  // in fp32, which takes only weights in other types
         Tensor a32 = cast(g, a, DType::f32), b32 = product == Product::tn ? cast(g, b, DType::f32) : b;
@@ -259,9 +270,13 @@ void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c
         grid = linear_grid(tiles(e.n, choice.columns) * tiles(e.m, choice.rows));
     else if (grid.x > 65535 || grid.y > 65535)
         fail("{}: {} x {} tiles exceed the grid", label, grid.x, grid.y);
-    g.dispatch(choice.kernel, {in(a), in(b), in(base), out(c)},
-               MatmulArgs{.m = uint32_t(e.m), .n = uint32_t(e.n), .k = uint32_t(e.k)}, grid, label,
-               {.flops = 2.0 * double(e.m) * double(e.n) * double(e.k)});
+    g.dispatch(choice.kernel, {in(a), in(b), in(base), out(c), in(options.factors)},
+               MatmulArgs{.m = uint32_t(e.m),
+                          .n = uint32_t(e.n),
+                          .k = uint32_t(e.k),
+                          .c_cols = uint32_t(c.cols()),
+                          .c_first = uint32_t(first_column)},
+               grid, label, {.flops = 2.0 * double(e.m) * double(e.n) * double(e.k)});
 }
 
 Tensor linear(Graph& g, Tensor x, Tensor weight, const std::string& name) {

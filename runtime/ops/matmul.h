@@ -41,11 +41,15 @@ struct MatmulOptions {
     MatmulVariant variant = MatmulVariant::automatic;
     int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
     std::optional<MatrixBlock> block = {};  // matrix units: instead of one of the table
+    // What a layer says that computes its product in pieces; only on matrix units.
+    std::optional<Precision> precision = {};   // instead of the graph's
+    std::optional<int64_t> first_column = {};  // base and c are [m, any]; the product takes n columns of them from here on
+    Tensor factors = {};                       // f32 [m]: rows of a b are multiplied by them
 };
 void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c, const std::string& label,
             const MatmulOptions& options = {});
 
-// The first constants, up to WALK, of shaders/ops/matmul_units.glsl.
+// The first constants, up to WALK, of shaders/ops/matmul_units.glsl. Behind them come A_TYPE to SCALED.
 std::vector<uint32_t> matrix_block_constants(const MatrixBlock& block, const CooperativeMatrixShape& shape,
                                              const Capabilities& device);
 // Whether a block suits a device's limits; `other_bytes` of shared memory are needed beside the tiles.

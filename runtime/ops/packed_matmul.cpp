@@ -101,9 +101,11 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     bool aligned = at_16(g, y) && (!residual || at_16(g, residual)) && y.cols() % 4 == 0 && first_column % 4 == 0;
     std::array<uint32_t, 3> rows{}, first{};
     int64_t columns = 0;
+    bool whole = tokens % block->m == 0;
     for (size_t i = 0; i < w.rows.size(); i++) {
         rows[i] = uint32_t(w.rows[i]);
         columns += (w.rows[i] + block->n - 1) / block->n;
+        whole = whole && w.rows[i] % block->n == 0;
         if (i + 1 < w.rows.size()) {
             first[i + 1] = first[i] + (rows[i] + 31) / 32;
             aligned = aligned && rows[i] % 4 == 0;
@@ -113,8 +115,8 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     constants.insert(constants.end(), {a.dtype() == DType::f32   ? 0u
                                        : a.dtype() == DType::f16 ? 1u
                                                                  : 2u,
-                                       true, at_16(g, a), aligned, w.in % block->k == 0, uint32_t(w.bits),
-                                       uint32_t(w.block_size / 32), copies, bool(factors)});
+                                       true, at_16(g, a), aligned, w.in % block->k == 0, aligned && whole, bool(residual),
+                                       bool(factors), uint32_t(w.bits), uint32_t(w.block_size / 32), copies});
     g.dispatch(Kernel{shader_of(type), constants},
                {in(a), in(factors), in(w.indices), in(w.scales), in(w.centroids), in(residual), out(y)},
                PackedMatmulArgs{.tokens = uint32_t(tokens),

@@ -11,8 +11,8 @@ namespace vkqat {
 
 struct PackedMatmulOptions {
     // Of the products, which are summed in fp32. bf16 (8 bits of precision, the range of fp32) rounds activations and weights by
-    // up to 2^-9 each. f16 (11 bits): each token's activations are divided by a power of two so that none overflows, and are
-    // then, like weights, rounded by up to 2^-12, or 2^-39 of the token's largest; weights of 512 and more become infinite.
+    // up to 2^-8 each. f16 (11 bits): each token's activations are divided by a power of two so that none overflows, and are
+    // then, like weights, rounded by up to 2^-11, or 2^-39 of the token's largest; weights of 512 and more become infinite.
     // Absent: packed_matmul_type().
     std::optional<DType> type;
     std::optional<MatrixBlock> block = {};  // what measurements force

@@ -6,16 +6,17 @@
 #include "common.glsl"
 #include "args/matmul.h"
 layout(push_constant, scalar) uniform Push { MatmulArgs p; };
-layout(constant_id = 17) const uint B_TYPE = 0;
-layout(constant_id = 18) const bool B_BY_K = true;
-layout(constant_id = 19) const bool ALIGNED_B = false;
+layout(constant_id = 19) const bool SCALED = false;
+layout(constant_id = 20) const uint B_TYPE = 0;
+layout(constant_id = 21) const bool B_BY_K = true;
+layout(constant_id = 22) const bool ALIGNED_B = false;
 
 #define A_ADDRESS p.a
 #define BASE_ADDRESS p.base
 #define C_ADDRESS p.c
 #define SIZE_M p.m
 #define SIZE_K p.k
-#define C_STRIDE p.n
+#define C_STRIDE p.c_cols
 #define N_TILES ((p.n + BLOCK_N - 1) / BLOCK_N)
 #define B_LINES (B_BY_K ? BLOCK_N : BLOCK_K)
 #define B_LENGTH (B_BY_K ? BLOCK_K : BLOCK_N)
@@ -33,8 +34,7 @@ layout(constant_id = 19) const bool ALIGNED_B = false;
     FETCH_OPERAND(b, b_at, b_offset, B_CHUNKS, p.b, B_LINES, B_LENGTH, n0, p.n, B_BY_K, B_TYPE, ALIGNED_B, k0)             \
     b_at += b_advance;
 #define B_PUT PUT_OPERAND(b, B_CHUNKS, B_EXACT, B_AT, B_STRIDE, B_LINES, B_LENGTH, B_TYPE)
-#define C_COLUMN n0
+#define C_COLUMN (p.c_first + n0)
 #define C_COLUMNS (p.n - n0)
-#define SCALED false
-#define ROW_SCALES p.a
+#define ROW_SCALES p.factors
 #include "matmul_units.glsl"

@@ -18,7 +18,7 @@
 //   B_NEXT(k0)         fetches the step at k0, as far as it fits into registers
 //   B_PUT              stores it from tiles[B_AT] on, lines B_STRIDE apart
 //   C_COLUMN, C_COLUMNS           first column of c of the workgroup, and how many are its
-//   ROW_SCALES         address of an fp32 factor for each row, or 0; and SCALED, whether there are
+//   ROW_SCALES         address of an fp32 factor for each row, if the constant SCALED, number 19, says so
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #ifdef BFLOAT
@@ -45,6 +45,8 @@ layout(constant_id = 13) const bool A_BY_K = true;  // memory is contiguous alon
 layout(constant_id = 14) const bool ALIGNED_A = false;
 layout(constant_id = 15) const bool ALIGNED_C = false;
 layout(constant_id = 16) const bool WHOLE_K = false;  // k is a multiple of BLOCK_K
+layout(constant_id = 17) const bool WHOLE_C = false;  // ALIGNED_C, and every block lies within c
+layout(constant_id = 18) const bool HAS_BASE = true;
 const uint TYPE_F32 = 0, TYPE_F16 = 1, TYPE_BF16 = 2;
 #define THREADS gl_WorkGroupSize.x
 #define UNROLL [[unroll]]
@@ -63,7 +65,8 @@ const uint FACTORS_SIZE = BLOCK_M * TILE_N / 4, END_SIZE = EDGE_SIZE > FACTORS_S
 shared uvec4 tiles[TILES_SIZE > END_SIZE ? TILES_SIZE : END_SIZE];
 
 #ifdef BFLOAT
-uint pack2(vec2 x) { return packUint2x16(bfloat16BitsToUintEXT(bf16vec2(x))); }
+// To the nearest: drivers may convert to bf16 towards zero, which makes every product smaller, by 0.5 % where both operands are.
+uint pack2(vec2 x) { return uint(float_to_bf16(x.x)) | uint(float_to_bf16(x.y)) << 16; }
 const uint TYPE_PRODUCT = TYPE_BF16;
 #else
 uint pack2(vec2 x) { return packFloat2x16(f16vec2(x)); }
@@ -155,7 +158,8 @@ void main() {
     const uint first = number / (WALK * tiles_n) * WALK, in_walk = number % (WALK * tiles_n), walk = min(tiles_m - first, WALK);
     const uint m0 = (first + in_walk % walk) * BLOCK_M;
     B_BEGIN(in_walk / walk)
-    const uint group = gl_SubgroupID % (GROUPS_M * GROUPS_N), k_group = gl_SubgroupID / (GROUPS_M * GROUPS_N);
+    const uint group = GROUPS_K == 1 ? gl_SubgroupID : gl_SubgroupID % (GROUPS_M * GROUPS_N);
+    const uint k_group = GROUPS_K == 1 ? 0 : gl_SubgroupID / (GROUPS_M * GROUPS_N);
     const uint row0 = group / GROUPS_N * (ROWS * TILE_M), column0 = group % GROUPS_N * (COLUMNS * TILE_N);
 
     uint64_t a_at = OPERAND_START(A_ADDRESS, m0, A_BY_K, A_TYPE);
@@ -211,7 +215,7 @@ void main() {
     } while (k0 < SIZE_K);
 
     // The choice is the same for the whole workgroup: all its invocations meet at the barriers.
-    if (GROUPS_K == 1 && ALIGNED_C && m0 + BLOCK_M <= SIZE_M && BLOCK_N <= C_COLUMNS) {
+    if (GROUPS_K == 1 && (WHOLE_C || (ALIGNED_C && m0 + BLOCK_M <= SIZE_M && BLOCK_N <= C_COLUMNS))) {
         if (SCALED) {  // a row's factor in each column of a matrix
             for (uint e = gl_LocalInvocationIndex; e < FACTORS_SIZE; e += THREADS)
                 tiles[e] = uvec4(floatBitsToUint(F32(ROW_SCALES).v[m0 + e / (TILE_N / 4)]));
@@ -223,7 +227,7 @@ void main() {
             UNROLL for (uint j = 0; j < COLUMNS; ++j) {
                 const uint64_t at = (uint64_t(m0 + row0 + i * TILE_M) * C_STRIDE + C_COLUMN + column0 + j * TILE_N) * 4;
                 if (SCALED) sums[i * COLUMNS + j] = sums[i * COLUMNS + j] * factors;
-                if (BASE_ADDRESS != 0) {
+                if (HAS_BASE) {
                     MATRIX_C base;
                     coopMatLoad(base, F32x4(BASE_ADDRESS + at).v, 0, C_STRIDE / 4, gl_CooperativeMatrixLayoutRowMajor);
                     sums[i * COLUMNS + j] += base;
@@ -232,25 +236,27 @@ void main() {
             }
         }
     } else {
-        UNROLL for (uint i = 0; i < ROWS; ++i) {
-            UNROLL for (uint j = 0; j < COLUMNS; ++j) {
-                coopMatStore(sums[i * COLUMNS + j], tiles, gl_SubgroupID * MATRIX, TILE_N / 4, gl_CooperativeMatrixLayoutRowMajor);
-                barrier();
-                for (uint e = gl_LocalInvocationIndex; e < GROUPS_M * GROUPS_N * MATRIX * 4; e += THREADS) {
-                    const uint of = e / (MATRIX * 4), in_matrix = e % (MATRIX * 4);
-                    const uint y = m0 + of / GROUPS_N * (ROWS * TILE_M) + i * TILE_M + in_matrix / TILE_N;
-                    const uint x = of % GROUPS_N * (COLUMNS * TILE_N) + j * TILE_N + in_matrix % TILE_N;
-                    float sum = 0;
-                    UNROLL for (uint part = 0; part < GROUPS_K; ++part)
-                        sum += uintBitsToFloat(tiles[(part * (GROUPS_M * GROUPS_N) + of) * MATRIX + in_matrix / 4][e % 4]);
-                    if (y < SIZE_M && x < C_COLUMNS) {
-                        const uint64_t at = uint64_t(y) * C_STRIDE + C_COLUMN + x;
-                        if (SCALED) sum *= F32(ROW_SCALES).v[y];
-                        store_f32(C_ADDRESS, at, BASE_ADDRESS != 0 ? load_f32(BASE_ADDRESS, at) + sum : sum);
-                    }
+        // One matrix after the other, always sums[0], the others moving up: an index that is no constant, as in a loop that a
+        // driver does not unroll, would keep all sums in memory instead of registers, throughout the product.
+        [[dont_unroll]] for (uint n = 0; n < ROWS * COLUMNS; ++n) {
+            const uint i = n / COLUMNS, j = n % COLUMNS;
+            coopMatStore(sums[0], tiles, gl_SubgroupID * MATRIX, TILE_N / 4, gl_CooperativeMatrixLayoutRowMajor);
+            UNROLL for (uint next = 1; next < ROWS * COLUMNS; ++next) sums[next - 1] = sums[next];
+            barrier();
+            for (uint e = gl_LocalInvocationIndex; e < GROUPS_M * GROUPS_N * MATRIX * 4; e += THREADS) {
+                const uint of = e / (MATRIX * 4), in_matrix = e % (MATRIX * 4);
+                const uint y = m0 + of / GROUPS_N * (ROWS * TILE_M) + i * TILE_M + in_matrix / TILE_N;
+                const uint x = of % GROUPS_N * (COLUMNS * TILE_N) + j * TILE_N + in_matrix % TILE_N;
+                float sum = 0;
+                UNROLL for (uint part = 0; part < GROUPS_K; ++part)
+                    sum += uintBitsToFloat(tiles[(part * (GROUPS_M * GROUPS_N) + of) * MATRIX + in_matrix / 4][e % 4]);
+                if (y < SIZE_M && x < C_COLUMNS) {
+                    const uint64_t at = uint64_t(y) * C_STRIDE + C_COLUMN + x;
+                    if (SCALED) sum *= F32(ROW_SCALES).v[y];
+                    store_f32(C_ADDRESS, at, HAS_BASE ? load_f32(BASE_ADDRESS, at) + sum : sum);
                 }
-                barrier();
             }
+            barrier();
         }
     }
 }

@@ -8,12 +8,11 @@
 #include "common.glsl"
 #include "args/packed_matmul.h"
 layout(push_constant, scalar) uniform Push { PackedMatmulArgs p; };
-layout(constant_id = 17) const uint BITS = 4;
-layout(constant_id = 18) const uint BLOCK_RUNS = 1;  // a scale's columns / 32
-layout(constant_id = 19) const uint COPIES = 1;      // of the table, for neighbouring invocations
-layout(constant_id = 20) const bool SCALED = false;  // rows of y have factors
+layout(constant_id = 19) const bool SCALED = false;  // rows of y have factors
+layout(constant_id = 20) const uint BITS = 4;
+layout(constant_id = 21) const uint BLOCK_RUNS = 1;  // a scale's columns / 32
+layout(constant_id = 22) const uint COPIES = 1;      // of the table, for neighbouring invocations
 #include "ops/packed.glsl"
-layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U32x2 { uvec2 v[]; };
 
 #define A_ADDRESS p.x
 #define BASE_ADDRESS p.residual
