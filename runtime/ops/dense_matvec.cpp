@@ -76,7 +76,7 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     Tensor y = result(g, {tokens, out_rows}, fusion, label);
     if (fusion.norm) expect(fusion.norm, {in_cols}, fusion.norm.dtype(), "dense_linear: norm");
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "dense_linear: residual");
-    const bool vector = in_cols % 4 == 0 && address_rest(g, x) == 0;
+    const bool vector = in_cols % 4 == 0 && address_rest(g, x) == 0 && (!fusion.norm || address_rest(g, fusion.norm) == 0);
     g.dispatch(
         Kernel{typed_shader("dense_matvec", weight, label),
                {width, group, rows, split, depth, slab, lanes, norm_kind(fusion.norm), vector, fusion.swiglu}},

@@ -52,6 +52,11 @@ Launch rows_launch(const Capabilities& c, const PackedLayer& w, int64_t tokens, 
             group};
 }
 
+uint64_t address_rest(const Graph& g, Tensor t) {
+    const Graph::TensorInfo& info = g.info(t);
+    return (info.offset + g.storages()[info.storage].address) % 16;
+}
+
 bool can_matvec(const Capabilities& c, const PackedLayer& w) {
     return c.float16 && c.int8 && c.subgroup_size >= 8 && c.subgroup_size <= 64 && c.max_workgroup_invocations >= 256 &&
            c.shared_memory_bytes >= 32768 && w.block_size % 32 == 0;
@@ -75,8 +80,9 @@ Launch sums_launch(const Capabilities& c, const PackedLayer& w, const LinearFusi
     if (fusion.swiglu && !tuning.tiles) together = tiles >= 1024 && together_fits(w, 2) ? 4 : 2;
     if (!together_fits(w, fusion.swiglu ? together / 2 : together)) fail("packed_linear: parts are no multiples of {} tiles", together);
     uint32_t depth = tuning.depth ? tuning.depth : 2;
+    const uint32_t buffers = width <= 256 && c.shared_memory_bytes >= 40960 ? 2 : 1;
     return {{"packed_matvec_sums",
-             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu, c.subgroup_size >= 32}},
+             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu, c.subgroup_size >= 32, buffers}},
             tiles / together};
 }
 
@@ -195,8 +201,7 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
         fail("packed_linear: this device or a block size of {} does not allow the matvec variant", w.block_size);
     auto first = first_tiles(w);
     const int64_t tiles = first[3];
-    const Graph::TensorInfo& info = g.info(x);
-    const bool vector = w.in % 4 == 0 && (info.offset + g.storages()[info.storage].address) % 16 == 0;
+    const bool vector = w.in % 4 == 0 && address_rest(g, x) == 0 && (!fusion.norm || address_rest(g, fusion.norm) == 0);
     Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
                                                          : matvec_launch(c, w, fusion, tuning, vector, tokens, tiles);
     Grid grid = linear_grid(launch.workgroups);

@@ -2,7 +2,6 @@
 // a lane covers the dimensions from 4 * (i * SPLIT + part) on. CPUs use SPLIT = 1: a row a lane, so that the rows of the other
 // side are the same for all lanes and their loads are scalar.
 #include "common.glsl"
-layout(buffer_reference, scalar, buffer_reference_align = 8) buffer U32x2 { uvec2 v[]; };
 layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint SPLIT = 1;  // power of two; 1 unless it divides HEAD_DIM / 4
 layout(constant_id = 3) const uint ROWS = 1;   // rows a lane (with its neighbours) works on

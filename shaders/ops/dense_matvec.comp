@@ -34,18 +34,27 @@ shared float squares[TOKENS * SUBGROUPS];
 
 uint token0;
 
+// All loads before the first store, so that their latencies overlap.
+const uint QUADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
 void stage(uint first, inout float square[TOKENS]) {
-    for (uint i = gl_LocalInvocationIndex; i < SLAB / 4; i += gl_WorkGroupSize.x) {
-        const uint column = first + 4 * i;
-        const vec4 weight = load_norm(a.norm, column, a.in_cols);
-        UNROLL for (uint t = 0; t < TOKENS; t++) {
-            vec4 x = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
-            if (NORM != 0) {
-                square[t] += dot(x, x);
-                x *= weight;
+    UNROLL for (uint t = 0; t < TOKENS; t++) {
+        const uint64_t row = a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4;
+        vec4 x[QUADS], weight[QUADS];
+        UNROLL for (uint k = 0; k < QUADS; k++) {
+            const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
+            x[k] = load_columns(row, column, a.in_cols);
+            weight[k] = load_norm(a.norm, column, a.in_cols);
+        }
+        UNROLL for (uint k = 0; k < QUADS; k++) {
+            const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
+            if (i < SLAB / 4) {
+                if (NORM != 0) {
+                    square[t] += dot(x[k], x[k]);
+                    x[k] *= weight[k];
+                }
+                const uint at = CHUNK == 4 ? i : i / 2 + i % 2 * (SLAB / 8);
+                xs[t * (SLAB / 4) + at] = x[k];
             }
-            const uint at = CHUNK == 4 ? i : i / 2 + i % 2 * (SLAB / 8);
-            xs[t * (SLAB / 4) + at] = x;
         }
     }
 }

@@ -16,6 +16,7 @@ layout(constant_id = 4) const uint NORM = 0;
 layout(constant_id = 5) const bool VECTOR = true;
 layout(constant_id = 6) const bool SWIGLU = false;
 layout(constant_id = 7) const bool RUN_IN_SUBGROUP = true;  // subgroups of at least 32
+layout(constant_id = 8) const uint BUFFERS = 1;  // slabs in shared memory: with two there is one barrier for each
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
@@ -24,9 +25,9 @@ const uint PARTS = gl_WorkGroupSize.x / 32;
 const uint SLAB = PARTS * STEP_COLUMNS;
 const uint PAIRS = SWIGLU ? TILES / 2 : TILES;  // with SWIGLU the first half of the tiles are gates, the second half their ups
 
-shared float sums[SLAB * 4];  // [groups of four columns][16]
-shared float run_sum[RUN_IN_SUBGROUP ? SLAB / 32 : 1];
-shared float group_sum[RUN_IN_SUBGROUP ? 1 : SLAB / 4];
+shared float sums[BUFFERS * SLAB * 4];  // [groups of four columns][16]
+shared float run_sum[RUN_IN_SUBGROUP ? BUFFERS * SLAB / 32 : 1];
+shared float group_sum[RUN_IN_SUBGROUP ? 1 : BUFFERS * SLAB / 4];
 shared float partial[PARTS * TILES * 32];
 shared float squares[gl_WorkGroupSize.x / 8];
 
@@ -43,7 +44,7 @@ void load_slab(uint first, out vec4 x[ITEMS], out vec4 weight[ITEMS]) {
     }
 }
 
-void store_slab(const vec4 loaded[ITEMS], const vec4 weight[ITEMS], inout float square) {
+void store_slab(uint to, const vec4 loaded[ITEMS], const vec4 weight[ITEMS], inout float square) {
     const uint high = gl_LocalInvocationIndex % 4;
     UNROLL for (uint k = 0; k < ITEMS; k++) {
         const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
@@ -53,17 +54,17 @@ void store_slab(const vec4 loaded[ITEMS], const vec4 weight[ITEMS], inout float 
             x *= weight[k];
         }
         const float base = ((high & 1u) != 0 ? x.z : 0) + ((high & 2u) != 0 ? x.w : 0);
-        sums[4 * i] = base;
-        sums[4 * i + 1] = base + x.x;
-        sums[4 * i + 2] = base + x.y;
-        sums[4 * i + 3] = base + (x.x + x.y);
+        UNROLL for (uint j = 0; j < 4; j++) {  // turned, so that lanes keep out of each other's banks
+            const uint low = (j + i / 8) % 4;
+            sums[to * SLAB * 4 + 4 * i + low] = base + ((low & 1u) != 0 ? x.x : 0) + ((low & 2u) != 0 ? x.y : 0);
+        }
         const float all = high == 0 ? dot(x, vec4(1)) : 0;
         if (RUN_IN_SUBGROUP) {
             float run = all;
             UNROLL for (uint m = 1; m < 32; m *= 2) run += subgroupShuffleXor(run, m);
-            if (i % 32 == 0) run_sum[i / 32] = run;
+            if (i % 32 == 0) run_sum[to * (SLAB / 32) + i / 32] = run;
         } else {
-            if (high == 0) group_sum[i / 4] = all;
+            if (high == 0) group_sum[to * (SLAB / 4) + i / 4] = all;
         }
     }
 }
@@ -114,18 +115,19 @@ void main() {
         UNROLL for (uint d = 0; d < DEPTH; d++) {
             const uint slab = slab0 + d;
             if (slab < slabs) {
-                if (slab != 0) barrier();
-                store_slab(x, norm, square);
+                const uint at = slab % BUFFERS;
+                if (BUFFERS == 1 && slab != 0) barrier();
+                store_slab(at, x, norm, square);
                 barrier();
                 if (slab + 1 < slabs) load_slab((slab + 1) * SLAB, x, norm);
                 const uint step = slab * PARTS + part_of_columns;
                 if (step < steps) {
                     UNROLL for (uint r = 0; r < 4; r++) {
-                        const float all = sum_of_run(part_of_columns * 4 + r);
+                        const float all = sum_of_run(at * (SLAB / 32) + part_of_columns * 4 + r);
                         UNROLL for (uint i = 0; i < TILES; i++) {
                             const uint word = w[d * TILES + i][r];
                             const u8vec4 even = unpack8(word & 0x0f0f0f0fu), odd = unpack8((word >> 4) & 0x0f0f0f0fu);
-                            const uint group = (part_of_columns * 32 + r * 8) * 16;
+                            const uint group = at * SLAB * 4 + (part_of_columns * 32 + r * 8) * 16;
                             float sum[2] = {0, 0};
                             UNROLL for (uint n = 0; n < 4; n++) {
                                 sum[0] += sums[group + n * 32 + uint(even[n])];
