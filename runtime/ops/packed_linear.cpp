@@ -8,6 +8,7 @@
 
 #include "runtime/ops/add.h"
 #include "runtime/ops/launch.h"
+#include "runtime/ops/packed_dequantize.h"
 #include "runtime/ops/rms_norm.h"
 #include "runtime/ops/swiglu.h"
 #include "shaders/args/packed_linear.h"
@@ -257,6 +258,10 @@ Tensor dequantize(Graph& g, const PackedLayer& w, DType type) {
     validate(w);
     if (!is_float(type)) fail("dequantize: a weight cannot be {}", name(type));
     Tensor weight = g.tensor({w.out(), w.in}, type, "dequantized");
+    if (!g.capabilities().quirks.barriers_are_slow && can_dequantize_tiles(g.capabilities(), w)) {
+        dequantize_tiles(g, w, tile_range(w, 0, first_tiles(w)[3]), 1, weight, "dequantize");
+        return weight;
+    }
     auto first = first_tiles(w);
     g.dispatch(Kernel{"packed_dequantize_" + std::string(name(type)), {g.capabilities().subgroup_size, uint32_t(w.bits)}},
                {in(w.indices), in(w.scales), in(w.centroids), out(weight)},
