@@ -5,6 +5,7 @@
 
 #include "runtime/ops/cast.h"
 #include "runtime/ops/matmul.h"
+#include "runtime/ops/packed_dequantize.h"
 #include "runtime/vulkan/shader_table.h"
 #include "shaders/args/packed_matmul.h"
 
@@ -59,10 +60,40 @@ bool at_16(const Graph& g, Tensor t) {
     return (g.storages()[info.storage].address + info.offset) % 16 == 0;
 }
 
+// From so many tokens on, a weight's bytes are read by so many workgroups that unpacking it once is cheaper than in each.
+constexpr int64_t many_tokens = 96;
+// f16 weights are kept as larger numbers, whose neighbours lie closer; the factors of input() make up for it.
+constexpr float weight_factor = 128;
+
+// The tiles of a slice: few enough bytes to stay in a large cache until they are multiplied, but enough workgroups of the
+// product to occupy a large device twice. Whole 128 rows, slices of about the same size.
+int64_t slice_tiles(const PackedLayer& w, int64_t tiles, int64_t tokens, int64_t bytes) {
+    constexpr int64_t cached = int64_t(32) << 20, workgroups = 264;
+    int64_t rows = bytes ? bytes / (w.in * 2) : std::max(cached / (w.in * 2), workgroups / ((tokens + 127) / 128) * 128);
+    const int64_t most = std::max<int64_t>(1, rows / 128) * 4, slices = (tiles + most - 1) / most;
+    return ((tiles + slices - 1) / slices + 3) / 4 * 4;
+}
+
+void run_unpacked(Graph& g, const Input& x, const PackedLayer& w, Tensor residual, Tensor y, int64_t first_column, DType type,
+                  const std::string& label, int64_t slice_bytes) {
+    const int64_t tiles = packed_extents(w.rows, w.in, w.bits, w.block_size).tiles;
+    const int64_t step = slice_tiles(w, tiles, x.x.rows(), slice_bytes);
+    for (int64_t tile = 0; tile < tiles; tile += step) {
+        const TileRange range = tile_range(w, tile, std::min(step, tiles - tile));
+        Tensor weight = g.tensor({range.rows, w.in}, type, label + ".weight");
+        dequantize_tiles(g, w, range, x.factors ? weight_factor : 1, weight, label + ".weight");
+        matmul(g, Product::nt, x.x, weight, residual, y, label,
+               {.variant = MatmulVariant::matrix_units,
+                .precision = precision_of(type),
+                .first_column = first_column + range.first_row,
+                .factors = x.factors});
+    }
+}
+
 }  // namespace
 
 DType packed_matmul_type(const Capabilities& device) {
-    return has_matrix_units(device, Precision::bf16) && find_shader(shader_of(DType::bf16)) ? DType::bf16 : DType::f16;
+    return has_matrix_units(device, Precision::f16) && find_shader(shader_of(DType::f16)) ? DType::f16 : DType::bf16;
 }
 
 bool has_packed_matmul(const Capabilities& device, const PackedLayer& w) { return can(device, w, packed_matmul_type(device)); }
@@ -88,6 +119,12 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     if (residual) expect(residual, y.shape(), DType::f32, label + ": residual");
     if (tokens == 0) return;
 
+    const bool can_unpack = can_dequantize_tiles(device, w) && has_matrix_units(device, precision_of(type));
+    const bool automatic = can_unpack && !options.block && options.tile < 0 && tokens >= many_tokens;
+    if (options.unpacked.value_or(automatic)) {
+        if (!can_unpack) fail("{}: {} cannot unpack this weight", label, device.name);
+        return run_unpacked(g, input(g, x, type, label), w, residual, y, first_column, type, label, options.slice_bytes);
+    }
     const CooperativeMatrixShape& shape = *matrix_shape(device, precision_of(type));
     const uint32_t copies = table_copies(w, type);
     auto fits = [&](const MatrixBlock& b) {

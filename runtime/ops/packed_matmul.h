@@ -15,8 +15,11 @@ struct PackedMatmulOptions {
     // then, like weights, rounded by up to 2^-11, or 2^-39 of the token's largest; weights of 512 and more become infinite.
     // Absent: packed_matmul_type().
     std::optional<DType> type;
-    std::optional<MatrixBlock> block = {};  // what measurements force
-    int tile = -1;                          // of a workgroup: a row of the table; -1: chosen by the product's size
+    // What tests and measurements force.
+    std::optional<MatrixBlock> block = {};
+    int tile = -1;                      // of a workgroup: a row of the table; -1: chosen by the product's size
+    std::optional<bool> unpacked = {};  // many tokens: slices of the weight are written as 16-bit floats before the product
+    int64_t slice_bytes = 0;            // of such a slice; 0: chosen
 };
 
 // Whether the device has matrix units that can do it, and the weight's blocks are whole 32 columns.

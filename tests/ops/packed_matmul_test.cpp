@@ -133,6 +133,41 @@ TEST_P(PackedMatmul, WritesItsColumnsOnTopOfTheResidual) {
     }
 }
 
+TEST_P(PackedMatmul, SlicesOfTheUnpackedWeightMatchTheReference) {
+    for (const Case& c : {Case{4, 32, 96, {40}, 5}, Case{3, 64, 192, {160, 33, 290}, 130}, Case{1, 32, 64, {512}, 100}})
+        for (int64_t slice_bytes : {0, 128 * 192 * 2})
+            for (DType x_type : {DType::f32, GetParam()}) {
+                PackedMatmulOptions options{.type = GetParam(), .unpacked = true, .slice_bytes = slice_bytes};
+                EXPECT_LT(error(c, test::normal(size_t(c.tokens * c.in), 3), x_type, options), tolerance(GetParam()));
+            }
+}
+
+TEST_P(PackedMatmul, SlicesWriteTheirColumnsOnTopOfTheResidual) {
+    Case c{4, 32, 64, {160, 96}, 128};
+    auto parts = parts_of(c);
+    std::vector<float> x = test::normal(size_t(c.tokens * c.in), 7), before = test::normal(size_t(c.tokens * 288), 8);
+    for (int64_t first_column : {3, 28}) {
+        Graph g(test::device());
+        test::Tensors data(g);
+        PackedLayer layer = test::tiled(g, data, parts);
+        Tensor y = data.floats({c.tokens, 288}, before, "y");
+        packed_matmul_into(g, data.floats({c.tokens, c.in}, x, "x"), layer, y, y, first_column, "y",
+                           {.type = GetParam(), .unpacked = true, .slice_bytes = 128 * 64 * 2});
+        Executable(g, "packed_matmul").run();
+        auto product = reference(parts, x, c.tokens);
+        std::vector<double> expected(before.begin(), before.end());
+        for (int64_t t = 0; t < c.tokens; t++)
+            for (int64_t o = 0; o < 256; o++) expected[size_t(t * 288 + first_column + o)] += product[size_t(t * 256 + o)];
+        auto values = data.read(y);
+        EXPECT_LT(test::relative_error(values, expected), tolerance(GetParam()));
+        for (size_t t = 0; t < 128; t++) {
+            const size_t left = t * 288 + size_t(first_column) - 1, right = left + 257;
+            EXPECT_EQ(values[left], before[left]);
+            EXPECT_EQ(values[right], before[right]);
+        }
+    }
+}
+
 TEST_P(PackedMatmul, EveryBlockThatTheDeviceAllows) {
     int computed = 0;
     for (int tile = 0; tile < 8; tile++) {
