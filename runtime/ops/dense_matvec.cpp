@@ -53,10 +53,11 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     const uint32_t lanes = c.subgroup_size, chunk = 16 / uint32_t(bytes(weight.dtype()));
     const auto group = uint32_t(std::bit_ceil(uint64_t(tokens)));
     uint32_t width = tuning.width ? tuning.width : 256;
-    uint32_t rows = tuning.tiles ? tuning.tiles : group <= 2 ? 4 : 2;
-    uint32_t split = tuning.split ? tuning.split : weight.rows() <= 8192 ? 4 : 1;
+    uint32_t rows = tuning.tiles ? tuning.tiles : group <= 2 && in_cols >= 8192 ? 4 : 2;
+    uint32_t split = tuning.split ? tuning.split : 1;
     split = std::min(split, width / lanes);
-    uint32_t depth = tuning.depth ? tuning.depth : 2;
+    uint32_t depth = tuning.depth ? tuning.depth : rows == 2 && group == 1 ? 4 : 2;
+    const bool staged = tuning.staged == 1;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - 4 * (width / lanes) * group * (rows + 1);
     const int64_t most = budget / (4 * group);
     uint32_t slab = tuning.slab;
@@ -79,7 +80,7 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     const bool vector = in_cols % 4 == 0 && address_rest(g, x) == 0 && (!fusion.norm || address_rest(g, fusion.norm) == 0);
     g.dispatch(
         Kernel{typed_shader("dense_matvec", weight, label),
-               {width, group, rows, split, depth, slab, lanes, norm_kind(fusion.norm), vector, fusion.swiglu}},
+               {width, group, rows, split, depth, slab, lanes, norm_kind(fusion.norm), vector, fusion.swiglu, staged}},
         {in(x), in(weight), in(fusion.norm), in(fusion.residual), out(y)},
         DenseMatvecArgs{
             .tokens = uint32_t(tokens), .in_cols = uint32_t(in_cols), .out_rows = uint32_t(weight.rows()), .eps = fusion.eps},

@@ -29,6 +29,7 @@ struct MatvecTuning {
     uint32_t slab = 0;    // columns of x in shared memory
     uint32_t turns = 0;   // packed: times that a workgroup takes `tiles` tiles
     uint32_t split = 0;   // dense: subgroups that share rows
+    int staged = -1;      // dense: x through shared memory (1) or read from the caches by every subgroup (0)
 };
 
 // What NORM of shaders/ops/linear_input.glsl says.

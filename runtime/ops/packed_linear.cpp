@@ -59,7 +59,7 @@ uint64_t address_rest(const Graph& g, Tensor t) {
 }
 
 bool can_matvec(const Capabilities& c, const PackedLayer& w) {
-    return c.float16 && c.int8 && c.subgroup_size >= 8 && c.subgroup_size <= 64 && c.max_workgroup_invocations >= 256 &&
+    return c.float16 && c.subgroup_size >= 8 && c.subgroup_size <= 64 && c.max_workgroup_invocations >= 256 &&
            c.shared_memory_bytes >= 32768 && w.block_size % 32 == 0;
 }
 
@@ -77,7 +77,7 @@ Launch sums_launch(const Capabilities& c, const PackedLayer& w, const LinearFusi
     uint32_t most = std::min(floor_power(c.max_workgroup_invocations), c.shared_memory_bytes >= 40960 ? 512u : 256u);
     uint32_t width = tuning.width ? tuning.width : std::clamp(uint32_t(std::bit_ceil(uint64_t(steps))) * 32, 64u, most);
     // Tiles of a workgroup, gate and up counted; the sums are made once for them.
-    uint32_t together = tuning.tiles ? tuning.tiles : tiles >= 1024 && together_fits(w, 4) ? 4 : tiles >= 256 && together_fits(w, 2) ? 2 : 1;
+    uint32_t together = tuning.tiles ? tuning.tiles : tiles >= 1024 && together_fits(w, 4) ? 4 : tiles >= 160 && together_fits(w, 2) ? 2 : 1;
     if (fusion.swiglu && !tuning.tiles) together = tiles >= 1024 && together_fits(w, 2) ? 4 : 2;
     if (!together_fits(w, fusion.swiglu ? together / 2 : together)) fail("packed_linear: parts are no multiples of {} tiles", together);
     uint32_t depth = tuning.depth ? tuning.depth : 2;
@@ -97,14 +97,26 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u);
     if (!tuning.copies)
         while (copies > 1 && copies * entries * entry_bytes > budget * (group == 1 ? 11 : group <= 4 ? 6 : 4) / 16) copies /= 2;
-    const uint32_t together = tuning.tiles ? tuning.tiles : 1;
-    const uint32_t turns = tuning.turns ? tuning.turns : 1;
+    // Tiles of a workgroup, side by side and one after another: so many that some hundred workgroups are left (measured on an H200:
+    // docs/performance.md).
+    const int64_t units = fusion.swiglu ? tiles / 2 : tiles;
+    const bool forced = tuning.width || tuning.tiles || tuning.turns;
+    uint32_t together = tuning.tiles ? tuning.tiles : 1, turns = tuning.turns ? tuning.turns : 1;
+    if (!forced && group == 1) {
+        auto several = [&](uint32_t n) { return fusion.swiglu ? w.rows[0] % (tile_rows * n) == 0 : together_fits(w, n); };
+        if ((units >= 1024 || (w.bits <= 2 && units >= 256)) && several(2))
+            together = 2;
+        else if (units >= 384 && several(4))
+            turns = 4;
+        else if (units >= 160 && several(2))
+            turns = 2;
+    }
     if (!together_fits(w, together * turns)) fail("packed_linear: parts are no multiples of {} tiles", together * turns);
     const uint32_t partials = turns > 1 || fusion.swiglu ? 2 : 1;
     uint32_t width = tuning.width ? tuning.width : std::min(floor_power(c.max_workgroup_invocations), 512u);
     if (!tuning.width) width = std::min(width, std::max(uint32_t(std::bit_ceil(uint64_t(steps))), 2u) * 32);
     width = std::max(width, 32 * group * together);
-    uint32_t depth = tuning.depth ? tuning.depth : w.bits == 8 ? 1 : w.bits >= 3 ? 2 : 4, slab = tuning.slab;
+    uint32_t depth = tuning.depth ? tuning.depth : w.bits >= 2 ? 1 : 4, slab = tuning.slab;
     if (!slab) {
         // The largest slab that fits; shallower where that saves a pass.
         const uint32_t other = copies * entries * entry_bytes + (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 + group * width / 2;

@@ -17,6 +17,7 @@ layout(constant_id = 6) const uint LANES = 32;   // subgroup size
 layout(constant_id = 7) const uint NORM = 0;
 layout(constant_id = 8) const bool VECTOR = true;
 layout(constant_id = 9) const bool SWIGLU = false;
+layout(constant_id = 10) const bool STAGED = true;  // x through shared memory; otherwise every subgroup reads it from the caches
 #define UNROLL [[unroll]]
 #include "ops/linear_input.glsl"
 
@@ -28,7 +29,7 @@ const uint SUBGROUPS = gl_WorkGroupSize.x / LANES;
 const uint STRIDE = KSPLIT * LANES;  // chunks side by side
 const uint EACH = SLAB / CHUNK / STRIDE;
 
-shared vec4 xs[TOKENS * SLAB / 4];  // chunk's first four columns of all chunks, then their second four
+shared vec4 xs[STAGED ? TOKENS * SLAB / 4 : 1];  // chunk's first four columns of all chunks, then their second four
 shared float partial[SUBGROUPS * ROWS * TOKENS];
 shared float squares[TOKENS * SUBGROUPS];
 
@@ -57,6 +58,13 @@ void stage(uint first, inout float square[TOKENS]) {
             }
         }
     }
+}
+
+vec4 direct_columns(uint t, uint column, inout float square) {
+    vec4 x = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
+    if (NORM == 0) return x;
+    square += dot(x, x);
+    return x * load_norm(a.norm, column, a.in_cols);
 }
 
 float value(uvec4 chunk, uint i) {
@@ -92,17 +100,24 @@ void main() {
         if (first + d * STRIDE < chunks)
             UNROLL for (uint r = 0; r < ROWS; r++) w[d * ROWS + r] = U32x4(weights[r]).v[first + d * STRIDE];
     for (uint slab = 0; slab < slabs; slab++) {
-        if (slab != 0) barrier();
-        stage(slab * SLAB, square);
-        barrier();
+        if (STAGED) {
+            if (slab != 0) barrier();
+            stage(slab * SLAB, square);
+            barrier();
+        }
         for (uint n = 0; n < EACH; n += DEPTH) {
             UNROLL for (uint d = 0; d < DEPTH; d++) {
                 const uint in_slab = (n + d) * STRIDE + first, chunk = slab * (SLAB / CHUNK) + in_slab;
                 if (chunk < chunks) {
                     UNROLL for (uint t = 0; t < TOKENS; t++) {
-                        const vec4 x0 = xs[t * (SLAB / 4) + in_slab];
-                        vec4 x1 = vec4(0);
-                        if (CHUNK == 8) x1 = xs[t * (SLAB / 4) + SLAB / 8 + in_slab];
+                        vec4 x0, x1 = vec4(0);
+                        if (STAGED) {
+                            x0 = xs[t * (SLAB / 4) + in_slab];
+                            if (CHUNK == 8) x1 = xs[t * (SLAB / 4) + SLAB / 8 + in_slab];
+                        } else {
+                            x0 = direct_columns(t, chunk * CHUNK, square[t]);
+                            if (CHUNK == 8) x1 = direct_columns(t, chunk * CHUNK + 4, square[t]);
+                        }
                         UNROLL for (uint r = 0; r < ROWS; r++) {
                             float sum = total[r * TOKENS + t];
                             UNROLL for (uint i = 0; i < 4; i++) sum = fma(value(w[d * ROWS + r], i), x0[i], sum);
@@ -138,7 +153,10 @@ void main() {
         }
         if (NORM != 0) {
             float all = 0;
-            for (uint s = 0; s < SUBGROUPS; s++) all += squares[t * SUBGROUPS + s];
+            if (STAGED)
+                for (uint s = 0; s < SUBGROUPS; s++) all += squares[t * SUBGROUPS + s];
+            else
+                for (uint s = 0; s < KSPLIT; s++) all += squares[t * SUBGROUPS + of * KSPLIT + s];
             inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
         }
         sum *= inv_rms;

@@ -5,7 +5,6 @@
 // 16 neighbouring words lie in 16 banks, so lanes never meet. Workgroup and tiles as in packed_matvec.comp; a slab is one step for
 // each of the workgroup's parts. Grid: tiles / TILES.
 #include "common.glsl"
-#extension GL_EXT_shader_explicit_arithmetic_types_int8 : require
 #include "args/packed_linear.h"
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
 #define BITS 1
@@ -126,12 +125,11 @@ void main() {
                         const float all = sum_of_run(at * (SLAB / 32) + part_of_columns * 4 + r);
                         UNROLL for (uint i = 0; i < TILES; i++) {
                             const uint word = w[d * TILES + i][r];
-                            const u8vec4 even = unpack8(word & 0x0f0f0f0fu), odd = unpack8((word >> 4) & 0x0f0f0f0fu);
                             const uint group = at * SLAB * 4 + (part_of_columns * 32 + r * 8) * 16;
                             float sum[2] = {0, 0};
                             UNROLL for (uint n = 0; n < 4; n++) {
-                                sum[0] += sums[group + n * 32 + uint(even[n])];
-                                sum[1] += sums[group + n * 32 + 16 + uint(odd[n])];
+                                sum[0] += sums[group + n * 32 + (word >> (8 * n) & 15u)];
+                                sum[1] += sums[group + n * 32 + 16 + (word >> (8 * n + 4) & 15u)];
                             }
                             total[i] += scales[d * TILES + i][r] * (low[i] * all + gap[i] * (sum[0] + sum[1]));
                         }
