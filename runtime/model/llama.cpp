@@ -1,32 +1,66 @@
 #include "runtime/model/llama.h"
 
+#include <algorithm>
+
 #include "runtime/ops/add.h"
 #include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/matmul.h"
+#include "runtime/ops/packed_matmul.h"
 #include "runtime/ops/rms_norm.h"
 #include "runtime/ops/rope.h"
 #include "runtime/ops/swiglu.h"
 
 namespace vkqat {
 
+namespace {
+
+// Tokens from which on matrix units are faster than matvec kernels, which take up to eight at once.
+constexpr int64_t tokens_for_units = 9;
+
+bool on_matrix_units(const Graph& g, Tensor x, const Linear& w) {
+    const Capabilities& device = g.capabilities();
+    return x.rows() >= tokens_for_units && device.kind != DeviceKind::cpu && !w.packed.empty() &&
+           std::all_of(w.packed.begin(), w.packed.end(),
+                       [&](const PackedLayer& part) { return has_packed_matmul(device, part); });
+}
+
+}  // namespace
+
 Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name) {
     if (w.dense) return linear(g, x, w.dense, name);
-    if (w.packed.size() == 1) return packed_linear(g, x, w.packed[0], name);
+    const bool units = on_matrix_units(g, x, w);
+    if (w.packed.size() == 1) return units ? packed_matmul(g, x, w.packed[0], {}, name) : packed_linear(g, x, w.packed[0], name);
     int64_t out = 0;
     for (const PackedLayer& part : w.packed) out += part.out();
     Tensor y = g.tensor({x.rows(), out}, DType::f32, name);
     int64_t column = 0;
     for (const PackedLayer& part : w.packed) {
-        packed_linear_into(g, x, part, y, column, name);
+        if (units)
+            packed_matmul_into(g, x, part, {}, y, column, name);
+        else
+            packed_linear_into(g, x, part, y, column, name);
         column += part.out();
     }
     return y;
 }
 
+Precision inference_precision(const Capabilities& device, const LlamaTensors& weights) {
+    std::vector<Tensor> dense{weights.head};
+    for (const LlamaLayerTensors& layer : weights.layers)
+        for (const Linear* w : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+            if (w->dense) dense.push_back(w->dense);
+    const DType type = weights.head.dtype();
+    if (device.kind == DeviceKind::cpu || type == DType::f32) return Precision::f32;
+    if (std::any_of(dense.begin(), dense.end(), [&](Tensor w) { return w.dtype() != type; })) return Precision::f32;
+    const Precision precision = type == DType::f16 ? Precision::f16 : Precision::bf16;
+    return has_matrix_units(device, precision) ? precision : Precision::f32;
+}
+
 Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
     if (w.dense) return dense_linear(g, x, w.dense, name, fusion);
-    if (w.packed.size() == 1) return packed_linear(g, x, w.packed[0], name, fusion);
-    // Parts of different widths: the operations one by one.
+    if (w.packed.size() == 1 && !on_matrix_units(g, x, w)) return packed_linear(g, x, w.packed[0], name, fusion);
+    // Many tokens, or parts of different widths: the operations one by one.
+    if (fusion.into) fail("{}: only a single product of few tokens goes into a given tensor", name);
     if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
     Tensor y = apply(g, x, w, name);
     if (fusion.swiglu) y = swiglu(g, y);

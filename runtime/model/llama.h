@@ -38,6 +38,10 @@ Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name);
 // The same for inference with what is folded into it.
 Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name, const LinearFusion& fusion);
 
+// What a graph for inference of many tokens at once sets: matrix units of the type that all dense matrices have (activations are
+// rounded to it), fp32 where there is an fp32 one or no such units, and on CPUs.
+Precision inference_precision(const Capabilities& device, const LlamaTensors& weights);
+
 // What attends in layer `layer`: rotated qkv [tokens, (heads + 2 * kv_heads) * head_dim] -> [tokens, heads * head_dim].
 using Attend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;
 // Rotates q and k of [tokens, (heads + 2 * kv_heads) * head_dim].

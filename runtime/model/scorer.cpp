@@ -53,6 +53,7 @@ Scorer::Scorer(const LlamaWeights& weights, int64_t batch, int64_t seq_len)
     Graph& g = *graph_;
     auto input = [&](const Buffer& b, const Shape& shape, const char* name) { return g.external(b, 0, shape, DType::i32, name); };
     LlamaTensors model = weights.tensors(g);
+    g.set_precision(inference_precision(device.capabilities(), model));
     Tensor hidden = hidden_states(g, weights.config(), model, input(ids_, {tokens}, "ids"), batch, seq_len, rope_,
                                   input(document_start_, {batch, seq_len}, "document_start"),
                                   input(document_end_, {batch, seq_len}, "document_end"));
@@ -92,6 +93,7 @@ std::vector<float> all_logits(const LlamaWeights& weights, std::span<const int32
     Buffer result = device.allocate(uint64_t(tokens * c.vocab_size) * 4, "logits");
     Graph g(device);
     LlamaTensors model = weights.tensors(g);
+    g.set_precision(inference_precision(device.capabilities(), model));
     Tensor hidden = hidden_states(g, c, model, g.external(ids_buffer, 0, {tokens}, DType::i32, "ids"), 1, tokens, table, {}, {});
     matmul(g, Product::nt, hidden, model.head, {}, g.external(result, 0, {tokens, c.vocab_size}, DType::f32, "logits"), "head");
     Executable(g, "logits").run();

@@ -49,6 +49,7 @@ void Session::Graphs::build(Session& s, Graph& g, Tensor ids, int64_t rows, Tens
         t.count = count;
         return t;
     };
+    if (rows > 1) g.set_precision(inference_precision(s.device_.capabilities(), model));
     if (!count) {  // a decoding step
         Tensor counters = external(s.counters_, {decode_attention_counters(1, shape)}, DType::u32, "attention counters");
         llama_decode(
