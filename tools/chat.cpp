@@ -262,7 +262,7 @@ void run(const Options& o) {
     Gpu gpu(*o.device);
     announce_cpu(gpu);
     LlamaWeights weights = load_weights(gpu, directory);
-    Session session(weights, {.context = o.context});
+    Session session(weights, session_options(gpu.device, o.context));
     session.set_sampler(sampling.parameters);
     bool terminal = is_terminal(stdin);
     if (terminal)

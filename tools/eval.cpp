@@ -95,7 +95,7 @@ double measure_decode(const LlamaWeights& weights, const std::vector<int32_t>& t
     int64_t prompt = std::min<int64_t>({16, int64_t(text.size()), context / 2}), warm_up = 4;
     int64_t count = std::min<int64_t>(256, context - prompt - warm_up - 1);
     if (prompt < 1 || count < 1) return NAN;
-    Session session(weights, {.context = prompt + warm_up + count + 1});
+    Session session(weights, session_options(weights.device(), prompt + warm_up + count + 1));
     session.prefill(std::span(text).first(size_t(prompt)));
     session.decode(warm_up, [](int32_t) { return true; });
     Stopwatch time;

@@ -38,7 +38,7 @@ void run(const Options& o) {
     Gpu gpu(*o.device);
     announce_cpu(gpu);
     LlamaWeights weights = load_weights(gpu, directory);
-    Session session(weights, {.context = int64_t(prompt.size()) + std::min(room, o.max_tokens)});
+    Session session(weights, session_options(gpu.device, int64_t(prompt.size()) + std::min(room, o.max_tokens)));
     session.set_sampler(sampling.parameters);
 
     std::vector<int32_t> ids;

@@ -18,6 +18,12 @@ struct SessionOptions {
     DType cache = DType::f32;   // f32, f16 or bf16
 };
 
+// What users want of a device: on a GPU a cache in f16 and prompts by 512 tokens, on a CPU fp32 and 64.
+inline SessionOptions session_options(const Device& device, int64_t context) {
+    if (device.capabilities().kind == DeviceKind::cpu) return {.context = context};
+    return {.context = context, .prefill_rows = 512, .cache = DType::f16};
+}
+
 class Session {
 public:
     // `weights` must outlive it. Error if the cache does not fit into memory, or the context exceeds what the model allows.
