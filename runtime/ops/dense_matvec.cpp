@@ -44,7 +44,8 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
         fail("{}: [{}, {}] x {} {} does not fit the matvec kernel", label, tokens, in_cols, weight.name(), weight.shape().text());
     if (!forced && !has_dense_matvec(g, x, weight)) {
         if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-        if (fusion.swiglu && (fusion.into || fusion.residual)) fail("{}: SwiGLU goes neither with a residual nor into a given tensor", label);
+        if (fusion.swiglu && (fusion.into || fusion.residual))
+            fail("{}: SwiGLU goes neither with a residual nor into a given tensor", label);
         Tensor y = result(g, {tokens, weight.rows()}, fusion, label);
         matmul(g, Product::nt, x, weight, fusion.residual, y, label);
         return fusion.swiglu ? swiglu(g, y) : y;

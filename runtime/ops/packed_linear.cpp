@@ -77,13 +77,18 @@ Launch sums_launch(const Capabilities& c, const PackedLayer& w, const LinearFusi
     uint32_t most = std::min(floor_power(c.max_workgroup_invocations), c.shared_memory_bytes >= 40960 ? 512u : 256u);
     uint32_t width = tuning.width ? tuning.width : std::clamp(uint32_t(std::bit_ceil(uint64_t(steps))) * 32, 64u, most);
     // Tiles of a workgroup, gate and up counted; the sums are made once for them.
-    uint32_t together = tuning.tiles ? tuning.tiles : tiles >= 1024 && together_fits(w, 4) ? 4 : tiles >= 160 && together_fits(w, 2) ? 2 : 1;
+    uint32_t together = tuning.tiles                           ? tuning.tiles
+                        : tiles >= 1024 && together_fits(w, 4) ? 4
+                        : tiles >= 160 && together_fits(w, 2)  ? 2
+                                                               : 1;
     if (fusion.swiglu && !tuning.tiles) together = tiles >= 1024 && together_fits(w, 2) ? 4 : 2;
-    if (!together_fits(w, fusion.swiglu ? together / 2 : together)) fail("packed_linear: parts are no multiples of {} tiles", together);
+    if (!together_fits(w, fusion.swiglu ? together / 2 : together))
+        fail("packed_linear: parts are no multiples of {} tiles", together);
     uint32_t depth = tuning.depth ? tuning.depth : 2;
     const uint32_t buffers = width <= 256 && c.shared_memory_bytes >= 40960 ? 2 : 1;
     return {{"packed_matvec_sums",
-             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu, c.subgroup_size >= 32, buffers}},
+             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu,
+              c.subgroup_size >= 32, buffers}},
             tiles / together};
 }
 
@@ -97,8 +102,8 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u);
     if (!tuning.copies)
         while (copies > 1 && copies * entries * entry_bytes > budget * (group == 1 ? 11 : group <= 4 ? 6 : 4) / 16) copies /= 2;
-    // Tiles of a workgroup, side by side and one after another: so many that some hundred workgroups are left (measured on an H200:
-    // docs/performance.md).
+    // Tiles of a workgroup, side by side and one after another: so many that some hundred workgroups are left (measured on an
+    // H200: docs/performance.md).
     const int64_t units = fusion.swiglu ? tiles / 2 : tiles;
     const bool forced = tuning.width || tuning.tiles || tuning.turns;
     uint32_t together = tuning.tiles ? tuning.tiles : 1, turns = tuning.turns ? tuning.turns : 1;
@@ -119,7 +124,8 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     uint32_t depth = tuning.depth ? tuning.depth : w.bits >= 2 ? 1 : 4, slab = tuning.slab;
     if (!slab) {
         // The largest slab that fits; shallower where that saves a pass.
-        const uint32_t other = copies * entries * entry_bytes + (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 + group * width / 2;
+        const uint32_t other = copies * entries * entry_bytes +
+                               (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 + group * width / 2;
         if (other >= budget) return {};
         const int64_t most = int64_t(budget - other) * 8 / (17 * group);  // columns: 2 bytes and an eighth
         auto slabs = [&](uint32_t d) {

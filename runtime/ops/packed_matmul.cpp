@@ -13,8 +13,7 @@ namespace vkqat {
 namespace {
 
 // Steps divide the 128 columns of the packed layout; a block's rows of W are whole tiles of 32.
-constexpr std::array<MatrixBlock, 8> blocks{{{128, 128, 64, 2, 4, 1, true, 100},
-                                             {128, 128, 32, 2, 2, 1, true, 768},
+constexpr std::array<MatrixBlock, 7> blocks{{{128, 128, 64, 2, 4, 1, true, 100},
                                              {64, 64, 64, 2, 2, 1, true, 128},
                                              {64, 32, 128, 2, 1, 4, true, 96},
                                              {32, 32, 128, 2, 1, 4, true, 0},
@@ -60,8 +59,9 @@ bool at_16(const Graph& g, Tensor t) {
     return (g.storages()[info.storage].address + info.offset) % 16 == 0;
 }
 
-// From so many tokens on, a weight's bytes are read by so many workgroups that unpacking it once is cheaper than in each.
-constexpr int64_t many_tokens = 96;
+// From so many tokens on, a weight is unpacked by so many workgroups that doing it once is cheaper: at 512 tokens the direct way is
+// still the faster one on an H200 (docs/performance.md).
+constexpr int64_t many_tokens = 1024;
 // f16 weights are kept as larger numbers, whose neighbours lie closer; the factors of input() make up for it.
 constexpr float weight_factor = 128;
 

@@ -29,7 +29,16 @@ protected:
     std::unique_ptr<LlamaWeights> weights_;
 };
 
-TEST_P(ReferenceLlama, LogitsMatchInFp32) {
+// A CPU computes in fp32. GPUs take 16-bit products for 16-bit and packed weights: the reference's bound for those is 2e-2, bf16
+// itself (2^-9 each for activations and weights) stays below 5e-3 here. fp32 weights are exact everywhere.
+double bound(const LlamaWeights& weights, double exact) {
+    if (weights.device().capabilities().kind == DeviceKind::cpu) return exact;
+    Graph g(weights.device());
+    const bool wide = !weights.packed() && weights.tensors(g).layers[0].qkv.dense.dtype() == DType::f32;
+    return wide ? exact : 5e-3;
+}
+
+TEST_P(ReferenceLlama, LogitsMatch) {
     const TensorView& ids = file_->get("ids");
     auto all = test::read_int64(ids);
     int64_t rows = ids.shape[0], cols = ids.shape[1];
@@ -39,7 +48,7 @@ TEST_P(ReferenceLlama, LogitsMatchInFp32) {
         auto part = all_logits(*weights_, row);
         logits.insert(logits.end(), part.begin(), part.end());
     }
-    EXPECT_LT(test::relative_error(logits, read_floats(file_->get(key("logits")))), 1e-5);
+    EXPECT_LT(test::relative_error(logits, read_floats(file_->get(key("logits")))), bound(*weights_, 1e-5));
 }
 
 TEST_P(ReferenceLlama, LossMatches) {
@@ -55,7 +64,7 @@ TEST_P(ReferenceLlama, LossMatches) {
     double sum = 0;
     for (float x : nll) sum += x;
     double expected = read_floats(file_->get(key("loss")))[0];
-    EXPECT_NEAR(sum / double(batch * (cols - 1)), expected, 1e-5 * expected);
+    EXPECT_NEAR(sum / double(batch * (cols - 1)), expected, bound(*weights_, 1e-5) * expected);
 }
 
 TEST_P(ReferenceLlama, GreedyTextMatchesWhereTheMarginExceedsTheError) {

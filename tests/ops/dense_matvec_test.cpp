@@ -50,15 +50,17 @@ TEST(DenseMatvec, FoldsInTheNormTheResidualAndTheGatedActivation) {
     const int64_t in = 328, ffn = 45;
     const float eps = 1e-5f;
     for (int64_t tokens : {1, 3})
-        for (auto [width, staged] : {std::pair<uint32_t, int>{0, -1}, {128, 0}, {128, 1}}) {  // 0: separate operations on a CPU device
+        for (auto [width, staged] :
+             {std::pair<uint32_t, int>{0, -1}, {128, 0}, {128, 1}}) {  // 0: separate operations on a CPU device
             std::vector<float> x = test::normal(size_t(tokens * in), 3, 4), norm = test::uniform(size_t(in), 4, 0.5f, 1.5f);
             std::vector<float> w = rounded(test::normal(size_t(2 * ffn * in), 6, 0.1f), DType::bf16);
             std::vector<float> residual = test::normal(size_t(tokens * 2 * ffn), 5);
             Graph g(test::device());
             test::Tensors data(g);
             Tensor input = data.floats({tokens, in}, x, "x"), weight = data.floats({2 * ffn, in}, w, "w", DType::bf16);
-            Tensor gated = dense_linear(g, input, weight, "gate_up",
-                                        {.norm = data.floats({in}, norm, "norm"), .eps = eps, .swiglu = true}, {.width = width, .staged = staged});
+            Tensor gated =
+                dense_linear(g, input, weight, "gate_up", {.norm = data.floats({in}, norm, "norm"), .eps = eps, .swiglu = true},
+                             {.width = width, .staged = staged});
             Tensor sum = dense_linear(g, input, weight, "o", {.residual = data.floats({tokens, 2 * ffn}, residual, "r")},
                                       {.width = width, .staged = staged});
             g.keep(gated);

@@ -127,7 +127,7 @@ TEST(PackedLinear, EveryShapeOfWorkgroup) {
              {MatvecTuning{.width = 64, .depth = 1, .slab = 256}, MatvecTuning{.width = 128, .tiles = 2, .depth = 2, .copies = 2},
               MatvecTuning{.width = 128, .tiles = 4, .depth = 2, .copies = 1, .slab = 1024},
               MatvecTuning{.width = 256, .tiles = 1, .depth = 1, .copies = 4, .turns = 2},
-                                           MatvecTuning{.width = 128, .tiles = 2, .depth = 2, .copies = 4, .slab = 1024, .turns = 2}}) {
+              MatvecTuning{.width = 128, .tiles = 2, .depth = 2, .copies = 4, .slab = 1024, .turns = 2}}) {
             SCOPED_TRACE(fmt::format("{} bits, width {}, {} tiles", bits, tuning.width, tuning.tiles));
             EXPECT_LE(worst_error({w}, x, run({w}, x, PackedLinearVariant::matvec, tuning)),
                       bound(w, 1, PackedLinearVariant::matvec));
@@ -172,8 +172,8 @@ TEST(PackedLinear, FoldsInTheNormTheResidualAndTheGatedActivation) {
                     test::Tensors data(g);
                     PackedLayer layer = test::tiled(g, data, parts);
                     Tensor input = data.floats({tokens, in}, x, "x"), weight = data.floats({in}, norm, "norm", norm_type);
-                    Tensor gated =
-                        packed_linear(g, input, layer, "gate_up", {.norm = weight, .eps = eps, .swiglu = true}, variant, shapes[tokens != 1]);
+                    Tensor gated = packed_linear(g, input, layer, "gate_up", {.norm = weight, .eps = eps, .swiglu = true},
+                                                 variant, shapes[tokens != 1]);
                     Tensor sum = packed_linear(g, input, layer, "o",
                                                {.residual = data.floats({tokens, 2 * ffn}, residual, "residual")}, variant);
                     g.keep(gated);
