@@ -7,8 +7,10 @@
 
 #include "runtime/graph/executable.h"
 #include "runtime/model/session.h"
+#include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_linear.h"
+#include "runtime/ops/random.h"
 #include "shaders/args/add.h"
 #include "tools/bench_model.h"
 #include "tools/command.h"
@@ -105,26 +107,38 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
     uint64_t index_bytes = uint64_t(extents.words) * 4, scale_bytes = uint64_t(extents.scales) * 2;
     auto copies = int(std::clamp<uint64_t>(rotate_bytes / index_bytes, 1, 16));
     std::vector<Buffer> keep;
-    Graph g(device);
-    keep.push_back(random_buffer(device, uint64_t(in_cols) * 4, 3, DType::f32));
-    Tensor x = g.external(keep[0], 0, {1, in_cols}, DType::f32, "x");
+    Graph fill(device), g(device);
+    auto random = [&](Graph& graph, const Shape& shape, DType type, uint32_t seed, float low, float high) {
+        keep.push_back(device.allocate(uint64_t(shape.elements()) * bytes(type), "benchmark"));
+        random_fill(fill, fill.external(keep.back(), 0, shape, type, "random"), seed, low, high);
+        return graph.external(keep.back(), 0, shape, type, "random");
+    };
+    keep.push_back(random_buffer(device, uint64_t(4) << bits, 5, DType::f32));
+    Tensor centroids = g.external(keep[0], 0, {1, int64_t(1) << bits}, DType::f32, "centroids");
+    Tensor x = random(g, {1, in_cols}, DType::f32, 3, -1, 1);
     for (int i = 0; i < copies; i++) {
-        Buffer indices = random_buffer(device, index_bytes, uint32_t(10 + i), DType::u8);
-        Buffer scales = random_buffer(device, scale_bytes, uint32_t(50 + i), DType::bf16);
-        Buffer centroids = random_buffer(device, uint64_t(4) << bits, 5, DType::f32);
-        packed_linear(g, x,
-                      {g.external(indices, 0, {extents.words}, DType::u32, "indices"),
-                       g.external(scales, 0, {extents.scales}, DType::bf16, "scales"),
-                       g.external(centroids, 0, {1, int64_t(1) << bits}, DType::f32, "centroids"),
-                       bits,
-                       block,
-                       in_cols,
-                       {out_rows}});
-        for (Buffer* b : {&indices, &scales, &centroids}) keep.push_back(std::move(*b));
+        Tensor indices = random(g, {extents.words}, DType::u32, uint32_t(10 + i), 0, 0);
+        Tensor scales = random(g, {extents.scales}, DType::bf16, uint32_t(50 + i), 0.5f, 1.5f);
+        packed_linear(g, x, {indices, scales, centroids, bits, block, in_cols, {out_rows}});
     }
+    Executable(fill, "random").run();
     Executable executable(g, "packed");
     return row(fmt::format("packed matvec {} x {}, {} bits", out_rows, in_cols, bits), measure(executable),
                double(index_bytes + scale_bytes), 2.0 * double(out_rows) * double(in_cols), copies);
+}
+
+// One token through a dense matrix of 2 GB: close to what reading alone reaches.
+nlohmann::json bench_read(Device& device, bool small) {
+    const int64_t rows = small ? 2048 : 131072, cols = 8192;
+    Buffer weight = device.allocate(uint64_t(rows * cols) * 2, "benchmark"),
+           x = random_buffer(device, uint64_t(cols) * 4, 3, DType::f32);
+    Graph fill(device), g(device);
+    random_fill(fill, fill.external(weight, 0, {rows, cols}, DType::bf16, "weight"), 1, -1, 1);
+    Executable(fill, "random").run();
+    dense_linear(g, g.external(x, 0, {1, cols}, DType::f32, "x"), g.external(weight, 0, {rows, cols}, DType::bf16, "weight"),
+                 "read");
+    Executable executable(g, "read");
+    return row(fmt::format("bf16 matvec {} x {} (reading)", rows, cols), measure(executable), double(rows * cols) * 2, 0, 1);
 }
 
 void print(const nlohmann::json& r) {
@@ -179,11 +193,14 @@ void run(const Options& options, const std::string& selector) {
                 add(bench_matmul(device, product, size, p, weight));
             }
     }
-    if (wanted("matvec"))
-        for (int bits : {1, 2, 3, 4, 8}) {
-            int64_t n = options.size ? options.size : cpu ? 1024 : 8192;
-            add(bench_packed(device, n, n, bits, cpu ? 0 : uint64_t(256) << 20));
-        }
+    if (wanted("matvec")) {
+        add(bench_read(device, cpu));
+        std::vector<std::pair<int64_t, int64_t>> shapes{{65536, 8192}, {8192, 8192}, {4096, 4096}};
+        if (cpu) shapes = {{1024, 1024}};
+        if (options.size) shapes = {{options.size, options.size}};
+        for (auto [rows, cols] : shapes)
+            for (int bits : {1, 2, 3, 4, 8}) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20));
+    }
     if (!options.whole.model.empty() || !options.whole.flavor.empty()) {
         ModelBench whole = options.whole;
         whole.decode = wanted("decode");

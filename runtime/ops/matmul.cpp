@@ -76,8 +76,8 @@ constexpr std::array<Block, 2> tiled_blocks{{{128, 128, 16}, {64, 64, 16}}};
 constexpr int64_t enough_workgroups = 128;  // to occupy a large GPU
 
 // Measured on an H200 (132 processors). Blocks for few rows leave workgroups to more processors.
-constexpr std::array<MatrixBlock, 8> matrix_blocks{{{128, 128, 32, 2, 2, 1, true, 768},
-                                                    {128, 128, 64, 2, 4, 1, true, 100},
+constexpr std::array<MatrixBlock, 8> matrix_blocks{{{128, 128, 64, 2, 4, 1, true, 100},
+                                                    {128, 128, 32, 2, 2, 1, true, 100},
                                                     {64, 64, 64, 2, 2, 1, true, 128},
                                                     {64, 32, 128, 2, 1, 4, true, 96},
                                                     {32, 32, 128, 2, 1, 4, true, 0},

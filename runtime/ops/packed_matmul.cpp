@@ -59,17 +59,16 @@ bool at_16(const Graph& g, Tensor t) {
     return (g.storages()[info.storage].address + info.offset) % 16 == 0;
 }
 
-// From so many tokens on, a weight is unpacked by so many workgroups that doing it once is cheaper: at 512 tokens the direct way is
-// still the faster one on an H200 (docs/performance.md).
+// From so many tokens on, a weight is unpacked by so many workgroups that doing it once is cheaper: at 512 tokens the direct way
+// is still the faster one on an H200 (docs/performance.md).
 constexpr int64_t many_tokens = 1024;
 // f16 weights are kept as larger numbers, whose neighbours lie closer; the factors of input() make up for it.
 constexpr float weight_factor = 128;
 
-// The tiles of a slice: few enough bytes to stay in a large cache until they are multiplied, but enough workgroups of the
-// product to occupy a large device twice. Whole 128 rows, slices of about the same size.
-int64_t slice_tiles(const PackedLayer& w, int64_t tiles, int64_t tokens, int64_t bytes) {
-    constexpr int64_t cached = int64_t(32) << 20, workgroups = 264;
-    int64_t rows = bytes ? bytes / (w.in * 2) : std::max(cached / (w.in * 2), workgroups / ((tokens + 127) / 128) * 128);
+// The tiles of a slice: at most half a GB of 16-bit weights, in slices of about the same size and whole 128 rows. (Slices that
+// stay in a cache of 60 MB were slower: too few workgroups.)
+int64_t slice_tiles(const PackedLayer& w, int64_t tiles, int64_t bytes) {
+    const int64_t rows = (bytes ? bytes : int64_t(512) << 20) / (w.in * 2);
     const int64_t most = std::max<int64_t>(1, rows / 128) * 4, slices = (tiles + most - 1) / most;
     return ((tiles + slices - 1) / slices + 3) / 4 * 4;
 }
@@ -77,7 +76,7 @@ int64_t slice_tiles(const PackedLayer& w, int64_t tiles, int64_t tokens, int64_t
 void run_unpacked(Graph& g, const Input& x, const PackedLayer& w, Tensor residual, Tensor y, int64_t first_column, DType type,
                   const std::string& label, int64_t slice_bytes) {
     const int64_t tiles = packed_extents(w.rows, w.in, w.bits, w.block_size).tiles;
-    const int64_t step = slice_tiles(w, tiles, x.x.rows(), slice_bytes);
+    const int64_t step = slice_tiles(w, tiles, slice_bytes);
     for (int64_t tile = 0; tile < tiles; tile += step) {
         const TileRange range = tile_range(w, tile, std::min(step, tiles - tile));
         Tensor weight = g.tensor({range.rows, w.in}, type, label + ".weight");
@@ -120,7 +119,9 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     if (tokens == 0) return;
 
     const bool can_unpack = can_dequantize_tiles(device, w) && has_matrix_units(device, precision_of(type));
-    const bool automatic = can_unpack && !options.block && options.tile < 0 && tokens >= many_tokens;
+    // Measured on an H200 (docs/performance.md): at 512 tokens long rows are faster unpacked, short ones directly.
+    const bool worth = tokens >= many_tokens || (tokens >= 96 && w.in > 4096);
+    const bool automatic = can_unpack && !options.block && options.tile < 0 && worth;
     if (options.unpacked.value_or(automatic)) {
         if (!can_unpack) fail("{}: {} cannot unpack this weight", label, device.name);
         return run_unpacked(g, input(g, x, type, label), w, residual, y, first_column, type, label, options.slice_bytes);
