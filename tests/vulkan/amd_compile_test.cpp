@@ -25,6 +25,13 @@ const Family families[] = {
     {"coopmat_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 0, 1, 1, 1, 1, 0, 1, 1}},
     {"packed_matmul_input_", 4, 0, {4}},
     {"packed_matmul_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 1, 1, 1, 1, 1, 4, 1, 32, 1}},
+    // Tokens, tiles, depth, columns of x, copies of the table (log 2), runs of a block, norm, alignment, SwiGLU, turns.
+    {"packed_matvec_sums", 0, 512, {2, 2, 2, 3, 1, 1, 1, 1}},
+    {"packed_matvec_1", 0, 512, {1, 1, 1, 2048, 3, 2, 3, 1, 1, 2}},
+    {"packed_matvec_2", 0, 512, {1, 1, 1, 4096, 4, 2, 3, 1, 1, 2}},
+    {"packed_matvec_", 0, 512, {1, 1, 1, 4096, 5, 2, 3, 1, 1, 2}},
+    // Tokens, rows, subgroups that share them, depth, columns of x, lanes (the subgroup), norm, alignment, SwiGLU, staging.
+    {"dense_matvec_", 0, 256, {1, 2, 1, 4, 4096, 0, 3, 1, 1, 1}},
     {"", 1, 0, {}},
 };
 
@@ -33,6 +40,7 @@ Kernel kernel_of(std::string_view shader, uint32_t subgroup_size) {
         if (!shader.starts_with(family.prefix)) continue;
         Kernel kernel{std::string(shader), {family.subgroups ? family.subgroups * subgroup_size : family.width}};
         kernel.constants.insert(kernel.constants.end(), family.rest.begin(), family.rest.end());
+        if (shader.starts_with("dense_matvec_")) kernel.constants[6] = subgroup_size;
         return kernel;
     }
     return {};
