@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <random>
 
 #include "runtime/graph/executable.h"
 #include "runtime/model/session.h"
@@ -12,6 +11,7 @@
 #include "runtime/ops/packed_linear.h"
 #include "runtime/ops/random.h"
 #include "shaders/args/add.h"
+#include "tools/bench_attention.h"
 #include "tools/bench_model.h"
 #include "tools/command.h"
 
@@ -34,29 +34,23 @@ Timing measure(Executable& executable, int rounds = 15) {
     return {seconds[seconds.size() / 2], seconds.front(), seconds.back()};
 }
 
-// Random bits in device memory: constant data can be faster than real data.
-Buffer random_buffer(Device& device, uint64_t bytes, uint32_t seed, DType type) {
-    std::mt19937 random(seed);
-    std::vector<std::byte> values(bytes);
-    if (type == DType::f32) {
-        std::uniform_real_distribution<float> uniform(-1, 1);
-        for (uint64_t i = 0; i + 4 <= bytes; i += 4) {
-            float x = uniform(random);
-            std::memcpy(values.data() + i, &x, 4);
-        }
-    } else if (type == DType::bf16 || type == DType::f16) {
-        std::uniform_real_distribution<float> uniform(-1, 1);
-        for (uint64_t i = 0; i + 2 <= bytes; i += 2) {
-            uint16_t x = type == DType::bf16 ? f32_to_bf16(uniform(random)) : f32_to_f16(uniform(random));
-            std::memcpy(values.data() + i, &x, 2);
-        }
-    } else {
-        for (auto& b : values) b = std::byte(random() & 255);
+// Random contents in device memory: constant data can be faster than real data.
+class RandomTensors {
+public:
+    explicit RandomTensors(Device& device) : device_(device) {}
+    Tensor add(Graph& g, const Shape& shape, DType type, float low = -1, float high = 1) {
+        const auto element = int64_t(bytes(type)), count = (shape.elements() * element + 15) / 16 * 16 / element;
+        buffers_.push_back(device_.allocate(uint64_t(count * element), "benchmark"));
+        Graph fill(device_);
+        random_fill(fill, fill.external(buffers_.back(), 0, {count}, type, "random"), uint32_t(buffers_.size()), low, high);
+        Executable(fill, "random").run();
+        return g.external(buffers_.back(), 0, shape, type, "random");
     }
-    Buffer buffer = device.allocate(bytes, "benchmark");
-    device.upload(buffer, 0, values);
-    return buffer;
-}
+
+private:
+    Device& device_;
+    std::vector<Buffer> buffers_;
+};
 
 nlohmann::json row(const std::string& name, const Timing& t, double bytes, double flops, int repeats) {
     double seconds = t.median / repeats;
@@ -71,11 +65,10 @@ nlohmann::json row(const std::string& name, const Timing& t, double bytes, doubl
 
 nlohmann::json bench_copy(Device& device, uint64_t megabytes) {
     auto n = int64_t(megabytes * 1000000 / 4 / 3);
-    Buffer buffers[3];
-    for (uint32_t i = 0; i < 3; i++) buffers[i] = random_buffer(device, uint64_t(n) * 4, i, DType::f32);
+    RandomTensors random(device);
     Graph g(device);
     Tensor t[3];
-    for (int i = 0; i < 3; i++) t[i] = g.external(buffers[i], 0, {n}, DType::f32, "x");
+    for (Tensor& x : t) x = random.add(g, {n}, DType::f32);
     g.dispatch(Kernel{"add", {64, device.capabilities().uniform_loads() && n % 8 == 0, 4}}, {in(t[0]), in(t[1]), out(t[2])},
                AddArgs{.count = uint32_t(n)}, linear_grid((n + 255) / 256), "add");
     Executable executable(g, "copy");
@@ -84,14 +77,12 @@ nlohmann::json bench_copy(Device& device, uint64_t megabytes) {
 }
 
 nlohmann::json bench_matmul(Device& device, Product product, int64_t size, Precision precision, DType weight) {
-    Buffer a = random_buffer(device, uint64_t(size * size) * 4, 1, DType::f32);
-    Buffer b = random_buffer(device, uint64_t(size * size) * bytes(weight), 2, weight);
-    Buffer c = device.allocate(uint64_t(size * size) * 4, "product");
+    RandomTensors random(device);
     Graph g(device);
     g.set_precision(precision);
-    Shape shape{size, size};
-    matmul(g, product, g.external(a, 0, shape, DType::f32, "a"), g.external(b, 0, shape, weight, "b"), {},
-           g.external(c, 0, shape, DType::f32, "c"), "matmul");
+    const Shape shape{size, size};
+    Tensor a = random.add(g, shape, DType::f32), b = random.add(g, shape, weight), c = random.add(g, shape, DType::f32);
+    matmul(g, product, a, b, {}, c, "matmul");
     Executable executable(g, "matmul");
     const char* products[] = {"nt", "nn", "tn"};
     const char* precisions[] = {"f32", "bf16", "f16"};
@@ -106,22 +97,14 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
     PackedExtents extents = packed_extents({out_rows}, in_cols, bits, block);
     uint64_t index_bytes = uint64_t(extents.words) * 4, scale_bytes = uint64_t(extents.scales) * 2;
     auto copies = int(std::clamp<uint64_t>(rotate_bytes / index_bytes, 1, 16));
-    std::vector<Buffer> keep;
-    Graph fill(device), g(device);
-    auto random = [&](Graph& graph, const Shape& shape, DType type, uint32_t seed, float low, float high) {
-        keep.push_back(device.allocate(uint64_t(shape.elements()) * bytes(type), "benchmark"));
-        random_fill(fill, fill.external(keep.back(), 0, shape, type, "random"), seed, low, high);
-        return graph.external(keep.back(), 0, shape, type, "random");
-    };
-    keep.push_back(random_buffer(device, uint64_t(4) << bits, 5, DType::f32));
-    Tensor centroids = g.external(keep[0], 0, {1, int64_t(1) << bits}, DType::f32, "centroids");
-    Tensor x = random(g, {1, in_cols}, DType::f32, 3, -1, 1);
+    RandomTensors random(device);
+    Graph g(device);
+    Tensor centroids = random.add(g, {1, int64_t(1) << bits}, DType::f32), x = random.add(g, {1, in_cols}, DType::f32);
     for (int i = 0; i < copies; i++) {
-        Tensor indices = random(g, {extents.words}, DType::u32, uint32_t(10 + i), 0, 0);
-        Tensor scales = random(g, {extents.scales}, DType::bf16, uint32_t(50 + i), 0.5f, 1.5f);
+        Tensor indices = random.add(g, {extents.words}, DType::u32),
+               scales = random.add(g, {extents.scales}, DType::bf16, 0.5f, 1.5f);
         packed_linear(g, x, {indices, scales, centroids, bits, block, in_cols, {out_rows}});
     }
-    Executable(fill, "random").run();
     Executable executable(g, "packed");
     return row(fmt::format("packed matvec {} x {}, {} bits", out_rows, in_cols, bits), measure(executable),
                double(index_bytes + scale_bytes), 2.0 * double(out_rows) * double(in_cols), copies);
@@ -130,15 +113,27 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
 // One token through a dense matrix of 2 GB: close to what reading alone reaches.
 nlohmann::json bench_read(Device& device, bool small) {
     const int64_t rows = small ? 2048 : 131072, cols = 8192;
-    Buffer weight = device.allocate(uint64_t(rows * cols) * 2, "benchmark"),
-           x = random_buffer(device, uint64_t(cols) * 4, 3, DType::f32);
-    Graph fill(device), g(device);
-    random_fill(fill, fill.external(weight, 0, {rows, cols}, DType::bf16, "weight"), 1, -1, 1);
-    Executable(fill, "random").run();
-    dense_linear(g, g.external(x, 0, {1, cols}, DType::f32, "x"), g.external(weight, 0, {rows, cols}, DType::bf16, "weight"),
-                 "read");
+    RandomTensors random(device);
+    Graph g(device);
+    Tensor weight = random.add(g, {rows, cols}, DType::bf16), x = random.add(g, {1, cols}, DType::f32);
+    dense_linear(g, x, weight, "read");
     Executable executable(g, "read");
     return row(fmt::format("bf16 matvec {} x {} (reading)", rows, cols), measure(executable), double(rows * cols) * 2, 0, 1);
+}
+
+// The attention node of a decoding step over caches of several lengths, as a 12B has it: 32 heads, 8 kv heads of 128, f16.
+void bench_attention(Device& device, bool small, const std::function<void(const nlohmann::json&)>& add) {
+    std::vector<AttentionBench> cases;
+    for (int64_t cached : {1, 256, 1000, 4000, 16000, 32768, 65536, 100000})
+        if (!small || cached <= 1000) cases.push_back({.cache = DType::f16, .cached = cached});
+    const AttentionBench& longest = cases.back();
+    const uint64_t cache = uint64_t(longest.cached / 64 * 64 + 64) * longest.shape.kv_heads * longest.shape.head_dim * 2 * 2;
+    AttentionBencher bencher(device, longest.shape.head_dim, longest.cached, 2 * cache, small ? 0 : uint64_t(256) << 20);
+    bencher.compile(cases);
+    for (const AttentionBench& each : cases) {
+        AttentionTime t = bencher.measure(each);
+        add(row(fmt::format("decode attention, {} cached", each.cached), {t.median, t.fastest, t.slowest}, t.bytes, 0, 1));
+    }
 }
 
 void print(const nlohmann::json& r) {
@@ -193,6 +188,7 @@ void run(const Options& options, const std::string& selector) {
                 add(bench_matmul(device, product, size, p, weight));
             }
     }
+    if (wanted("attention")) bench_attention(device, cpu, add);
     if (wanted("matvec")) {
         add(bench_read(device, cpu));
         std::vector<std::pair<int64_t, int64_t>> shapes{{65536, 8192}, {8192, 8192}, {4096, 4096}};
@@ -217,8 +213,10 @@ void run(const Options& options, const std::string& selector) {
 void add_bench_command(CLI::App& app) {
     auto options = std::make_shared<Options>();
     CLI::App* command = app.add_subcommand("bench", "measure copies, matrix products, packed matvecs, decoding");
-    command->add_option("what", options->what, "copy, matmul, matvec; with a model also decode, prefill, load (default: all)")
-        ->check(CLI::IsMember({"copy", "matmul", "matvec", "decode", "prefill", "load"}));
+    command
+        ->add_option("what", options->what,
+                     "copy, matmul, matvec, attention; with a model also decode, prefill, load (default: all)")
+        ->check(CLI::IsMember({"copy", "matmul", "matvec", "attention", "decode", "prefill", "load"}));
     ModelBench& whole = options->whole;
     auto* model = command->add_option("--model", whole.model, "a model directory or .gguf file");
     command->add_option("--flavor", whole.flavor, "instead of --model: a shape (500M, 1B, 4B, 12B, 31B), with random weights")

@@ -125,7 +125,7 @@ void prefill_row(Session& session, const std::string& name, int64_t prompt, doub
 
 void bench_model(Device& device, const ModelBench& o, const std::function<void(const nlohmann::json&)>& add) {
     const int64_t furthest = *std::max_element(o.positions.begin(), o.positions.end()) + 64;
-    const int64_t wanted = std::max({o.context, o.decode ? furthest : 0, o.prefill ? o.prompt + 8 : 0});
+    const int64_t wanted = std::max(o.decode ? furthest : 0, o.prefill ? o.prompt + 8 : 0);
     auto start = Clock::now();
     LlamaWeights weights = o.model.empty() ? LlamaWeights(device, flavor_config(o, wanted),
                                                           LlamaWeights::Random{.bits = o.bits == 16 ? 0 : int(o.bits)})

@@ -15,7 +15,6 @@ struct ModelBench {
     std::string flavor;  // of trainer/flavors.h, with random weights of `bits` (16: bf16)
     int64_t bits = 4;
     int64_t vocabulary = 128256;
-    int64_t context = 0;                   // positions of the cache; 0: enough
     std::vector<int64_t> positions = {0};  // decode: cached positions at which it is measured
     int64_t prompt = 512;                  // prefill: tokens
     bool decode = true, prefill = true, load = false;

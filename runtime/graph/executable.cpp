@@ -10,18 +10,18 @@ namespace {
 
 // Everything before is visible to everything after, also to the host and to indirect dispatches.
 void full_barrier(const VolkDeviceTable& vk, VkCommandBuffer commands) {
-    VkMemoryBarrier2 barrier{.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-                             .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-                             .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-                             .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
-                             .dstAccessMask =
-                                 VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT | VK_ACCESS_2_HOST_READ_BIT};
+    VkMemoryBarrier2 barrier{
+        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
+        .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
+        .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
+        .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
+        .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT | VK_ACCESS_2_HOST_READ_BIT};
     VkDependencyInfo info{.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1, .pMemoryBarriers = &barrier};
     vk.vkCmdPipelineBarrier2(commands, &info);
 }
 
-// Between dispatches. Indirect arguments are read by another part of the device, and waiting for it costs three times as much as the
-// barrier itself (3 of 4 us on an H200): only where they follow.
+// Between dispatches. Indirect arguments are read by another part of the device, and waiting for it costs three times as much as
+// the barrier itself (3 of 4 us on an H200): only where they follow.
 void compute_barrier(const VolkDeviceTable& vk, VkCommandBuffer commands, bool indirect) {
     VkMemoryBarrier2 barrier{.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
                              .srcStageMask = VK_PIPELINE_STAGE_2_COMPUTE_SHADER_BIT,
@@ -106,8 +106,7 @@ void Executable::resolve(const Graph& graph) {
             uint64_t offset = plan_.storage_offsets[info.storage];
             const Buffer* block = storage.address ? nullptr : &arena_->block(offset);
             step.indirect = block ? block->handle() : storage.buffer;
-            step.indirect_offset =
-                info.offset + (block ? arena_->address(offset) - block->address() : storage.buffer_offset);
+            step.indirect_offset = info.offset + (block ? arena_->address(offset) - block->address() : storage.buffer_offset);
             uint64_t at = address(t);
             use.push_back({at, at + t.bytes(), false});
         }
@@ -124,8 +123,8 @@ void Executable::resolve(const Graph& graph) {
 void Executable::record_step(VkCommandBuffer commands, const Step& step) const {
     const auto& vk = device_.vk();
     vk.vkCmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, step.pipeline->handle);
-    vk.vkCmdPushConstants(commands, device_.pipelines().layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                          uint32_t(step.arguments.size()), step.arguments.data());
+    vk.vkCmdPushConstants(commands, device_.pipelines().layout(), VK_SHADER_STAGE_COMPUTE_BIT, 0, uint32_t(step.arguments.size()),
+                          step.arguments.data());
     if (step.indirect)
         vk.vkCmdDispatchIndirect(commands, step.indirect, step.indirect_offset);
     else
@@ -154,11 +153,12 @@ void Executable::record() {
     for (size_t begin = 0; begin < steps_.size() || segments_.empty();) {
         size_t end = begin;
         double seconds = 0;
-        while (end < steps_.size() &&
-               (segment_seconds_ == 0 || end == begin || seconds + estimates_[end] <= segment_seconds_))
+        while (end < steps_.size() && (segment_seconds_ == 0 || end == begin || seconds + estimates_[end] <= segment_seconds_))
             seconds += estimates_[end++];
-        VkCommandBufferAllocateInfo allocate{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandPool = pool_,
-                                             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY, .commandBufferCount = 1};
+        VkCommandBufferAllocateInfo allocate{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                             .commandPool = pool_,
+                                             .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                             .commandBufferCount = 1};
         Segment segment{begin, end, VK_NULL_HANDLE};
         check(vk.vkAllocateCommandBuffers(device_.handle(), &allocate, &segment.commands), "allocating a command buffer");
         // Several replays may be in flight: the same command buffer is pending more than once.
@@ -223,12 +223,14 @@ std::vector<double> Executable::with_timestamps(uint32_t count, const std::funct
     const auto& vk = device_.vk();
     double period = device_.capabilities().timestamp_period_ns;
     if (period == 0) fail("{} has no timestamps on its compute queue: nothing can be timed", device_.capabilities().name);
-    VkQueryPoolCreateInfo info{.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO, .queryType = VK_QUERY_TYPE_TIMESTAMP,
-                               .queryCount = count};
+    VkQueryPoolCreateInfo info{
+        .sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO, .queryType = VK_QUERY_TYPE_TIMESTAMP, .queryCount = count};
     VkQueryPool queries = VK_NULL_HANDLE;
     check(vk.vkCreateQueryPool(device_.handle(), &info, nullptr, &queries), "creating timestamps");
-    VkCommandBufferAllocateInfo allocate{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO, .commandPool = pool_,
-                                         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY, .commandBufferCount = 1};
+    VkCommandBufferAllocateInfo allocate{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                         .commandPool = pool_,
+                                         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                         .commandBufferCount = 1};
     VkCommandBuffer commands = VK_NULL_HANDLE;
     check(vk.vkAllocateCommandBuffers(device_.handle(), &allocate, &commands), "allocating a command buffer");
     VkCommandBufferBeginInfo begin{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO};

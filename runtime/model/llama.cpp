@@ -14,7 +14,7 @@ namespace vkqat {
 
 namespace {
 
-// Tokens from which on matrix units are faster than matvec kernels, which take up to eight at once.
+// More than matvec kernels take at once; where matrix units overtake them is not measured.
 constexpr int64_t tokens_for_units = 9;
 
 bool on_matrix_units(const Graph& g, Tensor x, const Linear& w) {
@@ -60,11 +60,7 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
     if (w.dense) return dense_linear(g, x, w.dense, name, fusion);
     if (w.packed.size() == 1 && !on_matrix_units(g, x, w)) return packed_linear(g, x, w.packed[0], name, fusion);
     // Many tokens, or parts of different widths: the operations one by one.
-    if (fusion.into) fail("{}: only a single product of few tokens goes into a given tensor", name);
-    if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-    Tensor y = apply(g, x, w, name);
-    if (fusion.swiglu) y = swiglu(g, y);
-    return fusion.residual ? add(g, fusion.residual, y, name + ".residual") : y;
+    return unfused(g, x, fusion, name, [&](Tensor normed) { return apply(g, normed, w, name); });
 }
 
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
@@ -83,7 +79,7 @@ Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
     return rms_norm(g, x, weights.norm, eps);
 }
 
-Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const DecodeAttend& attend,
+Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,
                     Tensor logits) {
     auto eps = float(config.rms_norm_eps);
     Tensor x = embedded;
@@ -96,7 +92,7 @@ Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
         x = apply(g, gated, w.down, "down", {.residual = x});
     }
     g.set_scope("");
-    return dense_linear(g, x, weights.head, "head", {.norm = weights.norm, .eps = eps, .into = logits});
+    return dense_linear(g, x, weights.head, "head", {.norm = weights.norm, .eps = eps}, {}, logits);
 }
 
 std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions) {

@@ -42,20 +42,20 @@ Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name, 
 // rounded to it), fp32 where there is an fp32 one or no such units, and on CPUs.
 Precision inference_precision(const Capabilities& device, const LlamaTensors& weights);
 
-// What attends in layer `layer`: rotated qkv [tokens, (heads + 2 * kv_heads) * head_dim] -> [tokens, heads * head_dim].
+// What attends in layer `layer`: qkv [tokens, (heads + 2 * kv_heads) * head_dim] -> [tokens, heads * head_dim].
 using Attend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;
 // Rotates q and k of [tokens, (heads + 2 * kv_heads) * head_dim].
 using Rotate = std::function<Tensor(Graph& g, Tensor qkv)>;
 
-// embedded [tokens, hidden_size] -> hidden states behind the last norm, [tokens, hidden_size], ready for the head.
+// `attend` gets qkv rotated. embedded [tokens, hidden_size] -> hidden states behind the last norm, [tokens, hidden_size], ready
+// for the head.
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
                     const Attend& attend);
 
-// What attends to each row's own sequence in a decoding step: qkv, not rotated -> [sequences, heads * head_dim].
-using DecodeAttend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;
 // The same for few tokens of inference, with norms, residuals and SwiGLU folded into the products (runtime/ops/fusion.h): five
-// dispatches a layer on a GPU. embedded [sequences, hidden_size] -> logits [sequences, vocab_size], into `logits` if given.
-Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const DecodeAttend& attend,
+// dispatches a layer on a GPU. `attend` gets qkv not rotated. embedded [sequences, hidden_size] -> logits [sequences,
+// vocab_size], into `logits` if given.
+Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,
                     Tensor logits = {});
 
 // cosines and sines for `positions` positions, f32 [positions, head_dim], as config says (runtime/ops/rope.h).

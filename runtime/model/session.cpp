@@ -81,7 +81,7 @@ void Session::Graphs::build(Session& s, Graph& g, Tensor ids, int64_t rows, Tens
     }
     // The row of the last valid token, picked as if it were an embedding.
     Tensor last = embedding(g, external(s.last_row_, {1}, DType::i32, "last row"), hidden);
-    dense_linear(g, last, model.head, "head", {.into = logits});
+    dense_linear(g, last, model.head, "head", {}, {}, logits);
     sample(g, logits, sampler());
 }
 

@@ -88,7 +88,7 @@ LlamaWeights::Packed LlamaWeights::packed(const std::vector<PackedLinear>& parts
                 PackedLayer layer = p.layer(g);
                 tile_packed(g, g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed"),
                             g.external(piece, offsets[1], {n, extents.blocks}, DType::bf16, "scales"), layer,
-                            first_tile_of(layer, i) + row / 32);
+                            packed_parts(layer).first_tile[i] + row / 32);
             });
             count(pieces[0].size() + pieces[1].size());
         }

@@ -11,11 +11,6 @@
 namespace vkqat {
 namespace {
 
-uint64_t address_rest(const Graph& g, Tensor t, uint64_t alignment) {
-    const Graph::TensorInfo& info = g.info(t);
-    return (info.offset + g.storages()[info.storage].address) % alignment;
-}
-
 uint32_t piece(DType cache) { return uint32_t(16 / bytes(cache)); }  // elements in 16 bytes
 
 // Bytes of shared memory, as shaders/ops/decode_attention.comp declares it.
@@ -112,7 +107,7 @@ Tensor decode_attention(Graph& g, Tensor qkv, Tensor rope_table, Tensor cache_k,
         partial = g.tensor({int64_t(sequences) * shape.heads * t.parts * ((shape.head_dim + 3) / 4 * 4 + 2)}, DType::f32,
                            "attention.partial");
     bool vector = shape.head_dim % std::max(8u, piece(type)) == 0;
-    for (Tensor each : {qkv, rope_table, cache_k, cache_v}) vector &= address_rest(g, each, 16) == 0;
+    for (Tensor each : {qkv, rope_table, cache_k, cache_v}) vector &= aligned(g, each, 16);
     // The cost is that of half a cache; what there is at a step only the device knows.
     const double pairs = 0.5 * double(sequences) * double(max_positions);
     const Cost cost{.flops = 4 * pairs * shape.heads * shape.head_dim,

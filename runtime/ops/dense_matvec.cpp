@@ -13,16 +13,11 @@
 namespace vkqat {
 namespace {
 
-uint64_t address_rest(const Graph& g, Tensor t) {
-    const Graph::TensorInfo& info = g.info(t);
-    return (info.offset + g.storages()[info.storage].address) % 16;
-}
-
 constexpr int64_t most_tokens = 8;
 
 bool fits(const Graph& g, Tensor x, Tensor weight) {
     const Capabilities& c = g.capabilities();
-    return x.rows() <= most_tokens && weight.cols() * int64_t(bytes(weight.dtype())) % 16 == 0 && address_rest(g, weight) == 0 &&
+    return x.rows() <= most_tokens && weight.cols() * int64_t(bytes(weight.dtype())) % 16 == 0 && aligned(g, weight, 16) &&
            c.max_workgroup_invocations >= 256 && c.shared_memory_bytes >= 32768;
 }
 
@@ -33,20 +28,24 @@ bool has_dense_matvec(const Graph& g, Tensor x, Tensor weight) {
 }
 
 Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label, const LinearFusion& fusion,
-                    const MatvecTuning& tuning) {
+                    const MatvecTuning& tuning, Tensor into) {
     const int64_t tokens = x.rows(), in_cols = weight.cols();
     if (!is_float(weight.dtype())) fail("{}: a weight cannot be {}", label, name(weight.dtype()));
     expect(x, {tokens, in_cols}, DType::f32, "dense_linear: x");
     if (fusion.swiglu && weight.rows() % 2) fail("{}: swiglu needs as many gate rows as up rows, found {}", label, weight.rows());
     if (g.requires_gradient(x)) fail("{}: dense_linear is for inference, but '{}' requires a gradient", label, x.name());
+    auto result = [&](const Shape& shape) {
+        if (into) expect(into, shape, DType::f32, label + ": into");
+        return into ? into : g.tensor(shape, DType::f32, label);
+    };
     const bool forced = tuning.width != 0;
     if (forced && !fits(g, x, weight))
         fail("{}: [{}, {}] x {} {} does not fit the matvec kernel", label, tokens, in_cols, weight.name(), weight.shape().text());
     if (!forced && !has_dense_matvec(g, x, weight)) {
         if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-        if (fusion.swiglu && (fusion.into || fusion.residual))
+        if (fusion.swiglu && (into || fusion.residual))
             fail("{}: SwiGLU goes neither with a residual nor into a given tensor", label);
-        Tensor y = result(g, {tokens, weight.rows()}, fusion, label);
+        Tensor y = result({tokens, weight.rows()});
         matmul(g, Product::nt, x, weight, fusion.residual, y, label);
         return fusion.swiglu ? swiglu(g, y) : y;
     }
@@ -76,10 +75,10 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     }
     const int64_t out_rows = fusion.swiglu ? weight.rows() / 2 : weight.rows();
     const int64_t rows_of_workgroup = width / lanes / split * (fusion.swiglu ? rows / 2 : rows);
-    Tensor y = result(g, {tokens, out_rows}, fusion, label);
+    Tensor y = result({tokens, out_rows});
     if (fusion.norm) expect(fusion.norm, {in_cols}, fusion.norm.dtype(), "dense_linear: norm");
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "dense_linear: residual");
-    const bool vector = in_cols % 4 == 0 && address_rest(g, x) == 0 && (!fusion.norm || address_rest(g, fusion.norm) == 0);
+    const bool vector = in_cols % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
     g.dispatch(
         Kernel{typed_shader("dense_matvec", weight, label),
                {width, group, rows, split, depth, slab, lanes, norm_kind(fusion.norm), vector, fusion.swiglu, staged}},

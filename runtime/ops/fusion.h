@@ -1,6 +1,9 @@
 // What a decoding step folds into a linear layer's product: fewer, larger dispatches.
 #pragma once
 
+#include <functional>
+#include <string>
+
 #include "runtime/graph/graph.h"
 
 namespace vkqat {
@@ -10,15 +13,11 @@ struct LinearFusion {
     float eps = 0;
     Tensor residual = {};  // f32 [tokens, out], added to the product
     bool swiglu = false;   // two equal parts, gate and up: y = silu(gate) * up
-    Tensor into = {};      // where y goes; absent: a new tensor
 };
 
-// The tensor for y: the one that is given, of this shape, or a new one.
-inline Tensor result(Graph& g, const Shape& shape, const LinearFusion& fusion, const std::string& label) {
-    if (!fusion.into) return g.tensor(shape, DType::f32, label);
-    expect(fusion.into, shape, DType::f32, label + ": into");
-    return fusion.into;
-}
+// The same by separate operations: `product` gets x behind the norm.
+Tensor unfused(Graph& g, Tensor x, const LinearFusion& fusion, const std::string& label,
+               const std::function<Tensor(Tensor x)>& product);
 
 // How a matrix-vector kernel is laid out: what measurements force; 0: chosen by the shape and the device.
 struct MatvecTuning {

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "runtime/ops/attention.h"
+#include "runtime/ops/launch.h"
 #include "shaders/args/kv_cache.h"
 
 namespace vkqat {
@@ -29,11 +30,6 @@ void check(Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadS
 }
 
 std::string with_type(const char* shader, Tensor cache) { return fmt::format("{}_{}", shader, name(cache.dtype())); }
-
-uint64_t address_rest(const Graph& g, Tensor t, uint64_t alignment) {
-    const Graph::TensorInfo& info = g.info(t);
-    return (info.offset + g.storages()[info.storage].address) % alignment;
-}
 
 }  // namespace
 
@@ -64,8 +60,8 @@ Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Te
                              .shortest = shortest_part,
                              .scale = 1 / std::sqrt(float(shape.head_dim))};
     const uint64_t chunk_bytes = 4 * bytes(cache_k.dtype());
-    const bool vector = shape.head_dim % 4 == 0 && address_rest(g, qkv, 16) == 0 && address_rest(g, cache_k, chunk_bytes) == 0 &&
-                        address_rest(g, cache_v, chunk_bytes) == 0;
+    const bool vector =
+        shape.head_dim % 4 == 0 && aligned(g, qkv, 16) && aligned(g, cache_k, chunk_bytes) && aligned(g, cache_v, chunk_bytes);
     // The cost is that of half a cache; what there is at a step only the device knows.
     const double pairs = 0.5 * double(tokens) * max_positions;
     const Cost cost{.flops = 4 * pairs * shape.heads * shape.head_dim,

@@ -18,6 +18,12 @@ inline uint32_t count32(int64_t count, std::string_view what) {
     return uint32_t(count);
 }
 
+// Whether a tensor's address is a multiple of `alignment`; memory that the plan assigns starts at multiples of 256.
+inline bool aligned(const Graph& g, Tensor t, uint64_t alignment) {
+    const Graph::TensorInfo& info = g.info(t);
+    return (g.storages()[info.storage].address + info.offset) % alignment == 0;
+}
+
 // The shader of an operation that has one for each floating-point type: "embedding" and bf16 make "embedding_bf16".
 inline std::string typed_shader(std::string_view shader, Tensor of, std::string_view what) {
     if (!of || !is_float(of.dtype())) fail("{}: expected f32, f16 or bf16, found {}", what, of ? name(of.dtype()) : "no tensor");

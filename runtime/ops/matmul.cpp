@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/ops/cast.h"
+#include "runtime/ops/launch.h"
 #include "runtime/vulkan/shader_table.h"
 #include "shaders/args/matmul.h"
 
@@ -105,14 +106,9 @@ const Block* choose(const Extents& e, int tile, const std::string& label, Fits f
     return chosen;
 }
 
-// Whether a tensor starts at a multiple of 16 bytes, as the memory does that the plan assigns.
-bool at_16(const Graph& g, Tensor t) {
-    const Graph::TensorInfo& info = g.info(t);
-    return (g.storages()[info.storage].address + info.offset) % 16 == 0;
-}
-bool aligned_operand(const Graph& g, Tensor t) { return at_16(g, t) && t.cols() % 8 == 0; }
+bool aligned_operand(const Graph& g, Tensor t) { return aligned(g, t, 16) && t.cols() % 8 == 0; }
 bool aligned_result(const Graph& g, Tensor c, Tensor base, int64_t first_column = 0) {
-    return at_16(g, c) && (!base || at_16(g, base)) && c.cols() % 4 == 0 && first_column % 4 == 0;
+    return aligned(g, c, 16) && (!base || aligned(g, base, 16)) && c.cols() % 4 == 0 && first_column % 4 == 0;
 }
 
 // Nothing where the device's limits allow no tile.

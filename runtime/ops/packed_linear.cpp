@@ -1,16 +1,12 @@
 #include "runtime/ops/packed_linear.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <numeric>
 #include <optional>
 
-#include "runtime/ops/add.h"
 #include "runtime/ops/launch.h"
 #include "runtime/ops/packed_dequantize.h"
-#include "runtime/ops/rms_norm.h"
-#include "runtime/ops/swiglu.h"
 #include "shaders/args/packed_linear.h"
 
 namespace vkqat {
@@ -19,22 +15,6 @@ namespace {
 constexpr int64_t tile_rows = 32, step_columns = 128;
 
 int64_t tiles_of(int64_t rows) { return (rows + tile_rows - 1) / tile_rows; }
-
-// First tile of each part, and behind them the number of tiles.
-std::array<uint32_t, 4> first_tiles(const PackedLayer& w) {
-    std::array<uint32_t, 4> first{};
-    for (size_t i = 0; i < 3; i++) first[i + 1] = first[i] + (i < w.rows.size() ? uint32_t(tiles_of(w.rows[i])) : 0);
-    return first;
-}
-
-uint32_t rows_of(const PackedLayer& w, size_t part) { return part < w.rows.size() ? uint32_t(w.rows[part]) : 0; }
-
-void validate(const PackedLayer& w) {
-    PackedExtents e = packed_extents(w.rows, w.in, w.bits, w.block_size);
-    expect(w.indices, {e.words}, DType::u32, "packed weight: indices");
-    expect(w.scales, {e.scales}, DType::bf16, "packed weight: scales");
-    expect(w.centroids, {int64_t(w.rows.size()), int64_t(1) << w.bits}, DType::f32, "packed weight: centroids");
-}
 
 std::string of_bits(std::string_view shader, const PackedLayer& w) { return fmt::format("{}_{}", shader, w.bits); }
 
@@ -51,11 +31,6 @@ Launch rows_launch(const Capabilities& c, const PackedLayer& w, int64_t tokens, 
     return {{of_bits("packed_linear_rows", w), {width, group, w.block_size % 32 == 0}},
             (tiles * tile_rows + width - 1) / width,
             group};
-}
-
-uint64_t address_rest(const Graph& g, Tensor t) {
-    const Graph::TensorInfo& info = g.info(t);
-    return (info.offset + g.storages()[info.storage].address) % 16;
 }
 
 bool can_matvec(const Capabilities& c, const PackedLayer& w) {
@@ -108,12 +83,11 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     const bool forced = tuning.width || tuning.tiles || tuning.turns;
     uint32_t together = tuning.tiles ? tuning.tiles : 1, turns = tuning.turns ? tuning.turns : 1;
     if (!forced && group == 1) {
-        auto several = [&](uint32_t n) { return fusion.swiglu ? w.rows[0] % (tile_rows * n) == 0 : together_fits(w, n); };
-        if ((units >= 1024 || (w.bits <= 2 && units >= 256)) && several(2))
+        if ((units >= 1024 || (w.bits <= 2 && units >= 256)) && together_fits(w, 2))
             together = 2;
-        else if (units >= 384 && several(4))
+        else if (units >= 384 && together_fits(w, 4))
             turns = 4;
-        else if (units >= 160 && several(2))
+        else if (units >= 160 && together_fits(w, 2))
             turns = 2;
     }
     if (!together_fits(w, together * turns)) fail("packed_linear: parts are no multiples of {} tiles", together * turns);
@@ -160,6 +134,24 @@ PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, PackedLi
 
 }  // namespace
 
+PackedParts packed_parts(const PackedLayer& w) {
+    PackedParts p;
+    for (size_t i = 0; i < p.rows.size(); i++) {
+        p.first_tile[i] = p.tiles;
+        if (i >= w.rows.size()) continue;
+        p.rows[i] = uint32_t(w.rows[i]);
+        p.tiles += uint32_t(tiles_of(w.rows[i]));
+    }
+    return p;
+}
+
+void check_packed(const PackedLayer& w, const std::string& what) {
+    PackedExtents e = packed_extents(w.rows, w.in, w.bits, w.block_size);
+    expect(w.indices, {e.words}, DType::u32, what + ": indices");
+    expect(w.scales, {e.scales}, DType::bf16, what + ": scales");
+    expect(w.centroids, {int64_t(w.rows.size()), int64_t(1) << w.bits}, DType::f32, what + ": centroids");
+}
+
 int64_t PackedLayer::out() const { return std::accumulate(rows.begin(), rows.end(), int64_t(0)); }
 
 PackedExtents packed_extents(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size) {
@@ -184,10 +176,11 @@ PackedExtents packed_extents(const std::vector<int64_t>& rows, int64_t in, int b
 }
 
 void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& layer, int64_t first_tile) {
-    validate(layer);
+    check_packed(layer, "tile_packed");
     const int64_t rows = packed.rows(), blocks = layer.in / layer.block_size, padded = tiles_of(rows) * tile_rows;
-    if (rows < 1 || first_tile < 0 || first_tile + tiles_of(rows) > first_tiles(layer)[3])
-        fail("tile_packed: {} rows from tile {} on do not fit into {} tiles", rows, first_tile, first_tiles(layer)[3]);
+    const int64_t tiles = packed_parts(layer).tiles;
+    if (rows < 1 || first_tile < 0 || first_tile + tiles_of(rows) > tiles)
+        fail("tile_packed: {} rows from tile {} on do not fit into {} tiles", rows, first_tile, tiles);
     expect(packed, {rows, layer.in * layer.bits / 8}, DType::u8, "tile_packed: packed");
     expect(scales, {rows, blocks}, DType::bf16, "tile_packed: scales");
     const int64_t runs = (layer.in + step_columns - 1) / step_columns * 4, work = padded * (runs + blocks);
@@ -200,13 +193,11 @@ void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& laye
                linear_grid((work + 63) / 64), "tile_packed");
 }
 
-int64_t first_tile_of(const PackedLayer& layer, size_t part) { return first_tiles(layer).at(part); }
-
 namespace {
 
 void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
          const LinearFusion& fusion, PackedLinearVariant variant, const MatvecTuning& tuning) {
-    validate(w);
+    check_packed(w, label);
     expect(x, {x.rows(), w.in}, DType::f32, "packed_linear: x");
     if (g.requires_gradient(x)) fail("packed_linear: a packed weight is for inference, but '{}' requires a gradient", x.name());
     const int64_t tokens = x.rows(), out_cols = fusion.swiglu ? w.rows[0] : w.out();
@@ -218,9 +209,9 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
     const Capabilities& c = g.capabilities();
     if (variant == PackedLinearVariant::matvec && !can_matvec(c, w))
         fail("packed_linear: this device or a block size of {} does not allow the matvec variant", w.block_size);
-    auto first = first_tiles(w);
-    const int64_t tiles = first[3];
-    const bool vector = w.in % 4 == 0 && address_rest(g, x) == 0 && (!fusion.norm || address_rest(g, fusion.norm) == 0);
+    const PackedParts parts = packed_parts(w);
+    const int64_t tiles = parts.tiles;
+    const bool vector = w.in % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
     Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
                                                          : matvec_launch(c, w, fusion, tuning, vector, tokens, tiles);
     Grid grid = linear_grid(launch.workgroups);
@@ -233,11 +224,11 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
                                 .block_size = uint32_t(w.block_size),
                                 .y_cols = uint32_t(y.cols()),
                                 .y_first = uint32_t(first_column),
-                                .tiles_1 = first[1],
-                                .tiles_2 = first[2],
-                                .rows_0 = rows_of(w, 0),
-                                .rows_1 = rows_of(w, 1),
-                                .rows_2 = rows_of(w, 2),
+                                .tiles_1 = parts.first_tile[1],
+                                .tiles_2 = parts.first_tile[2],
+                                .rows_0 = parts.rows[0],
+                                .rows_1 = parts.rows[1],
+                                .rows_2 = parts.rows[2],
                                 .tiles = uint32_t(tiles),
                                 .eps = fusion.eps},
                grid, label, {.flops = 2.0 * double(tokens) * double(w.out()) * double(w.in)});
@@ -253,18 +244,15 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
     variant = chosen(g.capabilities(), w, variant);
     const int64_t tokens = x.rows();
     if (variant == PackedLinearVariant::matvec) {
-        Tensor y = result(g, {tokens, fusion.swiglu ? w.rows[0] : w.out()}, fusion, label);
+        Tensor y = g.tensor({tokens, fusion.swiglu ? w.rows[0] : w.out()}, DType::f32, label);
         run(g, x, w, y, 0, label, fusion, variant, tuning);
         return y;
     }
-    // The plain product with the other operations around it.
-    if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-    const bool plain = !fusion.swiglu && !fusion.residual;
-    if (fusion.into && !plain) fail("{}: this variant writes only a plain product into a given tensor", label);
-    Tensor y = result(g, {tokens, w.out()}, plain ? fusion : LinearFusion{}, label);
-    run(g, x, w, y, 0, label, {}, variant, tuning);
-    if (fusion.swiglu) y = swiglu(g, y);
-    return fusion.residual ? add(g, fusion.residual, y, label + ".residual") : y;
+    return unfused(g, x, fusion, label, [&](Tensor normed) {
+        Tensor y = g.tensor({tokens, w.out()}, DType::f32, label);
+        run(g, normed, w, y, 0, label, {}, variant, tuning);
+        return y;
+    });
 }
 
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
@@ -273,23 +261,23 @@ void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int6
 }
 
 Tensor dequantize(Graph& g, const PackedLayer& w, DType type) {
-    validate(w);
+    check_packed(w, "dequantize");
     if (!is_float(type)) fail("dequantize: a weight cannot be {}", name(type));
     Tensor weight = g.tensor({w.out(), w.in}, type, "dequantized");
     if (!g.capabilities().quirks.barriers_are_slow && can_dequantize_tiles(g.capabilities(), w)) {
-        dequantize_tiles(g, w, tile_range(w, 0, first_tiles(w)[3]), 1, weight, "dequantize");
+        dequantize_tiles(g, w, tile_range(w, 0, packed_parts(w).tiles), 1, weight, "dequantize");
         return weight;
     }
-    auto first = first_tiles(w);
+    const PackedParts parts = packed_parts(w);
     g.dispatch(Kernel{"packed_dequantize_" + std::string(name(type)), {g.capabilities().subgroup_size, uint32_t(w.bits)}},
                {in(w.indices), in(w.scales), in(w.centroids), out(weight)},
                DequantizeArgs{.in_cols = uint32_t(w.in),
                               .block_size = uint32_t(w.block_size),
-                              .tiles_1 = first[1],
-                              .tiles_2 = first[2],
-                              .rows_0 = rows_of(w, 0),
-                              .rows_1 = rows_of(w, 1),
-                              .rows_2 = rows_of(w, 2)},
+                              .tiles_1 = parts.first_tile[1],
+                              .tiles_2 = parts.first_tile[2],
+                              .rows_0 = parts.rows[0],
+                              .rows_1 = parts.rows[1],
+                              .rows_2 = parts.rows[2]},
                linear_grid(w.out()), "dequantize");
     return weight;
 }

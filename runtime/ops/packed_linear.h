@@ -8,7 +8,9 @@
 // blocks, 32 rows]. Padding holds zeros.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "runtime/graph/graph.h"
@@ -36,11 +38,20 @@ struct PackedExtents {
 };
 PackedExtents packed_extents(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size);
 
+// Where the parts lie, as shaders take it. A part that is not there has no rows and begins behind the last tile.
+struct PackedParts {
+    std::array<uint32_t, 3> rows{}, first_tile{};
+    uint32_t tiles = 0;
+};
+PackedParts packed_parts(const PackedLayer& w);
+
+// Error naming the tensor (`what`: "down") if a layer's tensors do not have the shapes that its sizes ask for.
+void check_packed(const PackedLayer& w, const std::string& what);
+
 // Brings rows from the layout of runtime/formats/packing.h, packed u8 [rows, in * bits / 8] and scales bf16 [rows, blocks], into
-// the layer's tiles from `first_tile` on. A part begins at first_tile_of(); the rows of a piece of it are a multiple of 32 but
+// the layer's tiles from `first_tile` on. The rows of a piece of it are a multiple of 32 but
 // for its last.
 void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& layer, int64_t first_tile);
-int64_t first_tile_of(const PackedLayer& layer, size_t part);
 
 // How it is computed; tests run all.
 enum class PackedLinearVariant {

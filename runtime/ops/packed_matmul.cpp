@@ -4,6 +4,7 @@
 #include <array>
 
 #include "runtime/ops/cast.h"
+#include "runtime/ops/launch.h"
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_dequantize.h"
 #include "runtime/vulkan/shader_table.h"
@@ -54,14 +55,11 @@ Input input(Graph& g, Tensor x, DType type, const std::string& label) {
     return {scaled, factors};
 }
 
-bool at_16(const Graph& g, Tensor t) {
-    const Graph::TensorInfo& info = g.info(t);
-    return (g.storages()[info.storage].address + info.offset) % 16 == 0;
-}
-
-// From so many tokens on, a weight is unpacked by so many workgroups that doing it once is cheaper: at 512 tokens the direct way
-// is still the faster one on an H200 (docs/performance.md).
-constexpr int64_t many_tokens = 1024;
+// Where unpacking a weight once, before a product, is faster than in each of its workgroups. On an H200 with 512 tokens rows of
+// 4096 are faster directly (gate_up of 12B: 593 us against 638 to 681), longer ones unpacked (31B at 1 bit: 2,939 tokens/s
+// against 2,559), and with 96 tokens rows of 4096 directly too (176 us against 242). From 1024 tokens on unpacking is expected to
+// win: not measured.
+constexpr int64_t few_tokens = 96, many_tokens = 1024, short_row = 4096;
 // f16 weights are kept as larger numbers, whose neighbours lie closer; the factors of input() make up for it.
 constexpr float weight_factor = 128;
 
@@ -75,7 +73,7 @@ int64_t slice_tiles(const PackedLayer& w, int64_t tiles, int64_t bytes) {
 
 void run_unpacked(Graph& g, const Input& x, const PackedLayer& w, Tensor residual, Tensor y, int64_t first_column, DType type,
                   const std::string& label, int64_t slice_bytes) {
-    const int64_t tiles = packed_extents(w.rows, w.in, w.bits, w.block_size).tiles;
+    const int64_t tiles = packed_parts(w).tiles;
     const int64_t step = slice_tiles(w, tiles, slice_bytes);
     for (int64_t tile = 0; tile < tiles; tile += step) {
         const TileRange range = tile_range(w, tile, std::min(step, tiles - tile));
@@ -105,10 +103,7 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     if (!can(device, w, type))
         fail("{}: {} has no matrix units for {}, or blocks of {} or rows of {} are not for them", label, device.name, name(type),
              w.block_size, w.in);
-    PackedExtents extents = packed_extents(w.rows, w.in, w.bits, w.block_size);
-    expect(w.indices, {extents.words}, DType::u32, label + ": indices");
-    expect(w.scales, {extents.scales}, DType::bf16, label + ": scales");
-    expect(w.centroids, {int64_t(w.rows.size()), int64_t(1) << w.bits}, DType::f32, label + ": centroids");
+    check_packed(w, label);
     if (!is_float(x.dtype())) fail("{}: '{}' is {}, not a float type", label, x.name(), name(x.dtype()));
     const int64_t tokens = x.rows();
     expect(x, {tokens, w.in}, x.dtype(), label + ": x");
@@ -119,8 +114,7 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     if (tokens == 0) return;
 
     const bool can_unpack = can_dequantize_tiles(device, w) && has_matrix_units(device, precision_of(type));
-    // Measured on an H200 (docs/performance.md): at 512 tokens long rows are faster unpacked, short ones directly.
-    const bool worth = tokens >= many_tokens || (tokens >= 96 && w.in > 4096);
+    const bool worth = tokens >= many_tokens || (tokens >= few_tokens && w.in > short_row);
     const bool automatic = can_unpack && !options.block && options.tile < 0 && worth;
     if (options.unpacked.value_or(automatic)) {
         if (!can_unpack) fail("{}: {} cannot unpack this weight", label, device.name);
@@ -134,38 +128,35 @@ void packed_matmul_into(Graph& g, Tensor x, const PackedLayer& w, Tensor residua
     };
     const MatrixBlock* block = options.block ? (fits(*options.block) ? &*options.block : nullptr)
                                              : choose_matrix_block(blocks, tokens, w.out(), options.tile, label, fits);
-    if (!block) fail("{}: no tile {} on {}", label, options.tile, device.name);
+    if (!block) fail("{}: the block that was asked for does not suit {}, or none of the table does", label, device.name);
     auto [a, factors] = input(g, x, type, label);
-    bool aligned = at_16(g, y) && (!residual || at_16(g, residual)) && y.cols() % 4 == 0 && first_column % 4 == 0;
-    std::array<uint32_t, 3> rows{}, first{};
+    bool whole_vectors =
+        aligned(g, y, 16) && (!residual || aligned(g, residual, 16)) && y.cols() % 4 == 0 && first_column % 4 == 0;
+    const PackedParts parts = packed_parts(w);
     int64_t columns = 0;
     bool whole = tokens % block->m == 0;
     for (size_t i = 0; i < w.rows.size(); i++) {
-        rows[i] = uint32_t(w.rows[i]);
         columns += (w.rows[i] + block->n - 1) / block->n;
         whole = whole && w.rows[i] % block->n == 0;
-        if (i + 1 < w.rows.size()) {
-            first[i + 1] = first[i] + (rows[i] + 31) / 32;
-            aligned = aligned && rows[i] % 4 == 0;
-        }
+        if (i + 1 < w.rows.size()) whole_vectors = whole_vectors && w.rows[i] % 4 == 0;
     }
     std::vector<uint32_t> constants = matrix_block_constants(*block, shape, device);
     constants.insert(constants.end(), {a.dtype() == DType::f32   ? 0u
                                        : a.dtype() == DType::f16 ? 1u
                                                                  : 2u,
-                                       true, at_16(g, a), aligned, w.in % block->k == 0, aligned && whole, bool(residual),
-                                       bool(factors), uint32_t(w.bits), uint32_t(w.block_size / 32), copies});
+                                       true, aligned(g, a, 16), whole_vectors, w.in % block->k == 0, whole_vectors && whole,
+                                       bool(residual), bool(factors), uint32_t(w.bits), uint32_t(w.block_size / 32), copies});
     g.dispatch(Kernel{shader_of(type), constants},
                {in(a), in(factors), in(w.indices), in(w.scales), in(w.centroids), in(residual), out(y)},
                PackedMatmulArgs{.tokens = uint32_t(tokens),
                                 .in_cols = uint32_t(w.in),
                                 .y_cols = uint32_t(y.cols()),
                                 .y_first = uint32_t(first_column),
-                                .tiles_1 = first[1],
-                                .tiles_2 = first[2],
-                                .rows_0 = rows[0],
-                                .rows_1 = rows[1],
-                                .rows_2 = rows[2]},
+                                .tiles_1 = parts.first_tile[1],
+                                .tiles_2 = parts.first_tile[2],
+                                .rows_0 = parts.rows[0],
+                                .rows_1 = parts.rows[1],
+                                .rows_2 = parts.rows[2]},
                linear_grid((tokens + block->m - 1) / block->m * columns), label,
                {.flops = 2.0 * double(tokens) * double(w.out()) * double(w.in)});
 }

@@ -3,8 +3,8 @@
 //! variant dense_matvec_f16 BYTES=2
 //! variant dense_matvec_bf16 BYTES=2 BRAIN=true
 // y = x W^T for few tokens, W [out, in] as it is stored. KSPLIT subgroups share ROWS rows; lanes run along the columns, 16 bytes of a
-// row each. x lies in shared memory, in fp32. With SWIGLU half of the rows are gate rows and the others the up rows `in the same
-// places`. Grid: (out / (rows of a workgroup), 1, groups of TOKENS).
+// row each. x lies in shared memory, in fp32. With SWIGLU half of the rows are gate rows and the others the up rows in the same
+// places. Grid: (out / (rows of a workgroup), 1, groups of TOKENS).
 #include "common.glsl"
 #include "args/dense_matvec.h"
 layout(push_constant, scalar) uniform Push { DenseMatvecArgs a; };
