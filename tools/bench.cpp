@@ -13,6 +13,7 @@
 #include "shaders/args/add.h"
 #include "tools/bench_attention.h"
 #include "tools/bench_model.h"
+#include "tools/bench_train.h"
 #include "tools/command.h"
 
 namespace vkqat {
@@ -142,6 +143,18 @@ void print(const nlohmann::json& r) {
     if (r.contains("TFLOP_per_s")) line += fmt::format(" {:>9.3f} TFLOP/s", r["TFLOP_per_s"].get<double>());
     if (r.contains("tokens_per_s")) line += fmt::format(" {:>9.1f} tokens/s", r["tokens_per_s"].get<double>());
     fmt::print("{}   ({:.1f} to {:.1f} us)\n", line, r["fastest"].get<double>(), r["slowest"].get<double>());
+    if (r.contains("memory_GB")) {
+        double total = 0;
+        std::string parts;
+        for (const auto& [part, gigabytes] : r["memory_GB"].items()) {
+            total += gigabytes.get<double>();
+            parts += fmt::format(", {} {:.2f}", part, gigabytes.get<double>());
+        }
+        fmt::print("    memory {:.2f} GB{}\n", total, parts);
+        if (r.contains("kmeans_fit_s"))
+            fmt::print("    quantizer {:.1f} % of a step; k-means fit of all layers {:.3f} s\n",
+                       r["quantizer_share"].get<double>() * 100, r["kmeans_fit_s"].get<double>());
+    }
     if (!r.contains("nodes")) return;
     fmt::print("    {:<26} {:>6} {:>11} {:>9} {:>9} {:>9}   (one by one, with their timestamps)\n", "node", "count", "us",
                "us each", "GB/s", "TFLOP/s");
@@ -154,6 +167,7 @@ void print(const nlohmann::json& r) {
 struct Options {
     std::vector<std::string> what;
     ModelBench whole;
+    TrainBench train;
     int64_t size = 0;
     bool json = false;
 };
@@ -197,6 +211,13 @@ void run(const Options& options, const std::string& selector) {
         for (auto [rows, cols] : shapes)
             for (int bits : {1, 2, 3, 4, 8}) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20));
     }
+    if (!options.whole.flavor.empty() || !options.train.dimensions.empty()) {
+        TrainBench train = options.train;
+        train.flavor = options.whole.flavor;
+        train.bits = options.whole.bits;
+        train.vocabulary = options.whole.vocabulary;
+        if (wanted("train")) bench_train(device, train, add);
+    }
     if (!options.whole.model.empty() || !options.whole.flavor.empty()) {
         ModelBench whole = options.whole;
         whole.decode = wanted("decode");
@@ -215,8 +236,8 @@ void add_bench_command(CLI::App& app) {
     CLI::App* command = app.add_subcommand("bench", "measure copies, matrix products, packed matvecs, decoding");
     command
         ->add_option("what", options->what,
-                     "copy, matmul, matvec, attention; with a model also decode, prefill, load (default: all)")
-        ->check(CLI::IsMember({"copy", "matmul", "matvec", "attention", "decode", "prefill", "load"}));
+                     "copy, matmul, matvec, attention; with a model also decode, prefill, load; with a flavor also train (default: all)")
+        ->check(CLI::IsMember({"copy", "matmul", "matvec", "attention", "decode", "prefill", "load", "train"}));
     ModelBench& whole = options->whole;
     auto* model = command->add_option("--model", whole.model, "a model directory or .gguf file");
     command->add_option("--flavor", whole.flavor, "instead of --model: a shape (500M, 1B, 4B, 12B, 31B), with random weights")
@@ -230,12 +251,22 @@ void add_bench_command(CLI::App& app) {
     command->add_option("--prompt", whole.prompt, "prefill: tokens of the prompt")
         ->check(CLI::Range(1, 1 << 17))
         ->capture_default_str();
+    TrainBench& train = options->train;
+    command->add_option("--batch", train.batch, "train: windows of a step")->check(CLI::Range(1, 4096))->capture_default_str();
+    command->add_option("--seq", train.seq_len, "train: tokens of a window")->check(CLI::Range(1, 1 << 17))->capture_default_str();
+    command->add_option("--precision", train.precision, "train: auto, bf16 or fp32")->capture_default_str();
+    command
+        ->add_option("--dimensions", train.dimensions,
+                     "train: a shape instead of a flavor: hidden_size layers heads kv_heads intermediate_size")
+        ->expected(5)
+        ->check(CLI::Range(1, 1 << 20));
     command->add_option("--size", options->size, "rows and columns of the matrices")->check(CLI::Range(8, 65536));
     command->add_flag("--json", options->json, "as JSON");
     auto device = add_device_option(*command);
     command->footer(
         "Examples:\n  vkqat bench\n  vkqat bench matmul --size 2048\n  vkqat bench copy --json\n  vkqat bench decode prefill "
         "--flavor 12B --bits 4\n"
+        "  vkqat bench train --flavor 1B --bits 4 --batch 8 --seq 2048\n"
         "  vkqat bench decode --model my-model --cached 0 4096 32000");
     command->callback([options, device] { run(*options, *device); });
 }

@@ -6,6 +6,9 @@
 #include <numbers>
 #include <thread>
 
+#include "runtime/graph/executable.h"
+#include "runtime/ops/fill.h"
+#include "runtime/ops/random.h"
 #include "trainer/random.h"
 
 namespace vkqat {
@@ -106,11 +109,10 @@ bool ParameterStore::has_copy(size_t i) const {
 }
 
 void ParameterStore::clear_moments() {
-    for (size_t i = 0; i < parameters_.size(); i++) {
-        std::vector<float> zero(size_t(parameters_[i].shape.elements()), 0);
-        write(i, Array::m, zero);
-        write(i, Array::v, zero);
-    }
+    Graph g(device_);
+    for (const std::vector<Buffer>* list : {&m_, &v_})
+        for (const Buffer& b : *list) fill(g, g.external(b, 0, {int64_t(b.bytes() / 4)}, DType::f32, "moments"), 0.f);
+    Executable(g, "moments").run();
 }
 
 size_t ParameterStore::index(const std::string& name) const {
@@ -139,6 +141,18 @@ void ParameterStore::initialize(uint64_t seed) {
             values = truncated_normal(stream, count, 0.02, 2 / 0.02);
         write(i, Array::weight, values);
     }
+}
+
+void ParameterStore::randomize(uint32_t seed) {
+    Graph g(device_);
+    for (size_t i = 0; i < parameters_.size(); i++) {
+        Tensor w = master(g, i);
+        if (w.shape().rank() == 1)
+            fill(g, w, 1.f);
+        else
+            random_fill(g, w, seed + uint32_t(i), -0.035f, 0.035f);
+    }
+    Executable(g, "random weights").run();
 }
 
 void ParameterStore::load(const ModelFiles& files) {

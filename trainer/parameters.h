@@ -41,6 +41,8 @@ public:
     // Normal values as the published trainer starts (METHODS 1), or those of a Hugging Face directory.
     void initialize(uint64_t seed);
     void load(const ModelFiles& files);
+    // Numbers of about the size that training starts from, made on the device at once: for measurements.
+    void randomize(uint32_t seed);
 
     // The arrays of a parameter, for checkpoints and export. [elements]
     enum class Array { weight, gradient, m, v };
