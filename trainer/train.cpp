@@ -1,20 +1,18 @@
 #include "trainer/train.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <numeric>
 
 #include "runtime/ops/matmul.h"
 #include "runtime/support/error.h"
 #include "trainer/corpus_reader.h"
 #include "trainer/flavors.h"
 #include "trainer/metrics.h"
+#include "trainer/readable.h"
+#include "trainer/run_folder.h"
 #include "trainer/tokenizer_files.h"
+#include "trainer/validation.h"
 
 namespace vkqat {
 namespace fs = std::filesystem;
@@ -23,89 +21,6 @@ using Clock = std::chrono::steady_clock;
 namespace {
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// 1234567 -> "1.23 M"
-std::string metric(double value) {
-    constexpr const char* units[] = {"", " k", " M", " G", " T", " P"};
-    size_t unit = 0;
-    for (; std::abs(value) >= 1000 && unit + 1 < std::size(units); unit++) value /= 1000;
-    return fmt::format("{:.{}f}{}", value, value >= 100 || unit == 0 ? 0 : value >= 10 ? 1 : 2, units[unit]);
-}
-
-std::string duration_text(double seconds) {
-    auto s = int64_t(std::llround(std::max(seconds, 0.0)));
-    if (s < 60) return fmt::format("{}s", s);
-    if (s < 3600) return fmt::format("{}m {:02}s", s / 60, s % 60);
-    return fmt::format("{}h {:02}m", s / 3600, s / 60 % 60);
-}
-
-// Holds dump_folder for this process; the system lets it go when the process ends, however that happens.
-class FolderLock {
-public:
-    explicit FolderLock(const fs::path& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-        if (fd_ >= 0 && ::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-            ::close(fd_);
-            fail("{}: another training is at work in this folder", folder.string());
-        }
-    }
-    ~FolderLock() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    FolderLock(const FolderLock&) = delete;
-    FolderLock& operator=(const FolderLock&) = delete;
-
-private:
-    int fd_;
-};
-
-bool holds_run(const TrainConfig& config) {
-    const fs::path folder = config.job.dump_folder;
-    std::error_code error;
-    for (const fs::path& path : {folder / "config.toml", folder / "metrics.jsonl"})
-        if (fs::exists(path, error)) return true;
-    for (auto entry = fs::directory_iterator(config.checkpoint_folder(), error); !error && entry != fs::directory_iterator();
-         entry.increment(error))
-        if (entry->path().filename().string().starts_with("step-")) return true;
-    return false;
-}
-
-void check_dump_folder(const TrainConfig& config, bool resume) {
-    const std::string& folder = config.job.dump_folder;
-    if (!resume && holds_run(config))
-        fail("{}: holds a run already: go on with it by --resume, or choose another folder with --job.dump_folder=...", folder);
-    if (resume && !holds_run(config)) fail("{}: there is no run to resume; leave out --resume to begin one", folder);
-}
-
-// Error naming the first difference: the checkpoint's weights are those of another model.
-void check_same_model(const LlamaConfig& now, const LlamaConfig& then, const fs::path& checkpoint) {
-    auto compare = [&](const char* key, auto wanted, auto found) {
-        if (wanted != found)
-            fail("{}: {} is {} in the checkpoint, but {} in the configuration; a run can only be resumed with the same model",
-                 checkpoint.string(), key, found, wanted);
-    };
-    compare("hidden_size", now.hidden_size, then.hidden_size);
-    compare("intermediate_size", now.intermediate_size, then.intermediate_size);
-    compare("num_hidden_layers", now.layers, then.layers);
-    compare("num_attention_heads", now.heads, then.heads);
-    compare("num_key_value_heads", now.kv_heads, then.kv_heads);
-    compare("head_dim", now.head_dim, then.head_dim);
-    compare("vocab_size", now.vocab_size, then.vocab_size);
-    compare("tie_word_embeddings", now.tie_word_embeddings, then.tie_word_embeddings);
-    compare("rope_theta", now.rope_theta, then.rope_theta);
-    compare("rms_norm_eps", now.rms_norm_eps, then.rms_norm_eps);
-    compare("rope_scaling", now.rope_scaling ? "llama3" : "none", then.rope_scaling ? "llama3" : "none");
-}
-
-void check_same_quantizer(const TrainConfig& now, const Checkpoint& checkpoint) {
-    if (!checkpoint.state().quantized) return;  // it is still open how the run will be quantized
-    const QuantizationSection &a = now.quantization, &b = checkpoint.config().quantization;
-    if (a.quantizer != b.quantizer || a.target_bit_width != b.target_bit_width || a.block_dim_1 != b.block_dim_1 ||
-        a.block_dim_2 != b.block_dim_2 || a.relative_scale != b.relative_scale || a.ignore_names != b.ignore_names)
-        fail(
-            "{}: [quantization] differs from the configuration's, and the run is quantized already: expected {} at {} bits in "
-            "blocks of {} x {} with scale {}, and the same ignore_names",
-            checkpoint.folder().string(), b.quantizer, b.target_bit_width, b.block_dim_1, b.block_dim_2, b.relative_scale);
-}
 
 struct MemoryRow {
     const char* name;
@@ -147,6 +62,7 @@ private:
     Precision precision_;
     RunSettings settings_;
     TextEncoder encoder_;
+    BatchOptions batch_options_;
     std::unique_ptr<BatchSource> source_;
     std::shared_ptr<const TokenCache> validation_tokens_;
     std::unique_ptr<ParameterStore> parameters_;
@@ -207,11 +123,12 @@ void Run::set_up_text() {
     say(fmt::format("text        {} documents, {} tokens ({}, {} ids)", training_tokens->documents(),
                     metric(double(training_tokens->tokens())), tokenizer.kind(), tokenizer.vocab_size()));
     if (encoder_.eos_id < 0) say("            the tokenizer has no end-of-text token: documents follow each other without one");
-    source_ = std::make_unique<BatchSource>(training_tokens, BatchOptions{.batch_size = config_.training.local_batch_size,
-                                                                          .seq_len = config_.training.seq_len,
-                                                                          .bos_id = encoder_.bos_id,
-                                                                          .eos_id = encoder_.eos_id,
-                                                                          .seed = uint64_t(config_.training.seed)});
+    batch_options_ = {.batch_size = config_.training.local_batch_size,
+                      .seq_len = config_.training.seq_len,
+                      .bos_id = encoder_.bos_id,
+                      .eos_id = encoder_.eos_id,
+                      .seed = uint64_t(config_.training.seed)};
+    source_ = std::make_unique<BatchSource>(training_tokens, batch_options_);
     state_.data = source_->position();
     state_.optimizer.beta1_power = state_.optimizer.beta2_power = 1;
     if (config_.validation.enable) validation_tokens_ = tokens(config_.validation.dataset, config_.validation.dataset_separator);
@@ -271,7 +188,7 @@ int64_t Run::resume() {
         if (!checkpoint) say("resume      there is no checkpoint yet: from the beginning");
     }
     if (checkpoint) {
-        check_same_model(settings_.model, checkpoint->model(), checkpoint->folder());
+        check_same_model(settings_.model, *checkpoint);
         check_same_quantizer(config_, *checkpoint);
         checkpoint->restore(*parameters_, *training_);
         state_ = checkpoint->state();
@@ -323,32 +240,9 @@ void Run::update_quantization(int64_t step) {
 }
 
 void Run::validate(int64_t step) {
-    const int64_t batch_size = config_.training.local_batch_size, seq_len = config_.training.seq_len;
-    uint64_t tokens = validation_tokens_->tokens() +
-                      validation_tokens_->documents() * uint64_t((encoder_.bos_id >= 0) + (encoder_.eos_id >= 0));
-    int64_t windows = std::max<int64_t>(1, int64_t(tokens / uint64_t(seq_len + 1)));
-    int64_t batches = (windows + batch_size - 1) / batch_size;
-    if (config_.validation.steps > 0) batches = std::min(batches, config_.validation.steps);
-    BatchSource source(validation_tokens_, {.batch_size = batch_size,
-                                            .seq_len = seq_len,
-                                            .bos_id = encoder_.bos_id,
-                                            .eos_id = encoder_.eos_id,
-                                            .seed = uint64_t(config_.training.seed)});
-    training_->prepare();
-    double nats = 0;
-    int64_t labels = 0;
-    for (int64_t i = 0; i < batches; i++) {
-        Batch batch = source.next();
-        // Windows behind the last one have been seen already.
-        for (int64_t row = std::max<int64_t>(0, windows - i * batch_size); row < batch_size; row++)
-            std::fill_n(batch.labels.begin() + row * seq_len, seq_len, no_label);
-        auto [sum, count] = training_->evaluate(batch);
-        nats += sum;
-        labels += count;
-    }
-    const double loss = nats / double(std::max<int64_t>(labels, 1));
-    metrics_->add_validation(step, loss, labels);
-    say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), labels));
+    const auto [loss, tokens] = validation_loss(*training_, validation_tokens_, batch_options_, config_.validation.steps);
+    metrics_->add_validation(step, loss, tokens);
+    say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), tokens));
 }
 
 void Run::save(int64_t step) {
