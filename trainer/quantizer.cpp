@@ -8,7 +8,8 @@
 namespace vkqat {
 namespace {
 
-constexpr std::array<std::string_view, 5> kind_names = {"none", "nonlinear", "sym_int", "ternary", "binary"};
+constexpr std::array<std::string_view, 8> kind_names = {"none",   "nonlinear", "sym_int", "ternary",
+                                                        "binary", "int_asym",  "nf",      "onebit"};
 
 // Blocks of more elements are worked on by several subgroups.
 constexpr int64_t part_elements = 16384;
@@ -23,7 +24,7 @@ Kernel quantize_kernel(Graph& g, const QuantizerConfig& config, DType output, St
 
 // Scales, and q(W) where `q` is there.
 void run(Graph& g, Tensor w, Tensor q, QuantizerConfig config, Tensor centroids, const std::string& layer, Tensor scales) {
-    if (config.kind == QuantizerKind::none) config.scale = ScaleStatistic::none;
+    if (config.kind == QuantizerKind::none || config.kind == QuantizerKind::onebit) config.scale = ScaleStatistic::none;
     const BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
     const int64_t lanes = g.capabilities().subgroup_size;
     int64_t part_cols = layout.block_cols, part_rows = layout.block_rows;
@@ -61,6 +62,22 @@ void run(Graph& g, Tensor w, Tensor q, QuantizerConfig config, Tensor centroids,
                    grid, "quantize", {.flops = 2 * elements});
 }
 
+// The kernels that have one subgroup for each block of neighbours in a row.
+struct RowBlockLaunch {
+    Kernel kernel;
+    uint32_t blocks, group;
+};
+RowBlockLaunch row_block_launch(Graph& g, const std::string& shader, Tensor w, const QuantizerConfig& config,
+                                const std::string& layer) {
+    const BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
+    const Capabilities& device = g.capabilities();
+    const bool whole_tiles = layout.block_cols % device.subgroup_size == 0;
+    return {
+        {shader, {device.subgroup_size, device.uniform_loads(), uint32_t(config.kind), 0, uint32_t(config.bits), whole_tiles}},
+        uint32_t(layout.blocks()),
+        uint32_t(layout.block_cols)};
+}
+
 void expect_weight(Tensor w, const std::string& layer) {
     if (!w) fail("{}: weight is absent", layer);
     if (w.shape().rank() != 2 || w.dtype() != DType::f32)
@@ -87,15 +104,20 @@ void validate(const QuantizerConfig& c) {
         if (c.scale != ScaleStatistic::absmean) fail("quantizer '{}' needs scale absmean, not {}", name(c.kind), name(c.scale));
         return;
     }
+    if (c.kind == QuantizerKind::onebit) return;
+    if (c.asymmetric() && c.block_dim_1 != 1)
+        fail("quantizer '{}': blocks of {} rows; it has blocks of one row", name(c.kind), c.block_dim_1);
+    if (c.kind == QuantizerKind::nf && c.bits != 3 && c.bits != 4) fail("quantizer 'nf': {} bits; possible are 3 and 4", c.bits);
     if (!is_packed_bits(c.bits)) fail("quantizer '{}': {} bits; possible are 1, 2, 3, 4, 8", name(c.kind), c.bits);
-    if (c.kind == QuantizerKind::sym_int && c.bits == 1)
-        fail("quantizer 'sym_int' has no level but 0 at 1 bit: choose 2, 3, 4 or 8 bits, or 'binary' or 'nonlinear'");
+    if ((c.kind == QuantizerKind::sym_int || c.kind == QuantizerKind::int_asym) && c.bits == 1)
+        fail("quantizer '{}' is not made for 1 bit: choose 2, 3, 4 or 8 bits, or 'binary', 'onebit' or 'nonlinear'",
+             name(c.kind));
 }
 
 BlockLayout block_layout(const QuantizerConfig& config, int64_t out, int64_t in, std::string_view layer) {
     BlockLayout b{.block_rows = config.block_dim_1 ? config.block_dim_1 : out,
                   .block_cols = config.block_dim_2 ? config.block_dim_2 : in};
-    if (config.kind == QuantizerKind::none) b.block_rows = 1, b.block_cols = in;
+    if (config.kind == QuantizerKind::none || config.kind == QuantizerKind::onebit) b.block_rows = 1, b.block_cols = in;
     auto check = [&](std::string_view dimension, int64_t extent, std::string_view key, int64_t block) {
         if (block <= 0 || extent <= 0 || extent % block != 0)
             fail("{}: its {} of {} are no multiple of {} = {}; choose a divisor, or 0 for the whole dimension", layer, dimension,
@@ -118,6 +140,14 @@ void quantize_weights(Graph& g, Tensor w, Tensor q, const QuantizerConfig& confi
         expect(centroids, {config.centroids()}, DType::f32, layer + ": centroids");
     else if (centroids)
         fail("{}: quantizer '{}' takes no centroids", layer, name(config.kind));
+    if (scales && config.has_gradient()) fail("{}: quantizer '{}' has no scales of this form", layer, name(config.kind));
+    if (config.asymmetric()) {
+        const RowBlockLaunch launch =
+            row_block_launch(g, "quantize_asymmetric_" + std::string(name(q.dtype())), w, config, layer);
+        g.dispatch(launch.kernel, {in(w), out(q)}, QuantizeAsymmetricArgs{.blocks = launch.blocks, .group = launch.group},
+                   linear_grid(launch.blocks), "quantize", {.flops = 10 * double(w.elements())});
+        return;
+    }
     if (scales) {
         BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
         expect(scales, {layout.rows, layout.cols}, DType::f32, layer + ": scales");
@@ -125,9 +155,32 @@ void quantize_weights(Graph& g, Tensor w, Tensor q, const QuantizerConfig& confi
     run(g, w, q, config, centroids, layer, scales);
 }
 
+void quantizer_gradient(Graph& g, Tensor w, Tensor gradient, const QuantizerConfig& config, const std::string& layer) {
+    in_context(layer, [&] { validate(config); });
+    if (!config.has_gradient()) return;
+    expect_weight(w, layer);
+    expect(gradient, w.shape(), DType::f32, layer + ": gradient");
+    const RowBlockLaunch launch = row_block_launch(g, "quantizer_gradient", w, config, layer);
+    g.dispatch(launch.kernel, {in(w), inout(gradient)}, QuantizerGradientArgs{.blocks = launch.blocks, .group = launch.group},
+               linear_grid(launch.blocks), "quantizer_gradient", {.flops = 20 * double(w.elements())});
+}
+
+NormalFloat normal_float(int bits) {
+    if (bits == 3)
+        return {{0, 0.1833375245332718f, 0.3819939494132996f, 0.6229856610298157f, 1},
+                {0, -0.2469314038753510f, -0.5350227355957031f, -1}};
+    if (bits == 4)
+        return {{0, 0.07958029955625534f, 0.16093020141124725f, 0.24611230194568634f, 0.33791524171829224f, 0.44070982933044434f,
+                 0.5626170039176941f, 0.7229568362236023f, 1},
+                {0, -0.09105003625154495f, -0.18477343022823334f, -0.28444138169288635f, -0.39491748809814453f,
+                 -0.5250730514526367f, -0.6961928009986877f, -1}};
+    fail("quantizer 'nf': {} bits; possible are 3 and 4", bits);
+}
+
 void block_scales(Graph& g, Tensor w, Tensor scales, const QuantizerConfig& config, const std::string& layer) {
     in_context(layer, [&] { validate(config); });
     expect_weight(w, layer);
+    if (config.has_gradient()) fail("{}: quantizer '{}' has no scales of this form", layer, name(config.kind));
     BlockLayout layout = block_layout(config, w.rows(), w.cols(), layer);
     expect(scales, {layout.rows, layout.cols}, DType::f32, layer + ": scales");
     run(g, w, {}, config, {}, layer, scales);

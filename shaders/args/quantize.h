@@ -24,6 +24,22 @@ struct QuantizeScalesArgs {
     ARG_UINT blocks, parts, block_elements;
 };
 
+// Quantizers that scale a block by its smallest and largest weight, and their gradients. A block is `group` weights of a row; one
+// subgroup has one.
+struct QuantizeAsymmetricArgs {
+    ADDRESSES(2)
+    ADDRESS weight;     // f32 [rows, cols]
+    ADDRESS quantized;  // [rows, cols]
+    ARG_UINT blocks, group;
+};
+
+struct QuantizerGradientArgs {
+    ADDRESSES(2)
+    ADDRESS weight;    // f32 [rows, cols]
+    ADDRESS gradient;  // f32 [rows, cols], replaced
+    ARG_UINT blocks, group;
+};
+
 ARGS_END
 
 #endif

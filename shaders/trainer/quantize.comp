@@ -74,6 +74,7 @@ float quantize(float w, float scale, float mean, float step_size) {
     }
     if (kind == KIND_TERNARY) return roundEven(clamp(divide(w, scale), -1.0, 1.0)) * scale;
     if (kind == KIND_BINARY) return sign(w - mean) * scale;
+    if (kind == KIND_ONEBIT) return sign(w);
     if (kind == KIND_NONLINEAR) return nearest_centroid(divide(w, scale)) * scale;
     return w;
 }

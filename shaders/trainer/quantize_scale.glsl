@@ -1,7 +1,8 @@
 // Statistics of a block of weights: their scale, and for `binary` their mean. The numbers are those of QuantizerKind and
 // ScaleStatistic.
 layout(constant_id = 2) const uint kind = 0;
-const uint KIND_NONE = 0, KIND_NONLINEAR = 1, KIND_SYM_INT = 2, KIND_TERNARY = 3, KIND_BINARY = 4;
+const uint KIND_NONE = 0, KIND_NONLINEAR = 1, KIND_SYM_INT = 2, KIND_TERNARY = 3, KIND_BINARY = 4,
+           KIND_INT_ASYM = 5, KIND_NF = 6, KIND_ONEBIT = 7;
 layout(constant_id = 3) const uint statistic = 0;
 const uint STATISTIC_NONE = 0, STATISTIC_ABSMAX = 1, STATISTIC_ABSMEAN = 2, STATISTIC_RMS = 3;
 

@@ -35,7 +35,7 @@ std::vector<double> reference(const std::vector<float>& w, int64_t out, int64_t 
         float grid = float((1 << (config.bits - 1)) - 1), step = s / grid;
         each([&](size_t i) {
             switch (config.kind) {
-                case QuantizerKind::none:
+                default:
                     result[i] = w[i];
                     break;
                 case QuantizerKind::sym_int:
