@@ -1,0 +1,46 @@
+#ifndef VKQAT_ARGS_ONEBIT_H
+#define VKQAT_ARGS_ONEBIT_H
+#include "args.h"
+ARGS_BEGIN
+
+// y = base + x * factor, the factor by column.
+struct ScaleColumnsArgs {
+    ADDRESSES(4)
+    ADDRESS x;        // f32 [rows, dim]
+    ADDRESS factor;   // [dim]
+    ADDRESS base, y;  // f32 [rows, dim]; base may be absent
+    ARG_UINT rows, dim;
+};
+
+// y = (t - mean(t)) / sqrt(var(t) + eps) over each row of t = u * factor, into columns first .. first + dim - 1 of y.
+struct OnebitNormArgs {
+    ADDRESSES(4)
+    ADDRESS u;           // f32 [rows, dim]
+    ADDRESS factor;      // [dim]
+    ADDRESS y;           // f32 [rows, stride]
+    ADDRESS statistics;  // f32 [rows, 2]: mean, 1 / sqrt(var + eps); may be absent
+    ARG_UINT rows, dim, stride, first;
+    ARG_FLOAT eps;
+};
+
+struct OnebitNormBackwardArgs {
+    ADDRESSES(6)
+    ADDRESS dy;          // f32 [rows, stride]
+    ADDRESS u;           // f32 [rows, dim]
+    ADDRESS factor;      // [dim]
+    ADDRESS statistics;  // f32 [rows, 2]
+    ADDRESS dt, du;      // f32 [rows, dim]
+    ARG_UINT rows, dim, stride, first;
+};
+
+// Sums of a * b over chunks of rows.
+struct ColumnProductsArgs {
+    ADDRESSES(3)
+    ADDRESS a, b;     // f32 [rows, dim]
+    ADDRESS partial;  // f32 [chunks, dim]
+    ARG_UINT rows, dim, chunk_rows;
+};
+
+ARGS_END
+
+#endif

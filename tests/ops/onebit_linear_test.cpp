@@ -1,0 +1,95 @@
+#include "runtime/ops/onebit_linear.h"
+
+#include <cmath>
+
+#include "tests/support/gradient_check.h"
+
+namespace vkqat {
+namespace {
+
+std::vector<float> signs(size_t count, uint32_t seed) {
+    std::vector<float> values = test::normal(count, seed);
+    for (float& v : values) v = v < 0 ? -1.f : 1.f;
+    return values;
+}
+
+// One part's outputs, [tokens, out].
+std::vector<double> reference(const std::vector<float>& x, const std::vector<float>& sign, const std::vector<float>& g,
+                              const std::vector<float>& h) {
+    const size_t in = g.size(), out = h.size(), tokens = x.size() / in;
+    std::vector<double> y(tokens * out);
+    for (size_t t = 0; t < tokens; t++) {
+        double mean = 0, variance = 0;
+        for (size_t o = 0; o < out; o++) {
+            double sum = 0;
+            for (size_t i = 0; i < in; i++) sum += double(x[t * in + i]) * g[i] * sign[o * in + i];
+            y[t * out + o] = sum * h[o];
+            mean += sum * h[o] / double(out);
+        }
+        for (size_t o = 0; o < out; o++) variance += (y[t * out + o] - mean) * (y[t * out + o] - mean) / double(out);
+        for (size_t o = 0; o < out; o++) y[t * out + o] = (y[t * out + o] - mean) / std::sqrt(variance + double(onebit_norm_eps));
+    }
+    return y;
+}
+
+TEST(OnebitLinear, PartsStandSideBySide) {
+    for (int64_t tokens : {1, 5, 70})
+        for (int64_t in : {8, 35, 160}) {
+            SCOPED_TRACE(testing::Message() << tokens << " x " << in);
+            Graph g(test::device());
+            test::Tensors data(g);
+            Tensor x = data.floats({tokens, in}, test::normal(size_t(tokens * in), 1), "x");
+            const std::vector<int64_t> rows = {24, 9, 300};
+            std::vector<OnebitPart> parts;
+            for (int64_t out : rows)
+                parts.push_back({data.floats({out, in}, signs(size_t(out * in), uint32_t(out)), "sign", DType::bf16),
+                                 data.floats({in}, test::uniform(size_t(in), uint32_t(out + 1), 0.5, 2), "g"),
+                                 data.floats({out}, test::uniform(size_t(out), uint32_t(out + 2), 0.5, 2), "h", DType::f16)});
+            Tensor y = onebit_linear(g, x, parts, "layer");
+            g.keep(y);
+            Executable executable(g, "test");
+            executable.run();
+            std::vector<double> expected(size_t(tokens * 333));
+            size_t first = 0;
+            for (const OnebitPart& part : parts) {
+                auto one =
+                    reference(data.read(x), data.read(part.sign), data.read(part.input_factor), data.read(part.output_factor));
+                const auto out = size_t(part.sign.rows());
+                for (size_t k = 0; k < one.size(); k++) expected[k / out * 333 + first + k % out] = one[k];
+                first += out;
+            }
+            EXPECT_LT(test::relative_error(test::read_floats(executable, y), expected), 1e-5);
+        }
+}
+
+TEST(OnebitLinear, GradientsInTheMiddleOfAGraph) {
+    for (size_t count : {size_t(1), size_t(2)}) {
+        std::vector<test::GradientInput> inputs{{"x", {5, 24}, test::normal(120, 1)}};
+        for (size_t i = 0; i < count; i++) {
+            const int64_t out = i == 0 ? 19 : 32;
+            inputs.push_back({"sign", {out, 24}, signs(size_t(out) * 24, 2), true});
+            inputs.push_back({"input_factor", {24}, test::uniform(24, 3, 0.5, 2), true});
+            inputs.push_back({"output_factor", {out}, test::uniform(size_t(out), 4, 0.5, 2), true});
+        }
+        test::check_gradients(inputs, [&](Graph& g, test::Tensors&, const std::vector<Tensor>& t) {
+            std::vector<OnebitPart> parts;
+            for (size_t i = 0; i < count; i++) parts.push_back({t[1 + 3 * i], t[2 + 3 * i], t[3 + 3 * i]});
+            return onebit_linear(g, t[0], parts, "layer");
+        });
+    }
+}
+
+TEST(OnebitLinear, RefusesWhatDoesNotFit) {
+    Graph g(test::device());
+    test::Tensors data(g);
+    Tensor x = data.floats({2, 3}, test::normal(6, 1), "x"), s = data.floats({4, 3}, signs(12, 1), "s");
+    Tensor three = data.floats({3}, test::normal(3, 1), "three"), four = data.floats({4}, test::normal(4, 1), "four");
+    EXPECT_THROW(onebit_linear(g, x, {}, "layer"), Error);
+    EXPECT_THROW(onebit_linear(g, x, {{s, four, four}}, "layer"), Error);
+    EXPECT_THROW(onebit_linear(g, x, {{s, three, three}}, "layer"), Error);
+    EXPECT_THROW(onebit_linear(g, x, {{data.floats({4, 2}, signs(8, 1), "s"), three, four}}, "layer"), Error);
+    EXPECT_THROW(onebit_linear(g, {}, {{s, three, four}}, "layer"), Error);
+}
+
+}  // namespace
+}  // namespace vkqat
