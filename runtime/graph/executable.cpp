@@ -174,14 +174,19 @@ void Executable::record() {
     }
 }
 
-uint64_t Executable::replay() {
+uint64_t Executable::replay(uint32_t times) {
     uint64_t value = 0;
     try {
-        if (segment_seconds_ > 0 && !measured_) {
-            split_again();
-            return device_.submitted();
+        if (segment_seconds_ == 0 && segments_.size() == 1 && times > 0)
+            return segments_[0].value = device_.submit(segments_[0].commands, times);
+        for (uint32_t i = 0; i < times; i++) {
+            if (segment_seconds_ > 0 && !measured_) {
+                split_again();
+                value = device_.submitted();
+                continue;
+            }
+            for (Segment& s : segments_) value = s.value = device_.submit(s.commands);
         }
-        for (Segment& s : segments_) value = s.value = device_.submit(s.commands);
     } catch (const Error& e) {
         report_lost(e);
     }

@@ -39,8 +39,9 @@ public:
     Executable(const Executable&) = delete;
     Executable& operator=(const Executable&) = delete;
 
-    // Submits the graph once, after everything submitted before; returns the timeline value that marks its end.
-    uint64_t replay();
+    // Submits the graph after everything submitted before, `times` times in a row: in one submission, unless submissions must be
+    // short. Returns the timeline value that marks the end.
+    uint64_t replay(uint32_t times = 1);
     void run() { device_.wait(replay()); }
     // Runs once with a timestamp around each node, which keeps nodes from overlapping; waits. Error without timestamps.
     std::vector<ProfileRow> profile();

@@ -2,13 +2,10 @@
 #pragma once
 
 #include <functional>
-#include <memory>
 #include <span>
 #include <vector>
 
-#include "runtime/graph/executable.h"
-#include "runtime/model/weights.h"
-#include "runtime/ops/sample.h"
+#include "runtime/model/sequences.h"
 
 namespace vkqat {
 
@@ -28,47 +25,37 @@ class Session {
 public:
     // `weights` must outlive it. Error if the cache does not fit into memory, or the context exceeds what the model allows.
     Session(const LlamaWeights& weights, const SessionOptions& options = {});
-    ~Session();
 
-    int64_t context() const { return context_; }
+    int64_t context() const { return sequence_.context(); }
     // The tokens whose keys and values are in the cache, and behind them the last one sampled, which is not in it yet.
     const std::vector<int32_t>& tokens() const { return tokens_; }
     // How it samples from now on; greedy at first.
-    void set_sampler(const SamplerParameters& parameters);
+    void set_sampler(const SamplerParameters& parameters) { sequence_.set_sampler(0, parameters); }
 
     // Makes `prompt` the context and samples the token that follows; what it shares with the context so far is kept in the cache.
     // Error if it is empty, too long, or holds an id outside the vocabulary.
     int32_t prefill(std::span<const int32_t> prompt);
     // Up to `count` further tokens, each handed to `next` as soon as it is known; false from `next` ends it, and the tokens that
     // the GPU has made in advance are forgotten. Ends by itself when the context is full. Returns the number handed over.
-    int64_t decode(int64_t count, const std::function<bool(int32_t)>& next);
+    // `at_once` tokens are one submission: 1 for a reader who waits for each, more where only the speed matters.
+    int64_t decode(int64_t count, const std::function<bool(int32_t)>& next, int64_t at_once = 1);
     // Logits of the last position, [vocab_size].
-    std::vector<float> logits() const;
+    std::vector<float> logits() const { return sequence_.logits(0); }
     // Forgets everything behind the first `length` tokens.
     void rewind(int64_t length);
 
     // As if `length` tokens were cached, whatever the cache holds: for measurements.
     void pretend(int64_t length);
     std::vector<ProfileRow> profile_prefill();  // time of each node of a whole chunk; the cache is pretended to be empty
-    std::vector<ProfileRow> profile_decode();  // time of each node of one token
-    uint64_t cache_bytes() const { return cache_bytes_; }
-    uint64_t workspace_bytes() const;
+    std::vector<ProfileRow> profile_decode();   // time of each node of one token
+    uint64_t cache_bytes() const { return sequence_.cache_bytes(); }
+    uint64_t workspace_bytes() const { return sequence_.workspace_bytes(); }
     double decode_bytes() const;  // read and written for one token at an empty cache, by the nodes' count
 
 private:
-    struct Graphs;
-    void write_position(int64_t position);
-    void rebuild_seen();
-
-    const LlamaWeights& weights_;
     Device& device_;
-    int64_t context_, rows_;
-    DType cache_type_;
-    uint64_t cache_bytes_ = 0;
+    Sequences sequence_;
     std::vector<int32_t> tokens_;
-    std::vector<Buffer> keys_, values_;
-    Buffer rope_, parameters_, ids_, count_, last_row_, token_, position_, generated_, seen_, logits_, counters_;
-    std::unique_ptr<Graphs> graphs_;
 };
 
 }  // namespace vkqat

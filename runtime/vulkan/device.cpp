@@ -189,13 +189,14 @@ uint64_t Device::free_memory() const {
     return free;
 }
 
-uint64_t Device::submit(VkCommandBuffer commands) {
+uint64_t Device::submit(VkCommandBuffer commands, uint32_t times) {
     if (!timeline_) fail("{} was opened to compile shaders only: nothing can run on it", capabilities_.name);
-    VkCommandBufferSubmitInfo buffer{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = commands};
+    const std::vector<VkCommandBufferSubmitInfo> buffers(
+        times, {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = commands});
     VkSemaphoreSubmitInfo signal{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = timeline_,
                                  .value = submitted_ + 1, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
     VkSubmitInfo2 info{.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-                       .commandBufferInfoCount = 1, .pCommandBufferInfos = &buffer,
+                       .commandBufferInfoCount = times, .pCommandBufferInfos = buffers.data(),
                        .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal};
     check(vk_.vkQueueSubmit2(queue_, 1, &info, VK_NULL_HANDLE), "submitting work to " + capabilities_.name);
     return ++submitted_;

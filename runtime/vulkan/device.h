@@ -47,8 +47,9 @@ public:
     void upload(const Buffer& to, uint64_t offset, std::span<const std::byte> bytes);
     void download(const Buffer& from, uint64_t offset, std::span<std::byte> bytes);
 
-    // Submits a command buffer after all earlier ones; returns the timeline value that it reaches when done.
-    uint64_t submit(VkCommandBuffer commands);
+    // Submits a command buffer after all earlier ones, several times in a row if told so; returns the timeline value that is
+    // reached when all is done.
+    uint64_t submit(VkCommandBuffer commands, uint32_t times = 1);
     // Waits until the timeline has reached `value`. Error when the device is lost.
     void wait(uint64_t value);
     void wait_idle() { wait(submitted_); }

@@ -16,22 +16,23 @@ struct SamplerParameters {
 
 struct SampleScoresArgs {
     ADDRESSES(5)
-    ADDRESS logits;      // f32 [vocab]
-    ADDRESS parameters;  // SamplerParameters
-    ADDRESS seen;        // u32 [vocab], not 0: the token is part of the context; or 0
-    ADDRESS scores;      // f32 [vocab]: finite
-    ADDRESS best;        // u32 [groups, 2]: key and id of the largest score of each workgroup
+    ADDRESS logits;      // f32 [rows, vocab]
+    ADDRESS parameters;  // SamplerParameters [rows]
+    ADDRESS seen;        // u32 [rows, vocab], not 0: the token is part of the context; or 0
+    ADDRESS scores;      // f32 [rows, vocab]: finite
+    ADDRESS best;        // u32 [rows, groups, 2]: key and id of the largest score of each workgroup
     ARG_UINT vocab;
 };
 
 struct SampleTokenArgs {
-    ADDRESSES(8)
+    ADDRESSES(9)
     ADDRESS scores, best, parameters;
     ADDRESS seen;       // or 0
-    ADDRESS token;      // i32 [1]
-    ADDRESS generated;  // i32 [capacity], or 0
+    ADDRESS token;      // i32 [rows]
+    ADDRESS generated;  // i32 [rows, capacity], or 0
     ADDRESS count;      // u32 [1], or 0
-    ADDRESS position;   // u32 [1]
+    ADDRESS limits;     // u32 [rows], or 0
+    ADDRESS position;   // u32 [rows]
     ARG_UINT vocab, groups, capacity;
 };
 

@@ -2,6 +2,7 @@
 #include "common.glsl"
 #include "args/sample.h"
 layout(buffer_reference, scalar, buffer_reference_align = 4) readonly buffer Parameters { SamplerParameters p; };
+const uint SAMPLER_BYTES = 32;
 
 // An unsigned number with the order of the float.
 uint order_key(float x) {

@@ -1,6 +1,6 @@
 #version 460
 //! variant sample_token
-// Draws the token: one workgroup of whole subgroups. top-k and top-p are found by radix selection over the ordered bits of the
+// Draws the token of a row: one workgroup of whole subgroups. top-k and top-p are found by radix selection over the ordered bits of the
 // scores (11, 11, 10 bits), the first by counts, the second by probabilities in units of 2^-31 of the mass within top-k; as all
 // of these are integers, no sum depends on an order. Among equal scores the lower id is the larger. The draw takes the first id
 // (in the order of ids) at which the sum of the kept probabilities exceeds random * total.
@@ -10,6 +10,7 @@ layout(constant_id = 1) const uint SUBGROUPS = 1;  // at most 256
 layout(constant_id = 2) const bool SEEN = false;
 layout(constant_id = 3) const bool GENERATED = false;
 layout(constant_id = 4) const bool COUNTED = false;
+layout(constant_id = 6) const bool LIMITED = false;
 layout(constant_id = 5) const uint AHEAD = 8;  // loads in flight: one workgroup hides the latency of memory by itself
 layout(push_constant, scalar) uniform Push { SampleTokenArgs a; };
 
@@ -20,6 +21,7 @@ shared uint slices[SUBGROUPS];
 shared float sums[SUBGROUPS];
 
 uint lane, lanes, subgroup;
+uint64_t scores;  // of the row
 
 // Which tokens are left: a score above `key`, or equal and an id below `ids`; and at least `bound`.
 struct Kept {
@@ -100,7 +102,7 @@ uint sum_blocks(Kept kept, bool probabilities, bool only_equal, float top, float
         [[unroll]] for (uint j = 0; j < AHEAD; ++j) sum[j] = 0;
         for (uint i = lane; i < block; i += lanes) {
             float x[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(a.scores).v[min((b + j * SUBGROUPS) * block + i, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(scores).v[min((b + j * SUBGROUPS) * block + i, a.vocab - 1)];
             [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
                 const uint id = (b + j * SUBGROUPS) * block + i;
                 const bool counts = id < a.vocab && is_kept(kept, id, x[j]) && (!only_equal || order_key(x[j]) == kept.key);
@@ -122,7 +124,7 @@ uint find_id(Kept kept, bool probabilities, bool only_equal, float top, float un
     for (uint at = b * block; at < min((b + 1) * block, a.vocab); at += lanes) {
         uint x = 0;
         if (at + lane < min((b + 1) * block, a.vocab)) {
-            const float score = F32(a.scores).v[at + lane];
+            const float score = F32(scores).v[at + lane];
             if (is_kept(kept, at + lane, score) && (!only_equal || order_key(score) == kept.key))
                 x = amount(probabilities, score, top, units);
         }
@@ -146,7 +148,7 @@ Kept select(Kept kept, bool probabilities, uint goal, float top, float units) {
         clear_bins();
         for (uint at = subgroup * lanes + lane; at < a.vocab; at += WIDTH * AHEAD) {
             float x[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(a.scores).v[min(at + j * WIDTH, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(scores).v[min(at + j * WIDTH, a.vocab - 1)];
             [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
                 const uint id = at + j * WIDTH, key = order_key(x[j]);
                 const bool within = level == 0 || (key ^ prefix) >> (level == 1 ? 21 : 10) == 0;
@@ -192,18 +194,30 @@ void main() {
     lane = gl_SubgroupInvocationID;
     lanes = gl_SubgroupSize;
     subgroup = gl_SubgroupID;
-    const SamplerParameters p = Parameters(a.parameters).p;
+    const uint row = gl_WorkGroupID.x;
+    scores = a.scores + uint64_t(row) * a.vocab * 4;
+    const uint64_t best = a.best + row * a.groups * 8, generated = a.generated + uint64_t(row) * a.capacity * 4;
+    const uint64_t seen = a.seen + uint64_t(row) * a.vocab * 4;
+    const SamplerParameters p = Parameters(a.parameters + row * SAMPLER_BYTES).p;
+    const uint before = U32(a.position).v[row];
+    if (LIMITED) {
+        if (before >= U32(a.limits).v[row]) {  // the same for the whole workgroup
+            barrier();
+            if (lane == 0 && subgroup == 0) U32(a.position).v[row] = ~0u;
+            return;
+        }
+    }
     uint last = 0;  // rows of this step behind the first
     if (COUNTED) last = max(U32(a.count).v[0], 1u) - 1;
-    const uint position = U32(a.position).v[0] + last;
+    const uint position = before + last;
 
     // The largest score, ties to the lowest id: every subgroup for itself.
     uint best_key = 0, best_id = ~0u;
     for (uint i = lane; i < a.groups; i += lanes) {
-        const uint key = U32(a.best).v[i * 2];
+        const uint key = U32(best).v[i * 2];
         if (key > best_key) {
             best_key = key;
-            best_id = U32(a.best).v[i * 2 + 1];
+            best_id = U32(best).v[i * 2 + 1];
         }
     }
     const uint top_key = subgroupMax(best_key);
@@ -217,7 +231,7 @@ void main() {
         float sum = 0;
         for (uint at = subgroup * lanes + lane; at < a.vocab; at += WIDTH * AHEAD) {
             float x[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(a.scores).v[min(at + j * WIDTH, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(scores).v[min(at + j * WIDTH, a.vocab - 1)];
             [[unroll]] for (uint j = 0; j < AHEAD; ++j)
                 if (at + j * WIDTH < a.vocab && is_kept(kept, at + j * WIDTH, x[j])) sum += exp(x[j] - top);
         }
@@ -237,9 +251,9 @@ void main() {
     memoryBarrier();
     barrier();  // all have read the position
     if (lane == 0 && subgroup == 0) {
-        I32(a.token).v[0] = int(token);
-        if (GENERATED) I32(a.generated).v[position % a.capacity] = int(token);
-        if (SEEN) U32(a.seen).v[token] = 1;
-        U32(a.position).v[0] = position + 1;
+        I32(a.token).v[row] = int(token);
+        if (GENERATED) I32(generated).v[position % a.capacity] = int(token);
+        if (SEEN) U32(seen).v[token] = 1;
+        U32(a.position).v[row] = position + 1;
     }
 }

@@ -251,6 +251,47 @@ TEST(Sample, LogitsThatAreNotFiniteDoNoHarm) {
     EXPECT_LT(uint32_t(s.next()), 5u);
 }
 
+// Sequences side by side: each has its own parameters, position, context and limit, and gets what it would get alone.
+TEST(Sample, SequencesAreSampledEachOnItsOwn) {
+    const int64_t vocab = 3001, capacity = 64;
+    const std::vector<SamplerParameters> samplers{parameters(1, 40, 1, 0, 1, 5), greedy_parameters(),
+                                                  parameters(0.8f, 0, 0.9f, 0, 1.3f, 6), parameters(2, 0, 1, 0.01f, 1, 7)};
+    const std::vector<uint32_t> starts{3, 0, 17, 40}, limits{64, 64, 19, 40};
+    const auto n = int64_t(samplers.size());
+    auto logits = test::normal(size_t(n * vocab), 8, 2);
+    auto row = [&](int64_t r) { return std::vector<float>(logits.begin() + r * vocab, logits.begin() + (r + 1) * vocab); };
+    Graph g(test::device());
+    test::Tensors data(g);
+    Buffer memory = test::device().allocate_host(uint64_t(n) * sizeof(SamplerParameters), "parameters");
+    std::copy(samplers.begin(), samplers.end(), memory.mapped_as<SamplerParameters>().begin());
+    Tensor position = data.ints({n}, std::vector<int32_t>(starts.begin(), starts.end()), "position", DType::u32);
+    Tensor token = data.ints({n}, std::vector<int32_t>(size_t(n), -1), "token");
+    Tensor generated = data.ints({n * capacity}, std::vector<int32_t>(size_t(n * capacity), -1), "generated");
+    Tensor seen = data.ints({n * vocab}, std::vector<int32_t>(size_t(n * vocab), 0), "seen", DType::u32);
+    Tensor limit = data.ints({n}, std::vector<int32_t>(limits.begin(), limits.end()), "limits", DType::u32);
+    sample(g, data.floats({n, vocab}, logits, "logits"),
+           {.parameters = g.external(memory, 0, {n * 8}, DType::u32, "p"),
+            .token = token,
+            .position = position,
+            .generated = generated,
+            .seen = seen,
+            .limits = limit});
+    Executable executable(g, "sample");
+    for (int i = 0; i < 4; i++) executable.run();
+    const auto all = data.read_ints(generated), positions = data.read_ints(position);
+    for (int64_t r = 0; r < n; r++) {
+        SCOPED_TRACE(fmt::format("sequence {}", r));
+        Sampler alone(row(r), true, 0, capacity);
+        alone.at() = starts[size_t(r)];
+        alone.set(samplers[size_t(r)]);
+        const uint32_t steps = std::min(limits[size_t(r)] - starts[size_t(r)], 4u);
+        std::vector<int32_t> expected(size_t(capacity), -1);
+        if (steps) expected = alone.many(int(steps));
+        EXPECT_EQ(std::vector<int32_t>(all.begin() + r * capacity, all.begin() + (r + 1) * capacity), expected);
+        EXPECT_EQ(uint32_t(positions[size_t(r)]), steps == 4 ? starts[size_t(r)] + 4 : UINT32_MAX);
+    }
+}
+
 TEST(Sample, PrefillCountsItsRows) {
     Graph g(test::device());
     test::Tensors data(g);
