@@ -1,4 +1,4 @@
-// vkqat eval: perplexity of models on a text (METHODS 5), side by side.
+// vkqat eval: models side by side: perplexity on a text (METHODS 5) here, tasks in eval_tasks.cpp.
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -8,6 +8,7 @@
 #include "runtime/formats/packing.h"
 #include "runtime/model/scorer.h"
 #include "tools/console.h"
+#include "tools/eval_tasks.h"
 #include "tools/model.h"
 #include "trainer/data.h"
 #include "trainer/tokenizer_files.h"
@@ -22,6 +23,7 @@ struct Options {
     std::string file, separator, documents;
     int64_t context = 0, batch = 0;
     bool as_json = false;
+    TaskEvaluation tasks;
     std::shared_ptr<std::string> device;
 };
 
@@ -214,6 +216,17 @@ void print_table(const std::vector<Row>& rows, const Options& o) {
 }
 
 void run(const Options& o) {
+    if (o.file.empty() == o.tasks.tasks.empty()) throw UsageError("one of --perplexity and --tasks is needed");
+    if (!o.tasks.tasks.empty()) {
+        TaskEvaluation tasks = o.tasks;
+        tasks.models = o.models;
+        tasks.as_json = o.as_json;
+        for (const std::string& model : o.models) check_model_directory(model);
+        Gpu gpu(*o.device);
+        announce_cpu(gpu);
+        evaluate_tasks(gpu, tasks);
+        return;
+    }
     if (!o.documents.empty()) {
         EvaluationOptions checked;
         parse_documents(o.documents, checked);
@@ -236,12 +249,13 @@ void run(const Options& o) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-    CLI::App* command = app.add_subcommand("eval", "perplexity of one or more models on a text");
+    CLI::App* command =
+        app.add_subcommand("eval", "quality of one or more models: perplexity on a text, or tasks with known answers");
     auto o = std::make_shared<Options>();
     command->add_option("MODEL", o->models, "directories of models or .gguf files; the others are compared with the first")
         ->required()
         ->type_name("MODEL...");
-    command->add_option("--perplexity", o->file, "the text: .txt or .jsonl, perhaps .gz or .zst")->required()->type_name("FILE");
+    command->add_option("--perplexity", o->file, "the text: .txt or .jsonl, perhaps .gz or .zst")->type_name("FILE");
     command->add_option("--context", o->context, "tokens of a window (2048, or what the model allows)")
         ->check(between(2, int64_t(1) << 24))
         ->type_name("N");
@@ -251,14 +265,42 @@ void add_eval_command(CLI::App& app) {
         ->type_name("FIRST:LAST");
     command->add_option("--batch", o->batch, "windows at a time (8; 4 on a CPU)")->check(between(1, 4096))->type_name("N");
     command->add_flag("--json", o->as_json, "print JSON");
+    const char* group = "Tasks";
+    command
+        ->add_option(
+            "--tasks", o->tasks.tasks,
+            "[NAME=]FILE of hellaswag, winogrande, piqa, boolq, arc_easy, arc_challenge, openbookqa, lambada, mmlu (a folder), "
+            "gsm8k (FILE,FILE of examples); FILE.toml; or a folder of such files")
+        ->type_name("TASK...")
+        ->group(group);
+    command->add_option("--limit", o->tasks.options.limit, "only the first N questions of a task")
+        ->check(between(1, int64_t(1) << 31))
+        ->type_name("N")
+        ->group(group);
+    command
+        ->add_option("--few-shot", o->tasks.options.few_shot,
+                     "worked examples in front of a question (mmlu 5, gsm8k 5, others 0)")
+        ->check(between(0, 100))
+        ->type_name("N")
+        ->group(group);
+    command
+        ->add_option("--save", o->tasks.save, "folder for the scores of each question; a stopped evaluation goes on from there")
+        ->type_name("FOLDER")
+        ->group(group);
+    command->add_option("--batch-tokens", o->tasks.batch_tokens, "tokens at a time (4096; 256 on a CPU)")
+        ->check(between(16, 1 << 20))
+        ->type_name("N")
+        ->group(group);
     o->device = add_device_option(*command);
     command->footer(
         "The text is tokenized in one piece behind one start token and cut into windows without overlap. With\n"
         "--document-separator or --documents each document begins anew, with a start token, and is cut off\n"
-        "behind --context tokens.\n\n"
+        "behind --context tokens.\n"
+        "Tasks are asked and scored as by lm-evaluation-harness 0.4; docs/evaluation.md describes files and formats.\n\n"
         "Examples:\n"
         "  vkqat eval full-model 2-bit-model --perplexity valid.txt --context 512\n"
-        "  vkqat eval MODEL --perplexity stories.txt --document-separator '<|endoftext|>' --documents 1:40 --json");
+        "  vkqat eval MODEL --perplexity stories.txt --document-separator '<|endoftext|>' --documents 1:40 --json\n"
+        "  vkqat eval full-model 2-bit-model --tasks hellaswag=hellaswag_val.jsonl tasks/ --save scores");
     command->callback([=] { run(*o); });
 }
 

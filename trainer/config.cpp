@@ -10,42 +10,10 @@
 #include "runtime/support/files.h"
 #include "runtime/text/utf8.h"
 #include "trainer/config_keys.h"
-
-// toml++ asserts its parser's preconditions, and some malformed text violates them ("[&": marzer/tomlplusplus issue 294). Here
-// that is an Error in every kind of build.
-#pragma push_macro("NDEBUG")
-#undef NDEBUG
-#define TOML_ASSERT(condition) ((condition) ? void() : ::vkqat::fail("malformed TOML"))
-#define TOML_ENABLE_FORMATTERS 0
-#define TOML_MAX_NESTED_VALUES 16  // no value of ours is nested deeper than an array
-#include <toml++/toml.h>
-#pragma pop_macro("NDEBUG")
+#include "trainer/toml_text.h"
 
 namespace vkqat {
 namespace {
-
-constexpr size_t max_file_bytes = size_t(256) << 10;
-
-// The parser makes nested tables of dotted keys (a.b.c = 1) without a limit, and destroys them recursively.
-bool has_too_many_dots(std::string_view text) {
-    size_t dots = 0;
-    for (char c : text) {
-        dots = c == '\n' ? 0 : dots + (c == '.');
-        if (dots > 200) return true;
-    }
-    return false;
-}
-
-// Error, beginning with `where`, if it is no TOML.
-toml::table parse_toml(std::string_view text, std::string_view where) {
-    if (text.size() > max_file_bytes) fail("{}: {} bytes are too many for a configuration", where, text.size());
-    if (has_too_many_dots(text)) fail("{}: a line with more than 200 dots is no configuration", where);
-    try {
-        return in_context(where, [&] { return toml::parse(text); });
-    } catch (const toml::parse_error& e) {
-        fail("{}:{}:{}: {}", where, e.source().begin.line, e.source().begin.column, printable(e.description(), 300));
-    }
-}
 
 // Number of insertions, deletions and replacements that make one of the other; only the first 64 characters count.
 size_t edit_distance(std::string_view a, std::string_view b) {
@@ -168,7 +136,7 @@ void read_file(const std::vector<ConfigKey>& keys, const std::filesystem::path& 
     if (!std::filesystem::exists(file, error)) {
         fail("{}: there is no such configuration file; assets/configs has examples", file.string());
     }
-    const toml::table root = parse_toml(read_text_file(file, max_file_bytes), file.string());
+    const toml::table root = parse_toml(read_text_file(file, max_toml_bytes), file.string());
     for (const auto& [section, content] : root) {
         const std::string where = fmt::format("{}:{}", file.string(), section.source().begin.line);
         if (!content.is_table()) {

@@ -128,6 +128,64 @@ TEST_F(CliOnDevice, EvalJoinsOrKeepsDocumentsApart) {
     EXPECT_CONTAINS(none.err, "nothing to predict");
 }
 
+TEST_F(CliOnDevice, EvalOfTasksGoesOnAndNamesBrokenFiles) {
+    std::string rows;
+    for (int i = 0; i < 6; i++)
+        rows += "{\"goal\":\"abc " + std::to_string(i) +
+                "\",\"sol1\":\"def\",\"sol2\":\"gh ij\",\"label\":" + std::to_string(i % 2) + "}\n";
+    std::string piqa = folder.write("piqa.jsonl", rows), boolq = folder.write("boolq.jsonl", "{\"passage\":\"a\"}\n"),
+                lambada = folder.write("lambada.jsonl", "{\"text\":\"abc def ghi\"}\n"), saved = folder / "scores";
+    auto eval = [&](std::vector<std::string> more) {
+        std::vector<std::string> arguments{"eval", model, "--json", "--tasks", piqa, boolq, "--tasks", lambada};
+        arguments.insert(arguments.end(), more.begin(), more.end());
+        ProgramResult result = run_on_device(arguments);
+        EXPECT_EQ(result.exit_code, 1);  // boolq is broken
+        EXPECT_CONTAINS(result.err, "boolq.jsonl: row 1: boolq: there is no \"");
+        return json::parse(result.out);
+    };
+    json whole = eval({"--save", saved});
+    json tasks = whole["models"][0]["tasks"];
+    ASSERT_EQ(tasks.size(), 2u);
+    EXPECT_EQ(tasks[0]["questions"], 6);
+    EXPECT_GT(tasks[0]["computed_tokens"], 0);
+    EXPECT_EQ(whole["models"][0]["model_digest"].get<std::string>().size(), 16u);
+    EXPECT_GT(tasks[1]["metrics"]["perplexity"], 1);
+
+    // As if it had been stopped behind three questions: only the others are computed, and the result is the same.
+    std::filesystem::path file;
+    for (auto& entry : std::filesystem::recursive_directory_iterator(saved))
+        if (entry.path().filename() == "piqa.jsonl") file = entry.path();
+    std::ifstream in(file);
+    std::string line, kept;
+    for (int i = 0; i < 4 && std::getline(in, line); i++) kept += line + "\n";
+    in.close();
+    std::ofstream(file, std::ios::trunc) << kept << line.substr(0, 9);
+    json again = eval({"--save", saved})["models"][0]["tasks"];
+    EXPECT_EQ(again[0]["metrics"], tasks[0]["metrics"]);
+    EXPECT_GT(again[0]["computed_tokens"], 0);
+    EXPECT_LT(again[0]["computed_tokens"], tasks[0]["computed_tokens"]);
+    EXPECT_EQ(again[1]["computed_tokens"], 0);
+    EXPECT_EQ(eval({"--limit", "2"})["models"][0]["tasks"][0]["questions"], 2);
+}
+
+TEST_F(CliOnDevice, EvalOfWrittenAnswers) {
+    folder.write("sums.jsonl", "{\"question\":\"abc\",\"answer\":\"5\"}\n{\"question\":\"def\",\"answer\":\"6\"}\n");
+    std::string task =
+        folder.write("sums.toml",
+                     "name = \"sums\"\ndata = \"sums.jsonl\"\nscoring = \"generation\"\nprompt = \"{{question}}\"\n"
+                     "target = \"{{answer}}\"\nmax_tokens = 8\nuntil = [\"x\"]\nanswer_pattern = \"[0-9]+\"\n");
+    std::string saved = folder / "scores";
+    ProgramResult result = run_on_device({"eval", model, "--json", "--tasks", task, "--save", saved});
+    expect_success(result);
+    json one = json::parse(result.out)["models"][0]["tasks"][0];
+    EXPECT_EQ(one["questions"], 2);
+    EXPECT_LE(one["generated_tokens"], 16);
+    EXPECT_TRUE(one["metrics"].contains("exact_match"));
+    ProgramResult again = run_on_device({"eval", model, "--json", "--tasks", task, "--save", saved});
+    expect_success(again);
+    EXPECT_EQ(json::parse(again.out)["models"][0]["tasks"][0]["generated_tokens"], 0);
+}
+
 TEST_F(CliOnDevice, ChatSavesAndForgets) {
     std::string saved = folder / "chat.json";
     std::string input =

@@ -70,7 +70,7 @@ TEST(Cli, WrongUsageEndsWithTwo) {
     expect_failure(2, {"inspect"}, "MODEL is required (see `vkqat inspect --help`)");
     expect_failure(2, {"inspect", "a", "b"}, "'b' is one argument too many");
     expect_failure(2, {"tokenizer", "merge"}, "there is no subcommand 'merge' (see `vkqat tokenizer --help`)");
-    expect_failure(2, {"eval", "a"}, "--perplexity is required");
+    expect_failure(2, {"eval", "a"}, "one of --perplexity and --tasks");
     expect_failure(2, {"eval", "a", "--perplexity", "b", "--documents", "4:1"}, "expected FIRST:LAST");
     expect_failure(2, {"eval", "a", "--perplexity", "b", "--documents", "1:2:3"}, "expected FIRST:LAST");
     expect_failure(2, {"eval", "a", "--perplexity", "b", "--context", "1"}, "--context: expected a whole number from 2");
