@@ -235,8 +235,9 @@ void add_bench_command(CLI::App& app) {
     auto options = std::make_shared<Options>();
     CLI::App* command = app.add_subcommand("bench", "measure copies, matrix products, packed matvecs, decoding");
     command
-        ->add_option("what", options->what,
-                     "copy, matmul, matvec, attention; with a model also decode, prefill, load; with a flavor also train (default: all)")
+        ->add_option(
+            "what", options->what,
+            "copy, matmul, matvec, attention; with a model also decode, prefill, load; with a flavor also train (default: all)")
         ->check(CLI::IsMember({"copy", "matmul", "matvec", "attention", "decode", "prefill", "load", "train"}));
     ModelBench& whole = options->whole;
     auto* model = command->add_option("--model", whole.model, "a model directory or .gguf file");
@@ -253,8 +254,13 @@ void add_bench_command(CLI::App& app) {
         ->capture_default_str();
     TrainBench& train = options->train;
     command->add_option("--batch", train.batch, "train: windows of a step")->check(CLI::Range(1, 4096))->capture_default_str();
-    command->add_option("--seq", train.seq_len, "train: tokens of a window")->check(CLI::Range(1, 1 << 17))->capture_default_str();
+    command->add_option("--seq", train.seq_len, "train: tokens of a window")
+        ->check(CLI::Range(1, 1 << 17))
+        ->capture_default_str();
     command->add_option("--precision", train.precision, "train: auto, bf16 or fp32")->capture_default_str();
+    command->add_option("--checkpointing", train.checkpointing, "train: activation checkpointing")
+        ->check(CLI::IsMember({"none", "selective", "full"}))
+        ->capture_default_str();
     command
         ->add_option("--dimensions", train.dimensions,
                      "train: a shape instead of a flavor: hidden_size layers heads kv_heads intermediate_size")

@@ -51,7 +51,8 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
     ParameterStore parameters(device, model, llama_parameters(model, quantize, {"output"}),
                               precision == Precision::f32 ? DType::f32 : DType::bf16);
     parameters.randomize(1);
-    TrainingStepOptions options{.batch = o.batch, .seq_len = o.seq_len, .precision = precision};
+    TrainingStepOptions options{
+        .batch = o.batch, .seq_len = o.seq_len, .precision = precision, .recompute = parse_recompute(o.checkpointing)};
     if (quantize)
         options.quantizer = {.kind = QuantizerKind::nonlinear,
                              .bits = int(o.bits),
@@ -77,13 +78,15 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
         device.wait_idle();
         seconds.push_back(seconds_since(start));
     }
-    nlohmann::json r = timing(fmt::format("train {}{}, {} x {} tokens, {}", o.flavor.empty() ? "given shape" : o.flavor,
+    nlohmann::json r = timing(fmt::format("train {}{}, {} x {} tokens, {}{}", o.flavor.empty() ? "given shape" : o.flavor,
                                           quantize ? fmt::format(" at {} bits", o.bits) : "", o.batch, o.seq_len,
-                                          precision == Precision::f32 ? "fp32" : "bf16"),
+                                          precision == Precision::f32 ? "fp32" : "bf16",
+                                          o.checkpointing == "none" ? "" : ", checkpointing " + o.checkpointing),
                               seconds);
     const double time = r["microseconds"].get<double>() / 1e6, tokens = double(o.batch * o.seq_len);
     // Every weight but the embedding's is in a product, three times; and q k^T, p v over half of a square, seven in all.
-    const double weights = double(model.parameters()) - (model.tie_word_embeddings ? 0 : double(model.vocab_size * model.hidden_size));
+    const double weights =
+        double(model.parameters()) - (model.tie_word_embeddings ? 0 : double(model.vocab_size * model.hidden_size));
     const double attention = 6.0 * double(o.seq_len) * double(model.q_dim()) * double(model.layers);
     r["tokens_per_s"] = tokens / time;
     r["TFLOP_per_s"] = tokens * (6 * weights + attention) / time / 1e12;

@@ -73,6 +73,12 @@ struct TrainingConfig {
     bool operator==(const TrainingConfig&) const = default;
 };
 
+// Activation checkpointing: what the backward pass computes again instead of keeping it in memory.
+struct ActivationCheckpointConfig {
+    std::string mode = "none";  // none | selective | full
+    bool operator==(const ActivationCheckpointConfig&) const = default;
+};
+
 struct CheckpointConfig {
     bool enable = true;
     int64_t interval = 500;
@@ -115,6 +121,7 @@ struct TrainConfig {
     OptimizerConfig optimizer;
     LrSchedulerConfig lr_scheduler;
     TrainingConfig training;
+    ActivationCheckpointConfig activation_checkpoint;
     CheckpointConfig checkpoint;
     MetricsConfig metrics;
     ValidationConfig validation;

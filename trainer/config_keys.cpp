@@ -130,6 +130,9 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"training", "max_consecutive_skips", &c.training.max_consecutive_skips, at_least(0),
          "a run with more skipped steps (loss or gradient not finite) in a row stops"},
 
+        {"activation_checkpoint", "mode", &c.activation_checkpoint.mode, one_of({"none", "selective", "full"}),
+         "computed again in the backward pass to save memory: selective: norms and SwiGLU, full: whole layers"},
+
         {"checkpoint", "enable", &c.checkpoint.enable, anything(), "write checkpoints"},
         {"checkpoint", "interval", &c.checkpoint.interval, at_least(1), "steps between checkpoints; the last step has one"},
         {"checkpoint", "folder", &c.checkpoint.folder, anything(), "below job.dump_folder"},

@@ -177,7 +177,8 @@ void Run::set_up_model() {
                             .quantizer = quantizer,
                             .fisher = config_.quantization.centroid_update_algorithm == "fischer_kmeans",
                             .seed = uint64_t(config_.training.seed),
-                            .precision = precision_});
+                            .precision = precision_,
+                            .recompute = parse_recompute(config_.activation_checkpoint.mode)});
 }
 
 // Loads the latest checkpoint, or makes the first weights; returns the steps done.

@@ -1,6 +1,7 @@
 #include "trainer/training_step.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <numeric>
 
@@ -20,6 +21,13 @@ void fill(const Buffer& buffer, const std::vector<T>& values) {
 }
 
 }  // namespace
+
+Recompute parse_recompute(std::string_view mode) {
+    constexpr std::array<std::string_view, 3> modes{"none", "selective", "full"};
+    auto found = std::find(modes.begin(), modes.end(), mode);
+    if (found == modes.end()) fail("activation_checkpoint.mode: expected {}, found {}", fmt::join(modes, ", "), mode);
+    return Recompute(found - modes.begin());
+}
 
 struct TrainingStep::Graphs {
     Graphs(TrainingStep& s);
@@ -90,11 +98,13 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
     AttentionShape shape{uint32_t(batch), uint32_t(seq_len), uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
     Tensor x = embedding(g, ids, model.embedding, order);
     Tensor hidden = llama_hidden(
-        g, c, model, x, [&](Graph& to, Tensor qkv) { return rope(to, qkv, rope_values, c.heads + c.kv_heads, {.seq_len = seq_len}); },
-        [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); });
+        g, c, model, x,
+        [&](Graph& to, Tensor qkv) { return rope(to, qkv, rope_values, c.heads + c.kv_heads, {.seq_len = seq_len}); },
+        [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); }, s.options_.recompute);
     Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
     Tensor rows = g.external(s.rows_, 0, {tokens}, DType::f32, "loss.rows");
-    head_loss(g, hidden, model.head, labels, scale, {.chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
+    head_loss(g, hidden, model.head, labels, scale,
+              {.chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
     if (mode == Graph::Mode::training) g.backward(hidden, g.gradient(hidden));
     return graph;
 }
@@ -110,7 +120,8 @@ std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool
         Tensor centroids;
         if (!p.quantized || !quantize) config = {};
         if (p.quantized && quantize && table > 0)
-            centroids = graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, p.layer_name() + ".centroids");
+            centroids =
+                graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, p.layer_name() + ".centroids");
         if (p.quantized) layer++;
         quantize_weights(*graph, s.parameters_.master(*graph, i), s.parameters_.compute(*graph, i), config, centroids,
                          p.layer_name());
@@ -207,8 +218,8 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
     for (size_t i = 0; i < batches.size(); i++) {
         fill_inputs(batches[i], scale);
         if (i == 0) {
-            AdamwSettings settings{float(learning_rate), float(options_.beta1), float(options_.beta2), float(options_.eps),
-                                   float(options_.weight_decay), float(options_.max_norm)};
+            AdamwSettings settings{float(learning_rate), float(options_.beta1),        float(options_.beta2),
+                                   float(options_.eps),  float(options_.weight_decay), float(options_.max_norm)};
             std::memcpy(settings_.mapped(), &settings, sizeof settings);
             prepare();
         }
@@ -235,8 +246,7 @@ void TrainingStep::restore_state(const AdamwState& state) { device_.upload(state
 
 std::vector<float> TrainingStep::centroids(size_t layer) const {
     std::vector<float> values(size_t(options_.quantizer.centroids()));
-    if (!values.empty())
-        device_.download(centroids_, layer * values.size() * 4, std::as_writable_bytes(std::span(values)));
+    if (!values.empty()) device_.download(centroids_, layer * values.size() * 4, std::as_writable_bytes(std::span(values)));
     return values;
 }
 
@@ -248,8 +258,8 @@ void TrainingStep::set_centroids(size_t layer, std::span<const float> values) {
 
 std::vector<ProfileRow> TrainingStep::profile() {
     std::vector<ProfileRow> rows;
-    for (Executable* e : {(quantized_ ? graphs_->prepare_quantized : graphs_->prepare_full).get(), graphs_->first.get(),
-                          graphs_->update.get()}) {
+    for (Executable* e :
+         {(quantized_ ? graphs_->prepare_quantized : graphs_->prepare_full).get(), graphs_->first.get(), graphs_->update.get()}) {
         auto part = e->profile();
         rows.insert(rows.end(), part.begin(), part.end());
     }

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,11 +18,15 @@ struct TrainingStepOptions {
     double max_norm = 1.0;             // of the gradient; 0: no clipping
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0.1;
     QuantizerConfig quantizer;
-    bool fisher = false;        // k-means weighted by AdamW's second moment
-    int64_t chunk_rows = 1024;  // tokens whose logits exist at a time
+    bool fisher = false;     // k-means weighted by AdamW's second moment
+    int64_t chunk_rows = 0;  // tokens whose logits exist at a time; 0: chosen by the vocabulary
     uint64_t seed = 0;
     Precision precision = Precision::f32;
+    Recompute recompute = Recompute::none;
 };
+
+// "none", "selective" or "full" (activation_checkpoint.mode). Error: anything else.
+Recompute parse_recompute(std::string_view mode);
 
 class TrainingStep {
 public:

@@ -1,5 +1,6 @@
 #include "runtime/graph/graph.h"
 
+#include <set>
 #include <utility>
 
 #include "shaders/args/add.h"
@@ -56,8 +57,8 @@ void Graph::set_parameter(Tensor weight, Tensor gradient, bool accumulate) {
     s.accumulate = accumulate;
 }
 
-void Graph::add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_t address_count,
-                     std::span<const std::byte> args, const Grid& grid, std::string label, const Cost& cost) {
+void Graph::add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_t address_count, std::span<const std::byte> args,
+                     const Grid& grid, std::string label, const Cost& cost) {
     if (accesses.size() != address_count)
         fail("node '{}': its arguments hold {} addresses, {} tensors were given", label, address_count, accesses.size());
     Node node;
@@ -72,8 +73,86 @@ void Graph::add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_
         for (const Access& a : accesses)
             if (a.tensor) node.bytes += double(a.tensor.bytes()) * (int(a.reads) + int(a.writes));
     }
+    if (backward_)
+        for (Access& a : accesses)
+            if (a.tensor && a.reads) a.tensor = restored(a.tensor);
     node.accesses = std::move(accesses);
     nodes_.push_back(std::move(node));
+}
+
+void Graph::recompute(Tensor t) {
+    const uint32_t storage = info(t).storage;
+    if (!training() || storages_[storage].address != 0) return;
+    recomputed_.resize(storages_.size());
+    recomputed_[storage] = true;
+}
+
+void Graph::recompute_by(Tensor t, std::function<void(Graph&, Tensor)> how) {
+    if (training()) makers_[info(t).storage] = {t, std::move(how)};
+}
+
+void Graph::recompute_since(size_t first, Tensor kept) {
+    for (size_t id = first; id < tensors_.size(); id++) {
+        Tensor t(this, uint32_t(id));
+        if (info(t).storage != info(kept).storage) recompute(t);
+    }
+}
+
+// The tensor as a backward node may read it.
+Tensor Graph::restored(Tensor t) {
+    const uint32_t storage = info(t).storage;
+    if (storage >= recomputed_.size() || !recomputed_[storage]) return t;
+    if (auto known = restored_.find(t.id_); known != restored_.end()) return known->second;
+    if (!copies_.contains(storage)) {
+        if (auto maker = makers_.find(storage); maker != makers_.end()) {
+            const Maker m = maker->second;
+            Tensor again = tensor(m.first.shape(), m.first.dtype(), m.first.name() + ".again");
+            copies_[storage] = info(again).storage;
+            m.how(*this, again);
+        } else {
+            restore(storage);
+        }
+    }
+    TensorInfo copy = info(t);
+    copy.storage = copies_.at(storage);
+    tensors_.push_back(std::move(copy));
+    gradients_.emplace_back();
+    return restored_[t.id_] = {this, uint32_t(tensors_.size() - 1)};
+}
+
+// Adds the nodes that wrote a storage once more, and with them those that wrote what they write besides; they write copies.
+void Graph::restore(uint32_t storage) {
+    std::set<size_t> nodes;
+    std::vector<uint32_t> pending;
+    auto copy = [&](uint32_t of) {
+        Storage same = storages_[of];
+        storages_.push_back(std::move(same));
+        copies_[of] = uint32_t(storages_.size() - 1);
+        pending.push_back(of);
+    };
+    copy(storage);
+    while (!pending.empty()) {
+        const uint32_t next = pending.back();
+        pending.pop_back();
+        for (size_t writer : writers_[next]) {
+            if (!nodes.insert(writer).second) continue;
+            for (const Access& a : nodes_[writer].accesses) {
+                if (!a.tensor || !a.writes) continue;
+                const uint32_t written = info(a.tensor).storage;
+                const bool again = written < recomputed_.size() && recomputed_[written];
+                if (!again && a.reads)
+                    fail("'{}' cannot run again for the backward pass: it changes '{}'", nodes_[writer].label, a.tensor.name());
+                if (again && !copies_.contains(written)) copy(written);
+            }
+        }
+    }
+    for (size_t number : nodes) {
+        Node again = nodes_[number];
+        again.label += ".again";
+        for (Access& a : again.accesses)
+            if (a.tensor) a.tensor = restored(a.tensor);
+        nodes_.push_back(std::move(again));
+    }
 }
 
 bool Graph::requires_gradient(Tensor t) const { return t && gradients_[t.id_].required; }
@@ -87,7 +166,7 @@ void Graph::on_backward(Tensor y, std::initializer_list<Tensor> inputs, std::fun
     tape_.push_back({y, scope_, std::move(backward)});
 }
 
-GradientSlot Graph::gradient_slot(Tensor x) {
+GradientSlot Graph::gradient_slot(Tensor x, bool rounded) {
     // The state is copied out: tensor() below may move the vector.
     GradientState s = gradients_[x.id_];
     GradientSlot slot;
@@ -95,7 +174,9 @@ GradientSlot Graph::gradient_slot(Tensor x) {
         bool touched = bool(s.tensor);
         slot = {s.parameter, touched || s.accumulate ? s.parameter : Tensor()};
     } else if (!s.tensor) {
-        slot = {tensor(x.shape(), DType::f32, "d." + x.name()), {}};
+        slot = {tensor(x.shape(), rounded ? s.type : DType::f32, "d." + x.name()), {}};
+    } else if (s.tensor.dtype() != DType::f32) {
+        fail("the gradient of '{}' is kept in {}: only one operation may contribute to it", x.name(), name(s.tensor.dtype()));
     } else if (s.shared) {
         slot = {tensor(x.shape(), DType::f32, "d." + x.name()), s.tensor};
     } else {
@@ -128,6 +209,10 @@ void Graph::backward(Tensor loss, Tensor seed) {
     gradients_[loss.id_].tensor = seed;
     gradients_[loss.id_].shared = true;
     std::string scope = scope_;
+    for (size_t n = 0; n < nodes_.size(); n++)
+        for (const Access& a : nodes_[n].accesses)
+            if (a.tensor && a.writes) writers_[info(a.tensor).storage].push_back(n);
+    backward_ = true;
     for (auto entry = tape_.rbegin(); entry != tape_.rend(); ++entry) {
         Tensor dy = gradients_[entry->y.id_].tensor;
         if (!dy) continue;
@@ -135,6 +220,7 @@ void Graph::backward(Tensor loss, Tensor seed) {
         entry->backward(*this, dy);
     }
     tape_.clear();
+    backward_ = false;
     scope_ = scope;
 }
 

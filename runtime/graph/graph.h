@@ -5,6 +5,7 @@
 #include <cstring>
 #include <functional>
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -108,8 +109,8 @@ public:
     void dispatch(const Kernel& kernel, std::initializer_list<Access> accesses, const Args& args, const Grid& grid,
                   std::string label, const Cost& cost = {}) {
         static_assert(std::is_trivially_copyable_v<Args> && sizeof(Args) <= Pipelines::push_constant_bytes);
-        add_node(kernel, std::vector<Access>(accesses), Args::address_count,
-                 std::as_bytes(std::span<const Args, 1>(&args, 1)), grid, std::move(label), cost);
+        add_node(kernel, std::vector<Access>(accesses), Args::address_count, std::as_bytes(std::span<const Args, 1>(&args, 1)),
+                 grid, std::move(label), cost);
     }
 
     // Keeps a planned tensor's memory to the end of the graph, so that it can be read after a run.
@@ -129,10 +130,23 @@ public:
     // Says how dL/dinputs follow from dL/dy. Ignored unless training and an input requires a gradient; then y does as well.
     void on_backward(Tensor y, std::initializer_list<Tensor> inputs, std::function<void(Graph&, Tensor dy)> backward);
     // Where a backward node writes dL/dx. Call it once for each contribution and add the node at once.
-    GradientSlot gradient_slot(Tensor x);
+    // `rounded`: the node can write the type of set_gradient_type(), and does if it is the first contribution.
+    GradientSlot gradient_slot(Tensor x, bool rounded = false);
+    // x's gradient is read only by nodes that round it to this type themselves: it may be kept in it.
+    void set_gradient_type(Tensor x, DType type) { gradients_[x.id_].type = type; }
     // dL/dx += dy without copying where x has no other contribution yet (residuals, reshapes).
     void pass_gradient(Tensor x, Tensor dy);
     Tensor gradient(Tensor x) const;  // absent if there is none
+    // Memory against time: what nodes wrote into the tensor so far does not stay for the backward pass; the first backward node
+    // that reads it has these nodes run once more, and those before them whose results do not stay either. The same bits come
+    // out. Ignored for external tensors and in inference.
+    void recompute(Tensor t);
+    // How a tensor is made again, instead of by the nodes that made it first: `how` adds nodes that write all of its second
+    // argument.
+    void recompute_by(Tensor t, std::function<void(Graph&, Tensor)> how);
+    size_t tensor_count() const { return tensors_.size(); }
+    // All tensors from number `first` on but `kept`.
+    void recompute_since(size_t first, Tensor kept);
     // Walks the tape from `loss` with dL/dloss in `seed`.
     void backward(Tensor loss, Tensor seed);
 
@@ -162,11 +176,15 @@ private:
         Tensor tensor;        // where the gradient is now; absent: nowhere yet
         bool shared = false;  // the memory serves another gradient too: copy on write
         bool required = false;
+        DType type = DType::f32;
         Tensor parameter;  // gradient buffer of a parameter
         bool accumulate = false;
     };
     void add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_t address_count, std::span<const std::byte> args,
                   const Grid& grid, std::string label, const Cost& cost);
+
+    Tensor restored(Tensor t);
+    void restore(uint32_t storage);
 
     Device& device_;
     Mode mode_;
@@ -182,6 +200,16 @@ private:
         std::function<void(Graph&, Tensor)> backward;
     };
     std::vector<TapeEntry> tape_;
+    bool backward_ = false;
+    std::vector<bool> recomputed_;                     // by storage: does not stay for the backward pass
+    std::map<uint32_t, uint32_t> copies_;              // storage -> the one that holds it again in the backward pass
+    std::map<uint32_t, Tensor> restored_;              // tensor -> the same in that storage
+    std::map<uint32_t, std::vector<size_t>> writers_;  // storage -> the forward nodes that write it
+    struct Maker {
+        Tensor first;
+        std::function<void(Graph&, Tensor)> how;
+    };
+    std::map<uint32_t, Maker> makers_;  // by storage
 };
 
 inline const Shape& Tensor::shape() const { return graph_->tensors_[id_].shape; }

@@ -24,25 +24,25 @@ bool on_matrix_units(const Graph& g, Tensor x, const Linear& w) {
                        [&](const PackedLayer& part) { return has_packed_matmul(device, part); });
 }
 
-}  // namespace
-
-Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name) {
-    if (w.dense) return linear(g, x, w.dense, name);
+// residual + x W^T of a weight in several parts, or of many tokens.
+Tensor product(Graph& g, Tensor x, const Linear& w, const std::string& name, Tensor residual) {
     const bool units = on_matrix_units(g, x, w);
-    if (w.packed.size() == 1) return units ? packed_matmul(g, x, w.packed[0], {}, name) : packed_linear(g, x, w.packed[0], name);
+    if (w.packed.size() == 1 && units) return packed_matmul(g, x, w.packed[0], residual, name);
     int64_t out = 0;
     for (const PackedLayer& part : w.packed) out += part.out();
     Tensor y = g.tensor({x.rows(), out}, DType::f32, name);
     int64_t column = 0;
     for (const PackedLayer& part : w.packed) {
         if (units)
-            packed_matmul_into(g, x, part, {}, y, column, name);
+            packed_matmul_into(g, x, part, residual, y, column, name);
         else
             packed_linear_into(g, x, part, y, column, name);
         column += part.out();
     }
-    return y;
+    return residual && !units ? add(g, residual, y, name + ".residual") : y;
 }
+
+}  // namespace
 
 Precision inference_precision(const Capabilities& device, const LlamaTensors& weights) {
     std::vector<Tensor> dense{weights.head};
@@ -57,26 +57,35 @@ Precision inference_precision(const Capabilities& device, const LlamaTensors& we
 }
 
 Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
-    if (w.dense) return dense_linear(g, x, w.dense, name, fusion);
+    if (w.dense && !g.training()) return dense_linear(g, x, w.dense, name, fusion);
     if (w.packed.size() == 1 && !on_matrix_units(g, x, w)) return packed_linear(g, x, w.packed[0], name, fusion);
-    // Many tokens, or parts of different widths: the operations one by one.
-    return unfused(g, x, fusion, name, [&](Tensor normed) { return apply(g, normed, w, name); });
+    return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
+        return w.dense ? linear(g, normed, w.dense, name, residual) : product(g, normed, w, name, residual);
+    });
 }
 
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
-                    const Attend& attend) {
+                    const Attend& attend, Recompute recompute) {
     auto eps = float(config.rms_norm_eps);
+    // What only products read is kept as they round it.
+    const DType rounded = g.training() ? product_type(g) : DType::f32;
     Tensor x = embedded;
     for (int64_t i = 0; i < config.layers; i++) {
         const LlamaLayerTensors& w = weights.layers[size_t(i)];
         g.set_scope(fmt::format("layers.{}", i));
-        Tensor qkv = apply(g, rms_norm(g, x, w.attention_norm, eps), w.qkv, "qkv");
-        x = add(g, x, apply(g, attend(g, i, rotate(g, qkv)), w.o, "o"), "attention.residual");
-        Tensor gate_up = apply(g, rms_norm(g, x, w.mlp_norm, eps), w.gate_up, "gate_up");
-        x = add(g, x, apply(g, swiglu(g, gate_up), w.down, "down"), "mlp.residual");
+        const size_t first = g.tensor_count();
+        Tensor normed = rms_norm(g, x, w.attention_norm, eps, rounded);
+        Tensor attended = attend(g, i, rotate(g, apply(g, normed, w.qkv, "qkv")));
+        x = apply(g, attended, w.o, "o", {.residual = x});
+        Tensor mlp_normed = rms_norm(g, x, w.mlp_norm, eps, rounded);
+        Tensor gated = swiglu(g, apply(g, mlp_normed, w.gate_up, "gate_up"), rounded);
+        x = apply(g, gated, w.down, "down", {.residual = x});
+        if (recompute == Recompute::full) g.recompute_since(first, x);
+        if (recompute == Recompute::selective)
+            for (Tensor t : {normed, mlp_normed, gated}) g.recompute(t);
     }
     g.set_scope("");
-    return rms_norm(g, x, weights.norm, eps);
+    return rms_norm(g, x, weights.norm, eps, rounded);
 }
 
 Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,

@@ -32,11 +32,8 @@ struct LlamaTensors {
     Tensor head;  // [vocab_size, hidden_size]; the embedding where they are tied
 };
 
-// y [tokens, out] = x [tokens, in] W^T.
-Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name);
-
-// The same for inference with what is folded into it.
-Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name, const LinearFusion& fusion);
+// y [tokens, out] = x [tokens, in] W^T with what is folded into it. Differentiable where the weight is dense.
+Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name, const LinearFusion& fusion = {});
 
 // What a graph for inference of many tokens at once sets: matrix units of the type that all dense matrices have (activations are
 // rounded to it), fp32 where there is an fp32 one or no such units, and on CPUs.
@@ -47,10 +44,14 @@ using Attend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;
 // Rotates q and k of [tokens, (heads + 2 * kv_heads) * head_dim].
 using Rotate = std::function<Tensor(Graph& g, Tensor qkv)>;
 
+// What a layer's backward pass computes again instead of finding it in memory (activation checkpointing, arXiv 1604.06174):
+// nothing; what costs only reading and writing (norms, SwiGLU); everything but the layer's input.
+enum class Recompute { none, selective, full };
+
 // `attend` gets qkv rotated. embedded [tokens, hidden_size] -> hidden states behind the last norm, [tokens, hidden_size], ready
 // for the head.
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
-                    const Attend& attend);
+                    const Attend& attend, Recompute recompute = Recompute::none);
 
 // The same for few tokens of inference, with norms, residuals and SwiGLU folded into the products (runtime/ops/fusion.h): five
 // dispatches a layer on a GPU. `attend` gets qkv not rotated. embedded [sequences, hidden_size] -> logits [sequences,

@@ -2,10 +2,23 @@
 
 #include <algorithm>
 
+#include "runtime/ops/launch.h"
 #include "runtime/ops/matmul.h"
 #include "shaders/args/cross_entropy.h"
 
 namespace vkqat {
+
+void cross_entropy(Graph& g, Tensor logits, Tensor labels, Tensor loss, Tensor scale, Tensor d_logits, const std::string& label) {
+    const int64_t rows = logits.rows(), vocab = logits.cols();
+    expect(logits, {rows, vocab}, DType::f32, label + ": logits");
+    expect(labels, {rows}, DType::i32, label + ": labels");
+    expect(loss, {rows}, DType::f32, label + ": loss");
+    std::string shader = d_logits ? typed_shader("cross_entropy", d_logits, label + ": d_logits") : "cross_entropy_f32";
+    if (d_logits) expect(d_logits, logits.shape(), d_logits.dtype(), label + ": d_logits");
+    g.dispatch(row_kernel(g.capabilities(), shader, vocab), {in(logits), in(labels), out(loss), in(scale), out(d_logits)},
+               CrossEntropyArgs{.rows = count32(rows, label + ": rows"), .vocab = count32(vocab, label + ": vocabulary")},
+               linear_grid(rows), label, {.flops = double(rows * vocab) * (d_logits ? 8 : 4)});
+}
 
 HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor scale, const HeadLossOptions& options) {
     int64_t tokens = hidden.rows(), dim = hidden.cols(), vocab = head.rows();
@@ -13,6 +26,10 @@ HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor s
     expect(labels, {tokens}, DType::i32, "labels");
     expect(scale, {1}, DType::f32, "scale of the loss");
     const uint32_t width = g.capabilities().subgroup_size;
+    constexpr int64_t enough = int64_t(1) << 28;
+    const int64_t chunk_rows =
+        options.chunk_rows ? options.chunk_rows : std::clamp<int64_t>(enough / vocab / 128 * 128, 128, 8192);
+    const DType type = product_type(g);
     HeadLoss result;
     result.rows = options.rows ? options.rows : g.tensor({tokens}, DType::f32, "loss.rows");
     result.sum = options.sum ? options.sum : g.tensor({1}, DType::f32, "loss");
@@ -20,8 +37,8 @@ HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor s
     bool gradient = train_hidden || train_head;
     GradientSlot d_hidden = train_hidden ? g.gradient_slot(hidden) : GradientSlot{};
 
-    for (int64_t begin = 0; begin < tokens; begin += options.chunk_rows) {
-        int64_t rows = std::min(options.chunk_rows, tokens - begin);
+    for (int64_t begin = 0; begin < tokens; begin += chunk_rows) {
+        int64_t rows = std::min(chunk_rows, tokens - begin);
         auto chunk = [&](Tensor t, const std::string& name) {
             if (!t) return t;
             int64_t cols = t.shape().rank() > 1 ? t.cols() : 1;
@@ -31,16 +48,14 @@ HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor s
         Tensor logits = g.tensor({rows, vocab}, DType::f32, "logits");
         Tensor x = chunk(hidden, "hidden.chunk");
         matmul(g, Product::nt, x, head, {}, logits, "head");
-        g.dispatch(Kernel{"cross_entropy", {width}},
-                   {inout(logits), in(chunk(labels, "labels.chunk")), out(chunk(result.rows, "loss.chunk")), in(scale)},
-                   CrossEntropyArgs{.rows = uint32_t(rows), .vocab = uint32_t(vocab), .gradient = gradient}, linear_grid(rows),
-                   "cross_entropy", {.flops = double(rows * vocab) * (gradient ? 8 : 4)});
+        Tensor d_logits = !gradient ? Tensor() : type == DType::f32 ? logits : g.tensor(logits.shape(), type, "d.logits");
+        cross_entropy(g, logits, chunk(labels, "labels.chunk"), chunk(result.rows, "loss.chunk"), scale, d_logits);
         if (train_hidden)
-            matmul(g, Product::nn, logits, head, chunk(d_hidden.base, "d.hidden.base"), chunk(d_hidden.out, "d.hidden.chunk"),
+            matmul(g, Product::nn, d_logits, head, chunk(d_hidden.base, "d.hidden.base"), chunk(d_hidden.out, "d.hidden.chunk"),
                    "head.dx");
         if (train_head) {
             GradientSlot d_head = g.gradient_slot(head);
-            matmul(g, Product::tn, logits, x, d_head.base, d_head.out, "head.dw");
+            matmul(g, Product::tn, d_logits, x, d_head.base, d_head.out, "head.dw");
         }
     }
     g.dispatch(Kernel{"scaled_sum", {width}}, {in(result.rows), in(scale), in(options.base), out(result.sum)},

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "runtime/ops/cross_entropy.h"
 #include "runtime/ops/launch.h"
 #include "runtime/ops/matmul.h"
 #include "shaders/args/cross_entropy.h"
@@ -37,10 +38,8 @@ Tensor teacher_scales(Graph& g, const DistillationHead& h) {
         const int64_t rows = std::min(h.chunk_rows, tokens - begin);
         Tensor logits = g.tensor({rows, vocab}, DType::f32, "teacher.logits");
         matmul(g, Product::nt, rows_of(g, h.teacher_hidden, begin, rows), h.teacher_head, {}, logits, "teacher.head");
-        g.dispatch(Kernel{"cross_entropy", {g.capabilities().subgroup_size}},
-                   {inout(logits), in(rows_of(g, h.labels, begin, rows)), out(rows_of(g, losses, begin, rows)), in(one)},
-                   CrossEntropyArgs{.rows = uint32_t(rows), .vocab = uint32_t(vocab), .gradient = 0}, linear_grid(rows),
-                   "teacher.cross_entropy", {.flops = 4.0 * double(rows * vocab)});
+        cross_entropy(g, logits, rows_of(g, h.labels, begin, rows), rows_of(g, losses, begin, rows), one, {},
+                      "teacher.cross_entropy");
     }
     const Shape shape{tokens / h.seq_len, h.seq_len};
     token_scales(g, g.reshape(losses, shape), g.reshape(weights, shape));

@@ -7,10 +7,10 @@
 namespace vkqat {
 
 Tensor unfused(Graph& g, Tensor x, const LinearFusion& fusion, const std::string& label,
-               const std::function<Tensor(Tensor x)>& product) {
+               const std::function<Tensor(Tensor x, Tensor residual)>& product) {
     if (fusion.norm) x = rms_norm(g, x, fusion.norm, fusion.eps);
-    Tensor y = product(x);
-    if (fusion.swiglu) y = swiglu(g, y);
+    if (!fusion.swiglu) return product(x, fusion.residual);
+    Tensor y = swiglu(g, product(x, {}));
     return fusion.residual ? add(g, fusion.residual, y, label + ".residual") : y;
 }
 

@@ -15,9 +15,9 @@ struct LinearFusion {
     bool swiglu = false;   // two equal parts, gate and up: y = silu(gate) * up
 };
 
-// The same by separate operations: `product` gets x behind the norm.
+// The same by separate operations: `product` gets x behind the norm, and the residual where there is no SwiGLU.
 Tensor unfused(Graph& g, Tensor x, const LinearFusion& fusion, const std::string& label,
-               const std::function<Tensor(Tensor x)>& product);
+               const std::function<Tensor(Tensor x, Tensor residual)>& product);
 
 // How a matrix-vector kernel is laid out: what measurements force; 0: chosen by the shape and the device.
 struct MatvecTuning {

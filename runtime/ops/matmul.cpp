@@ -49,6 +49,7 @@ struct Choice {
     Kernel kernel;
     int64_t rows, columns;
     bool linear = false;  // grid
+    int64_t k_part = 0;   // of k for a workgroup; 0: all of it
 };
 
 const char* order(Product product) { return product == Product::nt ? "nt" : product == Product::nn ? "nn" : "tn"; }
@@ -88,6 +89,23 @@ constexpr std::array<MatrixBlock, 8> matrix_blocks{{{128, 128, 32, 2, 2, 1, true
 constexpr uint32_t most_sums = 16;       // matrices of sums that a subgroup keeps in registers,
 constexpr uint32_t most_elements = 128;  // and elements of them of an invocation
 
+// Into how many parts k is cut, so that a small c with a long k occupies a large GPU.
+int64_t parts_of(const Extents& e, int64_t rows, int64_t columns, int64_t depth) {
+    constexpr int64_t workgroups = 264;  // two for each processor of an H200
+    constexpr int64_t least_steps = 8;
+    const int64_t c_tiles = tiles(e.m, rows) * tiles(e.n, columns);
+    const int64_t parts = std::min(workgroups / c_tiles, e.k / (depth * least_steps));
+    return parts >= 2 ? parts : 1;
+}
+
+// The part of k of a workgroup: whole steps.
+int64_t k_part_of(const Extents& e, int64_t rows, int64_t columns, int64_t depth, const MatmulOptions& options) {
+    const bool whole = options.factors || options.first_column;
+    const bool forced = options.tile >= 0 || options.block;
+    const int64_t parts = whole ? 1 : options.parts ? options.parts : forced ? 1 : parts_of(e, rows, columns, depth);
+    return std::min(e.k, tiles(tiles(e.k, parts), depth) * depth);
+}
+
 // The largest of the blocks that leaves enough workgroups, else the smallest, of those for which `fits`; nullptr if there is
 // none.
 template <class Fits>
@@ -123,7 +141,11 @@ std::optional<Choice> tiled(const Graph& g, Product product, const Extents& e, T
     std::vector<uint32_t> constants{block->m / 8 * (block->n / 8), block->m, block->n, block->k};
     constants.insert(constants.end(),
                      {aligned_operand(g, a), aligned_operand(g, b), aligned_result(g, c, base), e.k % block->k == 0});
-    return Choice{{fmt::format("tiled_{}_{}", order(product), name(b.dtype())), constants}, block->m, block->n};
+    return Choice{{fmt::format("tiled_{}_{}", order(product), name(b.dtype())), constants},
+                  block->m,
+                  block->n,
+                  false,
+                  k_part_of(e, block->m, block->n, block->k, options)};
 }
 
 uint32_t type_constant(DType type) { return type == DType::f32 ? 0 : type == DType::f16 ? 1 : 2; }
@@ -147,15 +169,24 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
         if (!converted && options.tile < 0 && &t == &matrix_blocks[0]) return false;
         return matrix_block_fits(t, *shape, device, a_by_k, b_by_k, 0);
     };
-    const MatrixBlock* block = options.block ? (fits(*options.block) ? &*options.block : nullptr)
-                                             : choose_matrix_block(matrix_blocks, e.m, e.n, options.tile, label, fits);
+    auto chosen = [&]() -> const MatrixBlock* {
+        if (options.block) return fits(*options.block) ? &*options.block : nullptr;
+        // A small c with a long k: large blocks, each with a part of k.
+        const MatrixBlock& large = matrix_blocks[1];
+        if (options.tile < 0 && 2 * e.m > large.m && 2 * e.n > large.n && fits(large) &&
+            k_part_of(e, large.m, large.n, large.k, options) < e.k)
+            return &large;
+        return choose_matrix_block(matrix_blocks, e.m, e.n, options.tile, label, fits);
+    };
+    const MatrixBlock* block = chosen();
     if (!block) return {};
     std::vector<uint32_t> constants = matrix_block_constants(*block, *shape, device);
+    const int64_t k_part = k_part_of(e, block->m, block->n, block->k, options);
     const bool aligned = aligned_result(g, c, base, options.first_column.value_or(0));
     constants.insert(constants.end(), {type_constant(a.dtype()), a_by_k, aligned_operand(g, a), aligned, e.k % block->k == 0,
-                                       aligned && e.m % block->m == 0 && e.n % block->n == 0, bool(base), bool(options.factors),
-                                       type_constant(b.dtype()), b_by_k, aligned_operand(g, b)});
-    return Choice{{shader, constants}, block->m, block->n, true};
+                                       aligned && e.m % block->m == 0 && e.n % block->n == 0, base && k_part == e.k,
+                                       bool(options.factors), type_constant(b.dtype()), b_by_k, aligned_operand(g, b)});
+    return Choice{{shader, constants}, block->m, block->n, true, k_part};
 }
 
 Choice choose(const Graph& g, Product product, const Extents& e, Tensor a, Tensor b, Tensor base, Tensor c,
@@ -181,6 +212,14 @@ Choice choose(const Graph& g, Product product, const Extents& e, Tensor a, Tenso
     if (!device.quirks.barriers_are_slow && e.m >= 32 && e.n >= 32 && e.k >= 16)
         if (auto choice = tiled(g, product, e, a, b, base, c, label, options)) return *choice;
     return portable(product, e, b.dtype(), device);
+}
+
+// c = base + the sum of `parts` [count, c's shape].
+void sum_parts(Graph& g, Tensor parts, Tensor base, Tensor c, const std::string& label) {
+    const uint32_t count = count32(c.elements(), label + ": elements"), part_count = uint32_t(parts.elements() / c.elements());
+    RowBlocks blocks = row_blocks(g.capabilities(), 1, count);
+    g.dispatch(blocks.kernel("sum_parts"), {in(parts), in(base), out(c)}, SumPartsArgs{.count = count, .part_count = part_count},
+               blocks.grid, label + ".sum", {.flops = double(parts.elements())});
 }
 
 }  // namespace
@@ -267,33 +306,46 @@ void matmul(Graph& g, Product product, Tensor a, Tensor b, Tensor base, Tensor c
         Tensor a32 = cast(g, a, DType::f32), b32 = product == Product::tn ? cast(g, b, DType::f32) : b;
         if (a32 != a || b32 != b) return matmul(g, product, a32, b32, base, c, label, options);
     }
-    Grid grid{uint32_t(tiles(e.n, choice.columns)), uint32_t(tiles(e.m, choice.rows)), 1};
+    const int64_t k_part = choice.k_part ? choice.k_part : e.k, parts = tiles(e.k, k_part);
+    Tensor result = parts > 1 ? g.tensor({parts, e.m, e.n}, DType::f32, label + ".parts") : c;
+    Grid grid{uint32_t(tiles(e.n, choice.columns)), uint32_t(tiles(e.m, choice.rows)), uint32_t(parts)};
     if (choice.linear)
-        grid = linear_grid(tiles(e.n, choice.columns) * tiles(e.m, choice.rows));
+        grid = linear_grid(tiles(e.n, choice.columns) * tiles(e.m, choice.rows) * parts);
     else if (grid.x > 65535 || grid.y > 65535)
         fail("{}: {} x {} tiles exceed the grid", label, grid.x, grid.y);
-    g.dispatch(choice.kernel, {in(a), in(b), in(base), out(c), in(options.factors)},
+    g.dispatch(choice.kernel, {in(a), in(b), in(parts > 1 ? Tensor() : base), out(result), in(options.factors)},
                MatmulArgs{.m = uint32_t(e.m),
                           .n = uint32_t(e.n),
                           .k = uint32_t(e.k),
+                          .k_part = uint32_t(k_part),
                           .c_cols = uint32_t(c.cols()),
                           .c_first = uint32_t(first_column)},
                grid, label, {.flops = 2.0 * double(e.m) * double(e.n) * double(e.k)});
+    if (parts > 1) sum_parts(g, result, base, c, label);
 }
 
-Tensor linear(Graph& g, Tensor x, Tensor weight, const std::string& name) {
+DType product_type(const Graph& g) {
+    const CooperativeMatrixShape* shape = matrix_shape(g.capabilities(), g.precision());
+    return shape && has_matrix_units(g.capabilities(), g.precision()) ? shape->input : DType::f32;
+}
+
+Tensor linear(Graph& g, Tensor x, Tensor weight, const std::string& name, Tensor residual) {
     Tensor y = g.tensor({x.rows(), weight.rows()}, DType::f32, name);
-    matmul(g, Product::nt, x, weight, {}, y, name);
-    g.on_backward(y, {x, weight}, [=](Graph& graph, Tensor dy) {
+    matmul(g, Product::nt, x, weight, residual, y, name);
+    const DType type = product_type(g);
+    g.on_backward(y, {x, weight, residual}, [=](Graph& graph, Tensor dy) {
+        if (residual) graph.pass_gradient(residual, dy);
+        Tensor rounded = dy.dtype() == DType::f32 ? cast(graph, dy, type) : dy;
         if (graph.requires_gradient(x)) {
             GradientSlot dx = graph.gradient_slot(x);
-            matmul(graph, Product::nn, dy, weight, dx.base, dx.out, name + ".dx");
+            matmul(graph, Product::nn, rounded, weight, dx.base, dx.out, name + ".dx");
         }
         if (graph.requires_gradient(weight)) {
             GradientSlot dw = graph.gradient_slot(weight);
-            matmul(graph, Product::tn, dy, x, dw.base, dw.out, name + ".dw");
+            matmul(graph, Product::tn, rounded, x, dw.base, dw.out, name + ".dw");
         }
     });
+    if (!residual) g.set_gradient_type(y, type);
     return y;
 }
 

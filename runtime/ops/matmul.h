@@ -11,8 +11,13 @@
 
 namespace vkqat {
 
-// y [tokens, out] f32 = x [tokens, in] f32 * weight^T, weight [out, in] f32|f16|bf16. Differentiable in both.
-Tensor linear(Graph& g, Tensor x, Tensor weight, const std::string& name);
+// y [tokens, out] f32 = residual + x [tokens, in] * weight^T; x and weight [out, in] f32|f16|bf16, residual f32 or absent.
+// Differentiable in all three. On matrix units dL/dy is rounded to product_type() before the products, once for both.
+Tensor linear(Graph& g, Tensor x, Tensor weight, const std::string& name, Tensor residual = {});
+
+// The type to which products round their operands: that of the graph's precision on matrix units, else f32. What only products
+// read may be kept in it.
+DType product_type(const Graph& g);
 
 // The three products that training needs, c = base + a * b, base absent or of c's shape (it may be c). a, b f32|f16|bf16, c f32.
 enum class Product {
@@ -41,6 +46,7 @@ struct MatmulOptions {
     MatmulVariant variant = MatmulVariant::automatic;
     int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
     std::optional<MatrixBlock> block = {};  // matrix units: instead of one of the table
+    int parts = 0;  // into which k is cut, their sums added in the end; 0: chosen by the product's size
     // What a layer says that computes its product in pieces; only on matrix units.
     std::optional<Precision> precision = {};   // instead of the graph's
     std::optional<int64_t> first_column = {};  // base and c are [m, any]; the product takes n columns of them from here on

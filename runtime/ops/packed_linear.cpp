@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 
+#include "runtime/ops/add.h"
 #include "runtime/ops/launch.h"
 #include "runtime/ops/packed_dequantize.h"
 #include "shaders/args/packed_linear.h"
@@ -248,10 +249,10 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
         run(g, x, w, y, 0, label, fusion, variant, tuning);
         return y;
     }
-    return unfused(g, x, fusion, label, [&](Tensor normed) {
+    return unfused(g, x, fusion, label, [&](Tensor normed, Tensor residual) {
         Tensor y = g.tensor({tokens, w.out()}, DType::f32, label);
         run(g, normed, w, y, 0, label, {}, variant, tuning);
-        return y;
+        return residual ? add(g, residual, y, label + ".residual") : y;
     });
 }
 

@@ -35,14 +35,20 @@ void backward_weight(Graph& g, Tensor dy, Tensor x, Tensor weight, Tensor inv_rm
 
 }  // namespace
 
-Tensor rms_norm(Graph& g, Tensor x, Tensor weight, float eps) {
+Tensor rms_norm(Graph& g, Tensor x, Tensor weight, float eps, DType type) {
     if (!x) fail("rms_norm: x is absent");
     expect(x, {x.rows(), x.cols()}, DType::f32, "rms_norm: x");
     std::string shader = typed_shader("rms_norm", weight, "rms_norm: weight");
     expect(weight, {x.cols()}, weight.dtype(), "rms_norm: weight");
     if (!(eps >= 0) || !std::isfinite(eps)) fail("rms_norm: eps is {}, expected a small positive number", eps);
     uint32_t rows = count32(x.rows(), "rms_norm: rows of x"), dim = count32(x.cols(), "rms_norm: columns of x");
-    Tensor y = g.like(x, "rms_norm"), inv_rms;
+    if (type != DType::f32) {
+        if (!is_float(type) || weight.dtype() != DType::f32)
+            fail("rms_norm: y in {} with a weight in {}: only an f32 weight goes with a result in f16 or bf16", name(type),
+                 name(weight.dtype()));
+        shader += fmt::format("_to_{}", name(type));
+    }
+    Tensor y = g.tensor(x.shape(), type, "rms_norm"), inv_rms;
     if (g.requires_gradient(x) || g.requires_gradient(weight)) inv_rms = g.tensor({rows}, DType::f32, "inv_rms");
     g.dispatch(row_kernel(g.capabilities(), shader, dim), {in(x), in(weight), out(y), out(inv_rms)},
                RmsNormArgs{.rows = rows, .dim = dim, .eps = eps}, linear_grid(rows), "rms_norm", {.flops = 4.0 * rows * dim});

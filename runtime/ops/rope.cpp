@@ -48,8 +48,9 @@ static void rotate(Graph& g, Tensor x, Tensor table, Tensor start, Tensor base, 
     uint32_t pairs = args.heads * half;
     RowBlocks blocks = row_blocks(g.capabilities(), args.rows, args.cols - pairs);
     if (half % 8 || args.cols % 8) blocks.uniform_loads = 0;  // a subgroup has columns of one head
-    g.dispatch(blocks.kernel("rope", {half}), {in(x), in(table), in(start), in(base), out(y)}, args, blocks.grid, "rope",
-               {.flops = 6.0 * args.rows * pairs, .bytes = double(x.bytes()) * (base ? 3 : 2)});
+    g.dispatch(blocks.kernel(typed_shader("rope", y, "rope"), {half}), {in(x), in(table), in(start), in(base), out(y)}, args,
+               blocks.grid, "rope",
+               {.flops = 6.0 * args.rows * pairs, .bytes = double(x.bytes()) * (base ? 2 : 1) + double(y.bytes())});
 }
 
 Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions& positions) {
@@ -75,7 +76,7 @@ Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions
     g.on_backward(y, {x}, [=](Graph& graph, Tensor dy) {
         RopeArgs back = args;
         back.sign = -1;
-        GradientSlot s = graph.gradient_slot(x);
+        GradientSlot s = graph.gradient_slot(x, true);
         rotate(graph, dy, table, start, s.base, s.out, back);
     });
     return y;

@@ -12,22 +12,25 @@ struct Layout {
     double elements() const { return double(rows) * cols; }
 };
 
-Tensor forward(Graph& g, Tensor gate, Tensor up, const Layout& l) {
-    Tensor y = g.tensor({l.rows, l.cols}, DType::f32, "swiglu");
+// `saved`: a copy of gate and up in y's type, from which y is then computed, or absent.
+void forward(Graph& g, Tensor gate, Tensor up, Tensor saved, Tensor y, const Layout& l) {
     RowBlocks blocks = row_blocks(g.capabilities(), l.rows, l.cols);
-    g.dispatch(blocks.kernel("swiglu"), {in(gate), in(up), out(y)},
+    const double each = double(2 * bytes(gate.dtype()) + bytes(y.dtype()) * (saved ? 3 : 1));
+    std::string shader = fmt::format("swiglu_{}_to_{}", name(gate.dtype()), name(y.dtype()));
+    g.dispatch(blocks.kernel(shader), {in(gate), in(up), out(y), out(saved)},
                SwigluArgs{.rows = l.rows, .cols = l.cols, .stride = l.stride, .up_offset = l.up_offset}, blocks.grid, "swiglu",
-               {.flops = 5 * l.elements(), .bytes = 12 * l.elements()});
-    return y;
+               {.flops = 5 * l.elements(), .bytes = each * l.elements()});
 }
 
 void backward(Graph& g, Tensor gate, Tensor up, Tensor dy, GradientSlot dgate, GradientSlot dup, const Layout& l) {
-    int touched = 3 + bool(dgate.out) + bool(dgate.base) + bool(dup.out) + bool(dup.base);
+    const double of_input = double(bytes(gate.dtype())) * 2 + 4;
+    const DType gradient = dgate.out ? dgate.out.dtype() : DType::f32;
+    const double written = double(bytes(gradient)) * (bool(dgate.out) + bool(dup.out)) + 4 * (bool(dgate.base) + bool(dup.base));
+    std::string shader = fmt::format("swiglu_backward_{}_to_{}", name(gate.dtype()), name(gradient));
     RowBlocks blocks = row_blocks(g.capabilities(), l.rows, l.cols);
-    g.dispatch(blocks.kernel("swiglu_backward"),
-               {in(gate), in(up), in(dy), in(dgate.base), out(dgate.out), in(dup.base), out(dup.out)},
+    g.dispatch(blocks.kernel(shader), {in(gate), in(up), in(dy), in(dgate.base), out(dgate.out), in(dup.base), out(dup.out)},
                SwigluBackwardArgs{.rows = l.rows, .cols = l.cols, .stride = l.stride, .up_offset = l.up_offset}, blocks.grid,
-               "swiglu", {.flops = 12 * l.elements(), .bytes = 4 * touched * l.elements()});
+               "swiglu", {.flops = 12 * l.elements(), .bytes = (of_input + written) * l.elements()});
 }
 
 }  // namespace
@@ -39,7 +42,8 @@ Tensor swiglu(Graph& g, Tensor gate, Tensor up) {
     if (gate == up) fail("swiglu: gate and up are the same tensor '{}'", gate.name());
     uint32_t cols = count32(gate.cols(), "swiglu: columns of gate");
     Layout l{count32(gate.rows(), "swiglu: rows of gate"), cols, cols, 0};
-    Tensor y = forward(g, gate, up, l);
+    Tensor y = g.like(gate, "swiglu");
+    forward(g, gate, up, {}, y, l);
     g.on_backward(y, {gate, up}, [=](Graph& graph, Tensor dy) {
         GradientSlot dgate = graph.requires_gradient(gate) ? graph.gradient_slot(gate) : GradientSlot();
         GradientSlot dup = graph.requires_gradient(up) ? graph.gradient_slot(up) : GradientSlot();
@@ -48,16 +52,20 @@ Tensor swiglu(Graph& g, Tensor gate, Tensor up) {
     return y;
 }
 
-Tensor swiglu(Graph& g, Tensor gate_up) {
+Tensor swiglu(Graph& g, Tensor gate_up, DType type) {
     if (!gate_up) fail("swiglu: gate_up is absent");
     expect(gate_up, {gate_up.rows(), gate_up.cols()}, DType::f32, "swiglu: gate_up");
     uint32_t stride = count32(gate_up.cols(), "swiglu: columns of gate_up");
     if (stride % 2) fail("swiglu: gate_up '{}' has {} columns, expected an even number", gate_up.name(), stride);
     Layout l{count32(gate_up.rows(), "swiglu: rows of gate_up"), stride / 2, stride, stride / 2};
-    Tensor y = forward(g, gate_up, gate_up, l);
+    const bool round = type != DType::f32 && g.requires_gradient(gate_up);
+    Tensor saved = round ? g.tensor(gate_up.shape(), type, "gate_up") : Tensor();
+    Tensor y = g.tensor({l.rows, l.cols}, type, "swiglu"), kept = saved ? saved : gate_up;
+    forward(g, gate_up, gate_up, saved, y, l);
+    if (saved) g.recompute_by(y, [=](Graph& graph, Tensor again) { forward(graph, saved, saved, {}, again, l); });
     g.on_backward(y, {gate_up}, [=](Graph& graph, Tensor dy) {
-        GradientSlot slot = graph.gradient_slot(gate_up);
-        backward(graph, gate_up, gate_up, dy, slot, slot, l);
+        GradientSlot slot = graph.gradient_slot(gate_up, round);
+        backward(graph, kept, kept, dy, slot, slot, l);
     });
     return y;
 }

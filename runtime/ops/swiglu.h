@@ -9,7 +9,9 @@ namespace vkqat {
 // Errors: shapes or types that do not fit; gate and up being one tensor.
 Tensor swiglu(Graph& g, Tensor gate, Tensor up);
 
-// The same with both in one tensor: gate_up f32 [tokens, 2 * ffn], gate in the first ffn columns; y: f32 [tokens, ffn].
-Tensor swiglu(Graph& g, Tensor gate_up);
+// The same with both in one tensor: gate_up f32 [tokens, 2 * ffn], gate in the first ffn columns; y: [tokens, ffn] in `type`. In
+// f16 or bf16, for products that round it anyway, the backward pass also works on a copy of gate_up in that type, so that
+// gate_up itself need not stay.
+Tensor swiglu(Graph& g, Tensor gate_up, DType type = DType::f32);
 
 }  // namespace vkqat

@@ -8,7 +8,7 @@ struct RmsNormArgs {
     ADDRESSES(4)
     ADDRESS x;        // f32 [rows, dim]
     ADDRESS weight;   // [dim]
-    ADDRESS y;        // f32 [rows, dim]
+    ADDRESS y;        // [rows, dim]
     ADDRESS inv_rms;  // f32 [rows], or absent
     ARG_UINT rows, dim;
     ARG_FLOAT eps;
@@ -26,9 +26,9 @@ struct RmsNormBackwardArgs {
 // Sums of dy * x * inv_rms over chunks of rows.
 struct RmsNormPartialArgs {
     ADDRESSES(4)
-    ADDRESS dy, x;     // f32 [rows, dim]
-    ADDRESS inv_rms;   // f32 [rows]
-    ADDRESS partial;   // f32 [chunks, dim]
+    ADDRESS dy, x;    // f32 [rows, dim]
+    ADDRESS inv_rms;  // f32 [rows]
+    ADDRESS partial;  // f32 [chunks, dim]
     ARG_UINT rows, dim, chunk_rows;
 };
 

@@ -9,7 +9,7 @@ struct RopeArgs {
     ADDRESS x;        // f32 [rows, cols]
     ADDRESS table;    // f32 [positions, head_dim]: cosines, then sines
     ADDRESS start;    // u32 [1], or absent: 0
-    ADDRESS base, y;  // f32 [rows, cols]; base may be absent
+    ADDRESS base, y;  // [rows, cols]; base is f32 or absent
     ARG_UINT rows, cols, heads, positions;
     ARG_UINT seq_len;  // position = start + row % seq_len
     ARG_FLOAT sign;    // -1 rotates back

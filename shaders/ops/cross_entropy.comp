@@ -1,34 +1,66 @@
 #version 460
-//! variant cross_entropy
-// One subgroup (the whole workgroup) for each row: a pass for the maximum, one for the sum of exponentials, one for the gradient.
+//! variant cross_entropy_f32 TYPE=f32
+//! variant cross_entropy_f16 TYPE=f16
+//! variant cross_entropy_bf16 TYPE=bf16
+// A workgroup for each row: one pass for maximum and sum of exponentials together, one for the gradient.
 #include "common.glsl"
 #include "args/cross_entropy.h"
+#include "ops/columns.glsl"
+layout(constant_id = 2) const uint SUBGROUPS = 1;
 layout(push_constant, scalar) uniform Push { CrossEntropyArgs a; };
 
-void main() {
-    uint row = workgroup_index();
-    if (row >= a.rows) return;
-    uint lane = gl_SubgroupInvocationID, width = gl_WorkGroupSize.x;
-    uint64_t logits = a.logits + uint64_t(row) * a.vocab * 4;
-    int label = I32(a.labels).v[row];
-    bool counts = label >= 0 && label < int(a.vocab);
+shared vec3 parts[64];  // of a subgroup: maximum, sum of exponentials relative to it, the label's logit
 
-    float highest = -1.0 / 0.0;
-    for (uint i = lane; i < a.vocab; i += width) highest = max(highest, F32(logits).v[i]);
-    highest = subgroupMax(highest);
-    float sum = 0;
-    for (uint i = lane; i < a.vocab; i += width) sum += exp(F32(logits).v[i] - highest);
-    sum = subgroupAdd(sum);
-    if (lane == 0)
-        F32(a.loss).v[row] = counts ? log(sum) + highest - F32(logits).v[max(label, 0)] : 0.0;
+void main() {
+    init_lanes();
+    const uint row = workgroup_index(), first = first_column();
+    if (row >= a.rows) return;
+    const uint64_t logits = a.logits + uint64_t(row) * a.vocab * 4;
+    const int label = I32(a.labels).v[row];
+    const bool counts = label >= 0 && label < int(a.vocab);
+
+    const float lowest = -3e38;
+    float highest = lowest, sum = 0, target = 0;
+    uint place = first;
+    if (place < a.vocab) {
+        do {
+            const uint i = own_column(place);
+            const float x = load_column_f32(logits, place, a.vocab);
+            const float before = highest;
+            if (i < a.vocab) {
+                highest = max(highest, x);
+                sum = sum * exp(before - highest) + exp(x - highest);
+                if (i == uint(label)) target = x;
+            }
+            place += gl_WorkGroupSize.x;
+        } while (place < a.vocab);
+    }
+    float top = subgroupMax(highest);
+    sum = subgroupAdd(sum * exp(highest - top));
+    target = subgroupAdd(target);
+    if (SUBGROUPS > 1) {
+        if (subgroupElect()) parts[gl_SubgroupID] = vec3(top, sum, target);
+        barrier();
+        const float own = top;
+        top = parts[0].x;
+        for (uint s = 1; s < SUBGROUPS; ++s) top = max(top, parts[s].x);
+        sum = target = 0;
+        for (uint s = 0; s < SUBGROUPS; ++s) {
+            sum += parts[s].y * exp(parts[s].x - top);
+            target += parts[s].z;
+        }
+    }
+    if (gl_LocalInvocationIndex == 0) F32(a.loss).v[row] = counts ? log(sum) + top - target : 0.0;
     if (a.gradient == 0) return;
-    // The other lanes' reads of the label's logit must come before it is replaced.
-    subgroupMemoryBarrierBuffer();
-    subgroupBarrier();
-    float scale = counts ? F32(a.scale).v[0] : 0.0;
-    float factor = scale / sum;
-    for (uint i = lane; i < a.vocab; i += width) {
-        float p = exp(F32(logits).v[i] - highest) * factor;
-        F32(logits).v[i] = counts ? p - (i == uint(label) ? scale : 0.0) : 0.0;
+    const float scale = counts ? F32(a.scale).v[0] : 0.0, factor = scale / sum;
+    const uint64_t gradient = AT(TYPE, a.gradient, uint64_t(row) * a.vocab);
+    place = first;
+    if (place < a.vocab) {
+        do {
+            const uint i = own_column(place);
+            const float p = exp(load_column_f32(logits, place, a.vocab) - top) * factor;
+            if (i < a.vocab) STORE(TYPE, gradient, i, counts ? p - (i == uint(label) ? scale : 0.0) : 0.0);
+            place += gl_WorkGroupSize.x;
+        } while (place < a.vocab);
     }
 }

@@ -16,6 +16,7 @@ layout(constant_id = 22) const bool ALIGNED_B = false;
 #define C_ADDRESS p.c
 #define SIZE_M p.m
 #define SIZE_K p.k
+#define K_PART p.k_part
 #define C_STRIDE p.c_cols
 #define N_TILES ((p.n + BLOCK_N - 1) / BLOCK_N)
 #define B_LINES (B_BY_K ? BLOCK_N : BLOCK_K)
@@ -26,6 +27,7 @@ layout(constant_id = 22) const bool ALIGNED_B = false;
     const uint n0 = (tile) * BLOCK_N;                                                                        \
     uint64_t b_at = OPERAND_START(p.b, n0, B_BY_K, B_TYPE);                                                  \
     const uint64_t b_advance = OPERAND_ADVANCE(p.n, B_BY_K, B_TYPE);                                         \
+    b_at += b_advance * (k_begin / BLOCK_K);                                                                 \
     uint b_offset[B_CHUNKS];                                                                                 \
     UNROLL for (uint i = 0; i < B_CHUNKS; ++i)                                                               \
         b_offset[i] = chunk_offset(PLACE(i, B_LINES, B_LENGTH), B_LINES, n0, p.n, B_BY_K, B_TYPE);           \

@@ -8,7 +8,8 @@
 //! variant tiled_tn_f32 A_BY_K=0 B_BY_K=0 B=f32
 // c = base + a b in fp32 for large products on GPUs: tiles of both operands in shared memory, in the order [k][m] and [k][n];
 // each invocation sums 8 x 8 results in registers, as four 4 x 4 blocks half a tile apart (reads of shared memory without
-// conflicts). Workgroup: BLOCK_M / 8 * BLOCK_N / 8. Grid: (ceil(n / BLOCK_N), ceil(m / BLOCK_M)).
+// conflicts). Workgroup: BLOCK_M / 8 * BLOCK_N / 8. Grid: (ceil(n / BLOCK_N), ceil(m / BLOCK_M),
+// parts of k).
 #include "matmul_tiles.glsl"
 
 const uint A_STRIDE = BLOCK_M / 4 + 1, B_STRIDE = BLOCK_N / 4 + 1;  // in vec4; the one more spreads columns over the banks
@@ -36,13 +37,13 @@ const uint B_CHUNKS = (BLOCK_N * BLOCK_K / 8 + gl_WorkGroupSize.x - 1) / gl_Work
 
 void store(uint y, uint x, vec4 sum) {
     if (y >= p.m || x >= p.n) return;
-    const uint64_t at = uint64_t(y) * p.n + x;
+    const uint64_t at = uint64_t(y) * p.n + x, c = p.c + uint64_t(gl_WorkGroupID.z) * p.m * p.n * 4;
     if (ALIGNED_C) {
         if (p.base != 0) sum += F32x4(p.base + at * 4).v[0];
-        F32x4(p.c + at * 4).v[0] = sum;
+        F32x4(c + at * 4).v[0] = sum;
     } else {
         UNROLL for (uint e = 0; e < 4; ++e)
-            if (x + e < p.n) store_f32(p.c, at + e, p.base != 0 ? load_f32(p.base, at + e) + sum[e] : sum[e]);
+            if (x + e < p.n) store_f32(c, at + e, p.base != 0 ? load_f32(p.base, at + e) + sum[e] : sum[e]);
     }
 }
 
@@ -55,13 +56,14 @@ void main() {
     CONCAT(Chunk_, B) b[B_CHUNKS];
 
     // Round k fetches step k and multiplies step k - 1: one place for each keeps the program small.
-    uint k0 = 0;
+    const uint k_begin = gl_WorkGroupID.z * p.k_part, k_end = min(k_begin + p.k_part, p.k);
+    uint k0 = k_begin;
     do {
-        if (k0 < p.k) {
+        if (k0 < k_end) {
             UNROLL for (uint i = 0; i < A_CHUNKS; ++i) a[i] = FETCH_A(PLACE_A(i), k0);
             UNROLL for (uint i = 0; i < B_CHUNKS; ++i) b[i] = FETCH_B(PLACE_B(i), k0);
         }
-        if (k0 != 0) {
+        if (k0 != k_begin) {
             [[dont_unroll]] for (uint k = 0; k < BLOCK_K; k += 4) {
                 UNROLL for (uint s = 0; s < 4; ++s) {
                     const vec4 a0 = tile_a[(k + s) * A_STRIDE + ty], a1 = tile_a[(k + s) * A_STRIDE + BLOCK_M / 8 + ty];
@@ -76,7 +78,7 @@ void main() {
             }
             barrier();
         }
-        if (k0 < p.k) {
+        if (k0 < k_end) {
             UNROLL for (uint i = 0; i < A_CHUNKS; ++i) {
                 const uvec2 at = PLACE_A(i);
                 if (in_tile(at, A_TILE_LINES, A_TILE_LENGTH)) STORE_CHUNK(tile_a, A_STRIDE, bool(A_BY_K), at, a[i])
@@ -88,7 +90,7 @@ void main() {
             barrier();
         }
         k0 += BLOCK_K;
-    } while (k0 < p.k + BLOCK_K);
+    } while (k0 < k_end + BLOCK_K);
     UNROLL for (uint i = 0; i < 8; ++i) {
         const uint y = m0 + i / 4 * (BLOCK_M / 2) + ty * 4 + i % 4;
         store(y, n0 + tx * 4, sums[i][0]);

@@ -18,6 +18,7 @@
 //   B_NEXT(k0)         fetches the step at k0, as far as it fits into registers
 //   B_PUT              stores it from tiles[B_AT] on, lines B_STRIDE apart
 //   C_COLUMN, C_COLUMNS           first column of c of the workgroup, and how many are its
+//   K_PART             optional: the part of k of a workgroup, whole steps but for the last one; parts write one c after the other
 //   ROW_SCALES         address of an fp32 factor for each row, if the constant SCALED, number 19, says so
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -50,6 +51,9 @@ layout(constant_id = 18) const bool HAS_BASE = true;
 const uint TYPE_F32 = 0, TYPE_F16 = 1, TYPE_BF16 = 2;
 #define THREADS gl_WorkGroupSize.x
 #define UNROLL [[unroll]]
+#ifndef K_PART
+#define K_PART SIZE_K
+#endif
 
 const uint ROWS = BLOCK_M / (GROUPS_M * TILE_M), COLUMNS = BLOCK_N / (GROUPS_N * TILE_N);  // matrices of a subgroup
 const uint DEPTH = BLOCK_K / GROUPS_K;                                                     // of a subgroup in a step
@@ -153,8 +157,11 @@ Chunk fetch_edge(uint64_t address, uvec2 place, uint k0, uint outer, uint size, 
 #define MATRIX_C coopmat<float, gl_ScopeSubgroup, TILE_M, TILE_N, gl_MatrixUseAccumulator>
 
 void main() {
-    const uint tiles_m = (SIZE_M + BLOCK_M - 1) / BLOCK_M, tiles_n = N_TILES, number = workgroup_index();
-    if (number >= tiles_m * tiles_n) return;
+    const uint tiles_m = (SIZE_M + BLOCK_M - 1) / BLOCK_M, tiles_n = N_TILES, all = workgroup_index();
+    const uint k_number = all / (tiles_m * tiles_n), number = all % (tiles_m * tiles_n);
+    const uint k_begin = k_number * K_PART, k_end = min(k_begin + K_PART, SIZE_K);
+    if (k_number > 0 && k_begin >= SIZE_K) return;
+    const uint64_t c_address = C_ADDRESS + uint64_t(k_number) * SIZE_M * C_STRIDE * 4;
     const uint first = number / (WALK * tiles_n) * WALK, in_walk = number % (WALK * tiles_n), walk = min(tiles_m - first, WALK);
     const uint m0 = (first + in_walk % walk) * BLOCK_M;
     B_BEGIN(in_walk / walk)
@@ -164,6 +171,7 @@ void main() {
 
     uint64_t a_at = OPERAND_START(A_ADDRESS, m0, A_BY_K, A_TYPE);
     const uint64_t a_advance = OPERAND_ADVANCE(SIZE_M, A_BY_K, A_TYPE);
+    a_at += a_advance * (k_begin / BLOCK_K);
     uint a_offset[A_CHUNKS];
     UNROLL for (uint i = 0; i < A_CHUNKS; ++i)
         a_offset[i] = chunk_offset(PLACE(i, A_LINES, A_LENGTH), A_LINES, m0, SIZE_M, A_BY_K, A_TYPE);
@@ -171,10 +179,10 @@ void main() {
     MATRIX_C sums[ROWS * COLUMNS];
     UNROLL for (uint i = 0; i < ROWS * COLUMNS; ++i) sums[i] = MATRIX_C(0.0);
 
-    uint k0 = 0;
+    uint k0 = k_begin;
     if (PREFETCH) {
-        FETCH_A(0)
-        B_NEXT(0)
+        FETCH_A(k0)
+        B_NEXT(k0)
     }
     do {
         if (!PREFETCH) {
@@ -186,7 +194,7 @@ void main() {
         B_PUT
         barrier();
         k0 += BLOCK_K;
-        if (PREFETCH && k0 < SIZE_K) {
+        if (PREFETCH && k0 < k_end) {
             FETCH_A(k0)
             B_NEXT(k0)
         }
@@ -212,7 +220,7 @@ void main() {
             }
         }
         barrier();
-    } while (k0 < SIZE_K);
+    } while (k0 < k_end);
 
     // The choice is the same for the whole workgroup: all its invocations meet at the barriers.
     if (GROUPS_K == 1 && (WHOLE_C || (ALIGNED_C && m0 + BLOCK_M <= SIZE_M && BLOCK_N <= C_COLUMNS))) {
@@ -232,7 +240,7 @@ void main() {
                     coopMatLoad(base, F32x4(BASE_ADDRESS + at).v, 0, C_STRIDE / 4, gl_CooperativeMatrixLayoutRowMajor);
                     sums[i * COLUMNS + j] += base;
                 }
-                coopMatStore(sums[i * COLUMNS + j], F32x4(C_ADDRESS + at).v, 0, C_STRIDE / 4, gl_CooperativeMatrixLayoutRowMajor);
+                coopMatStore(sums[i * COLUMNS + j], F32x4(c_address + at).v, 0, C_STRIDE / 4, gl_CooperativeMatrixLayoutRowMajor);
             }
         }
     } else {
@@ -253,7 +261,7 @@ void main() {
                 if (y < SIZE_M && x < C_COLUMNS) {
                     const uint64_t at = uint64_t(y) * C_STRIDE + C_COLUMN + x;
                     if (SCALED) sum *= F32(ROW_SCALES).v[y];
-                    store_f32(C_ADDRESS, at, HAS_BASE ? load_f32(BASE_ADDRESS, at) + sum : sum);
+                    store_f32(c_address, at, HAS_BASE ? load_f32(BASE_ADDRESS, at) + sum : sum);
                 }
             }
             barrier();

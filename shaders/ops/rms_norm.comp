@@ -1,7 +1,9 @@
 #version 460
-//! variant rms_norm_f32 WEIGHT=f32
-//! variant rms_norm_f16 WEIGHT=f16
-//! variant rms_norm_bf16 WEIGHT=bf16
+//! variant rms_norm_f32 WEIGHT=f32 TYPE=f32
+//! variant rms_norm_f16 WEIGHT=f16 TYPE=f32
+//! variant rms_norm_bf16 WEIGHT=bf16 TYPE=f32
+//! variant rms_norm_f32_to_f16 WEIGHT=f32 TYPE=f16
+//! variant rms_norm_f32_to_bf16 WEIGHT=f32 TYPE=bf16
 #include "common.glsl"
 #include "args/rms_norm.h"
 #include "ops/row_sum.glsl"
@@ -12,7 +14,7 @@ void main() {
     uint row = workgroup_index(), first = first_column(), i = first;
     if (row >= a.rows) return;
     uint64_t offset = uint64_t(row) * a.dim * 4, x = a.x + offset;
-    F32 y = F32(a.y + offset);
+    uint64_t y = AT(TYPE, a.y, uint64_t(row) * a.dim);
     float sum = 0;
     if (i < a.dim) {
         do {
@@ -25,7 +27,7 @@ void main() {
     i = first;
     if (i < a.dim) {
         do {
-            y.v[own_column(i)] = load_column_f32(x, i, a.dim) * inv_rms * LOAD_COLUMN(WEIGHT, a.weight, i, a.dim);
+            STORE(TYPE, y, own_column(i), load_column_f32(x, i, a.dim) * inv_rms * LOAD_COLUMN(WEIGHT, a.weight, i, a.dim));
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }

@@ -1,5 +1,7 @@
 #version 460
-//! variant rope
+//! variant rope_f32 TYPE=f32
+//! variant rope_f16 TYPE=f16
+//! variant rope_bf16 TYPE=bf16
 #include "common.glsl"
 #include "args/rope.h"
 #include "ops/row_blocks.glsl"
@@ -16,7 +18,7 @@ void main() {
     uint position = (a.start != 0 ? start : 0) + row % a.seq_len;
     uint64_t table = a.table + uint64_t(min(position, a.positions - 1)) * (2 * HALF) * 4;
     uint64_t offset = uint64_t(row) * a.cols * 4, x = a.x + offset;
-    F32 y = F32(a.y + offset);
+    uint64_t y = AT(TYPE, a.y, uint64_t(row) * a.cols);
     EACH_STEP(k) {
         uint place = step_column(unit, k), u = min(place, units - (uniform_loads ? 8 : 1));
         if (u < pairs) {
@@ -25,13 +27,13 @@ void main() {
             float p = load_column_f32(x, first, a.cols), q = load_column_f32(x, second, a.cols);
             vec2 base = vec2(load_base(a.base, offset, x, first, a.cols), load_base(a.base, offset, x, second, a.cols));
             if (place < units) {
-                y.v[own_column(first)] = base.x + p * c - q * s;
-                y.v[own_column(second)] = base.y + q * c + p * s;
+                STORE(TYPE, y, own_column(first), base.x + p * c - q * s);
+                STORE(TYPE, y, own_column(second), base.y + q * c + p * s);
             }
         } else {
             uint i = u + pairs;
             float value = load_column_f32(x, i, a.cols) + load_base(a.base, offset, x, i, a.cols);
-            if (place < units) y.v[own_column(i)] = value;
+            if (place < units) STORE(TYPE, y, own_column(i), value);
         }
     }
 }

@@ -112,6 +112,48 @@ std::vector<std::tuple<Operands, Way>> combinations() {
     return list;
 }
 
+// k cut into parts: whole ones, and a last one that is shorter.
+TEST(MatmulParts, SumsOfPartsAreTheProduct) {
+    const Case c{33, 40, 200};
+    for (Precision precision : {Precision::f32, Precision::f16, Precision::bf16}) {
+        const bool units = precision != Precision::f32;
+        if (units && !has_matrix_units(test::device().capabilities(), precision)) continue;
+        for (Product product : {Product::nt, Product::nn, Product::tn})
+            for (bool with_base : {false, true}) {
+                Graph g(test::device());
+                g.set_precision(precision);
+                test::Tensors data(g);
+                Problem p = problem(product, c, 71);
+                Tensor a = data.floats(p.a, p.a_values, "a"), b = data.floats(p.b, p.b_values, "b");
+                Tensor base = with_base ? data.floats({c.m, c.n}, p.base_values, "base") : Tensor();
+                Tensor y = data.poisoned({c.m, c.n}, "y");
+                MatmulOptions options{.variant = units ? MatmulVariant::matrix_units : MatmulVariant::tiled,
+                                      .tile = units ? last_matrix_tile : 1,
+                                      .parts = 3};
+                matmul(g, product, a, b, base, y, "matmul", options);
+                ASSERT_EQ(g.nodes().size(), 2u);  // the parts and their sum
+                Executable(g, "matmul").run();
+                const double tolerance = precision == Precision::f32 ? 2e-6 : precision == Precision::f16 ? 7e-4 : 5e-3;
+                EXPECT_LT(test::relative_error(
+                              data.read(y), reference(product, c, p.a_values, p.b_values, with_base ? &p.base_values : nullptr)),
+                          tolerance);
+            }
+    }
+}
+
+TEST(MatmulParts, ALongProductIsCutByItself) {
+    const Case c{40, 48, 4000};
+    Graph g(test::device());
+    test::Tensors data(g);
+    Problem p = problem(Product::nt, c, 5);
+    Tensor y = data.poisoned({c.m, c.n}, "y");
+    matmul(g, Product::nt, data.floats(p.a, p.a_values, "a"), data.floats(p.b, p.b_values, "b"), {}, y, "matmul",
+           {.variant = MatmulVariant::tiled});
+    EXPECT_EQ(g.nodes().size(), 2u);
+    Executable(g, "matmul").run();
+    EXPECT_LT(test::relative_error(data.read(y), reference(Product::nt, c, p.a_values, p.b_values, nullptr)), 2e-6);
+}
+
 std::string text(Product product) { return product == Product::nt ? "nt" : product == Product::nn ? "nn" : "tn"; }
 
 class Matmul : public testing::TestWithParam<std::tuple<Operands, Way>> {};

@@ -1,5 +1,6 @@
 #include "runtime/ops/rms_norm.h"
 
+#include "runtime/ops/cast.h"
 #include "shaders/args/rms_norm.h"
 #include "tests/support/gradient_check.h"
 
@@ -54,6 +55,28 @@ void check(int64_t tokens, int64_t dim, DType type) {
         auto result = data.read(dx);
         for (size_t i = 0; i < result.size(); i++) EXPECT_NEAR(result[i], r.dx[i], 1e-6 * (r.inv_rms[i] * 5));
     }
+}
+
+TEST(RmsNorm, ResultsIn16BitsAreRoundedOnes) {
+    const int64_t tokens = 7, dim = 45;
+    for (DType type : {DType::f16, DType::bf16}) {
+        Graph g(test::device());
+        test::Tensors data(g);
+        const std::vector<float> values = test::normal(size_t(tokens * dim), 3);
+        Tensor x = data.floats({tokens, dim}, values, "x"), w = data.floats({dim}, test::normal(size_t(dim), 4), "w");
+        Tensor exact = rms_norm(g, x, w, eps), rounded = cast(g, rms_norm(g, x, w, eps, type), DType::f32);
+        g.keep(exact);
+        g.keep(rounded);
+        Executable executable(g, "test");
+        executable.run();
+        const auto e = test::read_floats(executable, exact), r = test::read_floats(executable, rounded);
+        for (size_t i = 0; i < e.size(); i++)
+            EXPECT_NEAR(r[i], e[i], std::abs(e[i]) * (type == DType::f16 ? 0x1.01p-11 : 0x1.01p-8) + 1e-7);
+    }
+    Graph g(test::device());
+    test::Tensors data(g);
+    Tensor w = data.floats({8}, test::normal(8, 1), "w", DType::bf16);
+    EXPECT_THROW(rms_norm(g, data.floats({1, 8}, test::normal(8, 2), "x"), w, eps, DType::bf16), Error);
 }
 
 TEST(RmsNorm, MatchesDoublePrecisionForwardAndBackward) {

@@ -1,5 +1,6 @@
 #include "runtime/ops/swiglu.h"
 
+#include "runtime/ops/cast.h"
 #include "tests/support/gradient_check.h"
 
 namespace vkqat {
@@ -69,6 +70,41 @@ TEST(Swiglu, FusedMatchesSeparate) {
             EXPECT_LT(test::relative_error(test::read_floats(executable, y), c.y), 1e-6);
             EXPECT_LT(test::relative_error(data.read(gradient), fuse(c.dgate, c.dup)), 1e-6);
         }
+}
+
+// The type's unit of rounding, half of its distance of numbers.
+double unit(DType type) { return type == DType::f16 ? 0x1p-11 : 0x1p-8; }
+
+TEST(Swiglu, In16BitsItWorksOnRoundedInputsForwardAndBackward) {
+    const int64_t tokens = 5, ffn = 40;
+    for (DType type : {DType::f16, DType::bf16}) {
+        Graph g(test::device(), Graph::Mode::training);
+        test::Tensors data(g);
+        Tensor values = data.floats({tokens, 2 * ffn}, test::normal(size_t(tokens * 2 * ffn), 5), "values", type);
+        const std::vector<float> rounded = data.read(values);
+        Tensor gate_up = data.floats({tokens, 2 * ffn}, rounded, "gate_up"), gradient = data.parameter_gradient(gate_up);
+        const std::vector<float> dy = test::normal(size_t(tokens * ffn), 6);
+        Tensor y = swiglu(g, gate_up, type);
+        ASSERT_EQ(y.dtype(), type);
+        g.recompute(y);
+        Tensor read = cast(g, y, DType::f32);
+        g.keep(read);
+        Tensor d = data.floats({tokens, ffn}, dy, "dy");
+        g.backward(y, d);
+        Executable executable(g, "test");
+        executable.run();
+        std::vector<double> expected, expected_gradient(size_t(tokens * 2 * ffn));
+        for (int64_t t = 0; t < tokens; t++)
+            for (int64_t i = 0; i < ffn; i++) {
+                const size_t gate = size_t(t * 2 * ffn + i), up = gate + size_t(ffn);
+                const double x = rounded[gate], u = rounded[up], s = 1 / (1 + std::exp(-x)), e = dy[size_t(t * ffn + i)];
+                expected.push_back(x * s * u);
+                expected_gradient[gate] = e * u * s * (1 + x * (1 - s));
+                expected_gradient[up] = e * x * s;
+            }
+        EXPECT_LT(test::relative_error(test::read_floats(executable, read), expected), unit(type));
+        EXPECT_LT(test::relative_error(data.read(gradient), expected_gradient), 1e-6);
+    }
 }
 
 TEST(Swiglu, LargeInputsStayFinite) {
