@@ -13,17 +13,35 @@
 namespace vkqat {
 namespace {
 
-// The first SIGINT or SIGTERM asks the run to end behind the current step; the second one ends the program, as it has no
-// handler any more. A signal handler can reach nothing but a static.
+// The first SIGINT or SIGTERM asks the run to end behind the current step; the second one, of either kind, ends the program.
+// A signal handler can reach nothing but a static.
 volatile sig_atomic_t stop_requested = 0;
 
-void request_stop(int) { stop_requested = 1; }
+void request_stop(int signal) {
+    if (stop_requested) {
+        ::signal(signal, SIG_DFL);
+        ::raise(signal);  // takes effect when the handler returns
+        return;
+    }
+    stop_requested = 1;
+    constexpr char text[] = "\nfinishing the current step, then a checkpoint; the same signal again ends the program at once\n";
+    [[maybe_unused]] ssize_t written = ::write(STDERR_FILENO, text, sizeof text - 1);
+}
 
 void catch_stop_signals() {
     struct sigaction action {};
     action.sa_handler = request_stop;
-    action.sa_flags = SA_RESETHAND | SA_RESTART;
+    action.sa_flags = SA_RESTART;
     for (int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+}
+
+// A word as a shell takes it.
+std::string shell_word(const std::string& word) {
+    constexpr std::string_view plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=.,/:+@%";
+    if (!word.empty() && word.find_first_not_of(plain) == word.npos) return word;
+    std::string quoted = "'";
+    for (char c : word) quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    return quoted + "'";
 }
 
 // Lines for good, and on a terminal one that is written over.
@@ -60,11 +78,18 @@ struct Arguments {
     std::shared_ptr<std::string> device;
 };
 
+std::string resume_command(const Arguments& arguments, const std::vector<std::string>& overrides) {
+    std::string command = "vkqat train " + shell_word(arguments.config);
+    for (const std::string& text : overrides) command += " " + shell_word(text);
+    if (!arguments.device->empty()) command += " --device " + shell_word(*arguments.device);
+    return command + " --resume";
+}
+
 void run(const Arguments& arguments, const std::vector<std::string>& overrides) {
     const TrainConfig config = load_train_config(arguments.config, overrides);
     Gpu gpu(*arguments.device);
     Screen screen;
-    TrainOptions options{.resume = arguments.resume};
+    TrainOptions options{.resume = arguments.resume, .resume_command = resume_command(arguments, overrides)};
     options.stop = [caught = false]() mutable {
         if (!caught) catch_stop_signals();  // not before: until the first step the program simply ends
         caught = true;

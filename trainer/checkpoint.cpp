@@ -97,12 +97,11 @@ TensorInfo tensor_info(const Parameter& p) {
 
 // Writes a file of f32 tensors, one at a time; returns their entries of the manifest.
 json write_tensor_file(const fs::path& path, const std::vector<TensorInfo>& tensors,
-                       const std::function<std::vector<float>(size_t)>& values) {
+                       const std::function<std::span<const float>(size_t)>& values) {
     json entries = json::object();
     SafetensorsWriter writer(path, tensors);
     for (size_t i = 0; i < tensors.size(); i++) {
-        std::vector<float> data = values(i);
-        auto bytes = std::as_bytes(std::span(data));
+        auto bytes = std::as_bytes(values(i));
         writer.write(tensors[i].name, bytes);
         entries[tensors[i].name] = {{"shape", tensors[i].shape}, {"checksum", hex(checksum(bytes))}};
     }
@@ -149,10 +148,26 @@ void verify_tensors(const SafetensorsFile& file, const json& entries) {
 
 std::string layer_centroids(const Parameter& p) { return p.layer_name() + ".centroids"; }
 
-}  // namespace
+// Where the arrays of a checkpoint come from. What a function returns stands until its next call.
+struct ArraySource {
+    const std::vector<Parameter>& parameters;
+    std::function<std::span<const float>(size_t parameter, size_t array)> values;  // array: of array_files
+    const std::vector<size_t>& quantized_layers;
+    std::function<std::span<const float>(size_t layer)> centroids;  // empty: there are none
+};
 
-fs::path write_checkpoint(const fs::path& folder, const RunSettings& settings, const TrainState& state,
-                          const ParameterStore& parameters, const TrainingStep& training) {
+void remove_old_checkpoints(const fs::path& folder, size_t keep) {
+    std::vector<fs::path> all = checkpoint_folders(folder);
+    std::error_code error;
+    for (size_t i = keep; keep > 0 && i < all.size(); i++) {
+        // First the name: a removal that is interrupted leaves no damaged checkpoint.
+        const fs::path doomed = all[i].string() + ".tmp" + std::to_string(::getpid());
+        fs::rename(all[i], doomed, error);
+        if (!error) fs::remove_all(doomed, error);
+    }
+}
+
+fs::path write(const fs::path& folder, const RunSettings& settings, const TrainState& state, const ArraySource& source) {
     std::error_code error;
     fs::create_directories(folder, error);
     if (error) fail("{}: cannot create the folder for checkpoints: {}", folder.string(), error.message());
@@ -174,32 +189,69 @@ fs::path write_checkpoint(const fs::path& folder, const RunSettings& settings, c
 
         json& tensors = manifest["tensors"] = json::object();
         std::vector<TensorInfo> infos;
-        for (const Parameter& p : parameters.parameters()) infos.push_back(tensor_info(p));
-        for (const ArrayFile& file : array_files)
-            tensors[file.name] =
-                write_tensor_file(temporary / file.name, infos, [&](size_t i) { return parameters.read(i, file.array); });
-        if (state.quantized && !training.quantized_layers().empty() && !training.centroids(0).empty()) {
+        for (const Parameter& p : source.parameters) infos.push_back(tensor_info(p));
+        for (size_t array = 0; array < std::size(array_files); array++)
+            tensors[array_files[array].name] =
+                write_tensor_file(temporary / array_files[array].name, infos, [&](size_t i) { return source.values(i, array); });
+        if (state.quantized && !source.quantized_layers.empty() && !source.centroids(0).empty()) {
             infos.clear();
-            for (size_t i : training.quantized_layers())
-                infos.push_back({.name = layer_centroids(parameters.parameters()[i]),
+            for (size_t layer = 0; layer < source.quantized_layers.size(); layer++)
+                infos.push_back({.name = layer_centroids(source.parameters[source.quantized_layers[layer]]),
                                  .dtype = DType::f32,
-                                 .shape = {int64_t(training.centroids(0).size())}});
-            tensors[centroids_name] =
-                write_tensor_file(temporary / centroids_name, infos, [&](size_t layer) { return training.centroids(layer); });
+                                 .shape = {int64_t(source.centroids(layer).size())}});
+            tensors[centroids_name] = write_tensor_file(temporary / centroids_name, infos, source.centroids);
         }
         manifest["checksum"] = manifest_checksum(manifest);
         write_text_file(temporary / manifest_name, manifest.dump(1) + "\n");
     });
-
-    std::vector<fs::path> all = checkpoint_folders(folder);
-    const auto keep = size_t(settings.config.checkpoint.keep_latest_k);
-    for (size_t i = keep; keep > 0 && i < all.size(); i++) {
-        // First the name: a removal that is interrupted leaves no damaged checkpoint.
-        const fs::path doomed = all[i].string() + ".tmp" + std::to_string(::getpid());
-        fs::rename(all[i], doomed, error);
-        if (!error) fs::remove_all(doomed, error);
-    }
+    remove_old_checkpoints(folder, size_t(settings.config.checkpoint.keep_latest_k));
     return path;
+}
+
+}  // namespace
+
+uint64_t CheckpointSnapshot::bytes(const ParameterStore& parameters) {
+    uint64_t elements = 0;
+    for (const Parameter& p : parameters.parameters()) elements += uint64_t(p.shape.elements());
+    return elements * sizeof(float) * std::size(array_files);
+}
+
+void CheckpointSnapshot::reserve(const ParameterStore& parameters) {
+    parameters_ = parameters.parameters();
+    arrays_.resize(parameters_.size() * std::size(array_files));
+    for (size_t i = 0; i < arrays_.size(); i++) arrays_[i].resize(size_t(parameters_[i % parameters_.size()].shape.elements()));
+}
+
+void CheckpointSnapshot::take(const TrainState& state, const ParameterStore& parameters, const TrainingStep& training) {
+    reserve(parameters);
+    state_ = state;
+    for (size_t i = 0; i < arrays_.size(); i++)
+        parameters.read(i % parameters_.size(), array_files[i / parameters_.size()].array, arrays_[i]);
+    quantized_layers_ = training.quantized_layers();
+    centroids_.clear();
+    for (size_t layer = 0; layer < quantized_layers_.size(); layer++) centroids_.push_back(training.centroids(layer));
+}
+
+fs::path write_checkpoint(const fs::path& folder, const RunSettings& settings, const CheckpointSnapshot& snapshot) {
+    return write(folder, settings, snapshot.state_,
+                 {.parameters = snapshot.parameters_,
+                  .values = [&](size_t i, size_t array) -> std::span<const float> {
+                      return snapshot.arrays_[array * snapshot.parameters_.size() + i];
+                  },
+                  .quantized_layers = snapshot.quantized_layers_,
+                  .centroids = [&](size_t layer) -> std::span<const float> { return snapshot.centroids_[layer]; }});
+}
+
+fs::path write_checkpoint(const fs::path& folder, const RunSettings& settings, const TrainState& state,
+                          const ParameterStore& parameters, const TrainingStep& training) {
+    std::vector<float> values, centroids;
+    return write(folder, settings, state,
+                 {.parameters = parameters.parameters(),
+                  .values = [&](size_t i, size_t array) -> std::span<const float> {
+                      return values = parameters.read(i, array_files[array].array);
+                  },
+                  .quantized_layers = training.quantized_layers(),
+                  .centroids = [&](size_t layer) -> std::span<const float> { return centroids = training.centroids(layer); }});
 }
 
 Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {

@@ -37,9 +37,30 @@ struct RunSettings {
     std::filesystem::path generation_config;  // to be carried along; empty: none
 };
 
+// All that a checkpoint holds, in host memory: the training may go on while it is written.
+class CheckpointSnapshot {
+public:
+    // Host memory that take() needs.
+    static uint64_t bytes(const ParameterStore& parameters);
+    // Makes room, so that the first take() need not.
+    void reserve(const ParameterStore& parameters);
+    // Waits for the device and copies; the memory of an earlier snapshot of the same model is used again.
+    void take(const TrainState& state, const ParameterStore& parameters, const TrainingStep& training);
+
+private:
+    friend std::filesystem::path write_checkpoint(const std::filesystem::path&, const RunSettings&, const CheckpointSnapshot&);
+    TrainState state_;
+    std::vector<Parameter> parameters_;
+    std::vector<std::vector<float>> arrays_;  // weights of all parameters, then first, then second moments
+    std::vector<size_t> quantized_layers_;    // indices of parameters
+    std::vector<std::vector<float>> centroids_;
+};
+
 // `folder`: that of all checkpoints of the run, made where it is missing. The new one appears complete or not at all; then all
 // but the `config.checkpoint.keep_latest_k` newest are removed. Returns its folder. Error: a full disk; a checkpoint of this step
-// exists.
+// exists. The second form reads from the device one array at a time.
+std::filesystem::path write_checkpoint(const std::filesystem::path& folder, const RunSettings& settings,
+                                       const CheckpointSnapshot& snapshot);
 std::filesystem::path write_checkpoint(const std::filesystem::path& folder, const RunSettings& settings, const TrainState& state,
                                        const ParameterStore& parameters, const TrainingStep& training);
 

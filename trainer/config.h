@@ -84,6 +84,7 @@ struct CheckpointConfig {
     int64_t interval = 500;
     std::string folder = "checkpoint";  // below job.dump_folder
     int64_t keep_latest_k = 3;          // 0: all
+    bool async = true;                  // written beside the training, from a copy in host memory
     std::string initial_load_path;      // a Hugging Face directory; "": from scratch
     bool operator==(const CheckpointConfig&) const = default;
 };

@@ -137,6 +137,8 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"checkpoint", "interval", &c.checkpoint.interval, at_least(1), "steps between checkpoints; the last step has one"},
         {"checkpoint", "folder", &c.checkpoint.folder, anything(), "below job.dump_folder"},
         {"checkpoint", "keep_latest_k", &c.checkpoint.keep_latest_k, at_least(0), "how many checkpoints stay; 0: all"},
+        {"checkpoint", "async", &c.checkpoint.async, anything(),
+         "write them beside the training, from a copy of weights and moments in host memory"},
         {"checkpoint", "initial_load_path", &c.checkpoint.initial_load_path, anything(),
          "a Hugging Face directory to start from; \"\": random weights"},
 

@@ -44,21 +44,33 @@ MetricsFile::MetricsFile(const std::filesystem::path& path, int64_t last_step) :
 }
 
 MetricsFile::~MetricsFile() {
-    if (fd_ >= 0) ::close(fd_);
+    if (fd_ < 0) return;
+    flush();
+    ::close(fd_);
 }
 
-void MetricsFile::write(std::string line) {
-    line += '\n';
-    for (std::string_view left = line; !left.empty();) {
-        ssize_t n = ::write(fd_, left.data(), left.size());
+// False, with errno, if something is left.
+bool MetricsFile::flush() {
+    while (!pending_.empty()) {
+        ssize_t n = ::write(fd_, pending_.data(), pending_.size());
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) fail("{}: cannot write: {}", path_.string(), std::strerror(errno));
-        left.remove_prefix(size_t(n));
+        if (n <= 0) return false;
+        pending_.erase(0, size_t(n));
     }
+    return true;
+}
+
+void MetricsFile::write(const std::string& line) {
+    std::lock_guard lock(mutex_);
+    pending_ += line + '\n';
+    if (flush()) return;
+    const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
+    if (!full) fail("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
 
 void MetricsFile::sync() {
-    if (::fsync(fd_) != 0) fail("{}: cannot write: {}", path_.string(), std::strerror(errno));
+    std::lock_guard lock(mutex_);
+    if (!flush() || ::fsync(fd_) != 0) fail("{}: cannot write: {}", path_.string(), std::strerror(errno));
 }
 
 void MetricsFile::add(const StepMetrics& m) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <mutex>
 #include <string>
 
 namespace vkqat {
@@ -25,6 +26,7 @@ struct StepMetrics {
     double seconds = 0;  // since this program began to train
 };
 
+// A full disk ends no training: lines wait in memory until there is room.
 class MetricsFile {
 public:
     // Opens the file for appending. What it says of steps behind `last_step`, or an unfinished line, is cut off first.
@@ -36,11 +38,14 @@ public:
     void add(const StepMetrics& metrics);
     void add_validation(int64_t step, double loss, int64_t tokens);
     void add_skip(int64_t step, double loss, double gradient_norm);
-    void sync();  // to the disk; Error if that fails
+    void sync();  // all to the disk; Error if that fails. May be called from another thread
 
 private:
-    void write(std::string line);
+    void write(const std::string& line);
+    bool flush();
     std::filesystem::path path_;
+    std::mutex mutex_;
+    std::string pending_;  // what a full disk did not take: tried again with the next line
     int fd_ = -1;
 };
 

@@ -167,19 +167,28 @@ void ParameterStore::load(const ModelFiles& files) {
 static const std::vector<Buffer>& choose(ParameterStore::Array array, const std::vector<Buffer>& w, const std::vector<Buffer>& g,
                                          const std::vector<Buffer>& m, const std::vector<Buffer>& v) {
     switch (array) {
-        case ParameterStore::Array::weight: return w;
-        case ParameterStore::Array::gradient: return g;
-        case ParameterStore::Array::m: return m;
-        case ParameterStore::Array::v: return v;
+        case ParameterStore::Array::weight:
+            return w;
+        case ParameterStore::Array::gradient:
+            return g;
+        case ParameterStore::Array::m:
+            return m;
+        case ParameterStore::Array::v:
+            return v;
     }
     fail("no such array");
 }
 
-std::vector<float> ParameterStore::read(size_t i, Array array) const {
+void ParameterStore::read(size_t i, Array array, std::span<float> values) const {
     const Parameter& p = parameters_[i];
-    std::vector<float> values(size_t(p.shape.elements()));
-    device_.download(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4,
-                     std::as_writable_bytes(std::span(values)));
+    if (values.size() != size_t(p.shape.elements()))
+        fail("parameter {}: expected room for {} values, found {}", p.name, p.shape.elements(), values.size());
+    device_.download(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4, std::as_writable_bytes(values));
+}
+
+std::vector<float> ParameterStore::read(size_t i, Array array) const {
+    std::vector<float> values(size_t(parameters_[i].shape.elements()));
+    read(i, array, values);
     return values;
 }
 
@@ -204,7 +213,9 @@ Tensor ParameterStore::view(Graph& g, const std::vector<Buffer>& blocks, size_t 
 }
 
 Tensor ParameterStore::master(Graph& g, size_t i) const { return view(g, weights_, i, 1, DType::f32, parameters_[i].name); }
-Tensor ParameterStore::second_moment(Graph& g, size_t i) const { return view(g, v_, i, 1, DType::f32, parameters_[i].name + ".v"); }
+Tensor ParameterStore::second_moment(Graph& g, size_t i) const {
+    return view(g, v_, i, 1, DType::f32, parameters_[i].name + ".v");
+}
 Tensor ParameterStore::compute(Graph& g, size_t i) const {
     if (!has_copy(i)) return master(g, i);
     return view(g, compute_, i, 1, compute_type_, parameters_[i].name + ".compute");

@@ -47,6 +47,7 @@ public:
     // The arrays of a parameter, for checkpoints and export. [elements]
     enum class Array { weight, gradient, m, v };
     std::vector<float> read(size_t parameter, Array array) const;
+    void read(size_t parameter, Array array, std::span<float> values) const;
     void write(size_t parameter, Array array, std::span<const float> values);
     void clear_moments();
 

@@ -6,6 +6,7 @@
 
 #include "runtime/ops/matmul.h"
 #include "runtime/support/error.h"
+#include "trainer/checkpoint_writer.h"
 #include "trainer/corpus_reader.h"
 #include "trainer/flavors.h"
 #include "trainer/metrics.h"
@@ -50,7 +51,9 @@ private:
     Drawn draw();
     void update_quantization(int64_t step);
     void validate(int64_t step);
-    void save(int64_t step);
+    void save();
+    void report(const std::optional<CheckpointResult>& result);
+    void finish_checkpoints();
     void report_skip(int64_t step);
     std::string step_line(const StepMetrics& m, double seconds_left) const;
     std::shared_ptr<const TokenCache> tokens(const std::vector<std::string>& patterns, const std::string& separator) const;
@@ -71,7 +74,9 @@ private:
     TrainState state_;
     LearningRateSchedule schedule_;
     uint64_t memory_bytes_ = 0;
-    bool checkpoint_written_ = false;  // of state_.step
+    std::unique_ptr<CheckpointWriter> writer_;  // none: checkpoints are off
+    // Steps of the checkpoint begun last, of the newest that is whole, and at which a failed one is tried again; -1: none.
+    int64_t begun_ = -1, saved_ = -1, again_ = -1;
 };
 
 Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output)
@@ -99,6 +104,9 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
     write_text_file(folder / "config.toml", to_toml(config));
     tidy_checkpoints(config.checkpoint_folder(), first, output.line);
     metrics_ = std::make_unique<MetricsFile>(folder / "metrics.jsonl", first);
+    if (config.checkpoint.enable)
+        writer_ = std::make_unique<CheckpointWriter>(
+            settings_, *parameters_, *training_, config.checkpoint.async, [this] { metrics_->sync(); }, output.line);
 }
 
 std::shared_ptr<const TokenCache> Run::tokens(const std::vector<std::string>& patterns, const std::string& separator) const {
@@ -193,7 +201,7 @@ int64_t Run::resume() {
         check_same_quantizer(config_, *checkpoint);
         checkpoint->restore(*parameters_, *training_);
         state_ = checkpoint->state();
-        checkpoint_written_ = true;
+        begun_ = saved_ = state_.step;
         say(fmt::format("resume      from {}", checkpoint->folder().string()));
     } else if (!config_.checkpoint.initial_load_path.empty()) {
         parameters_->load(ModelFiles::open(config_.checkpoint.initial_load_path));
@@ -246,11 +254,38 @@ void Run::validate(int64_t step) {
     say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), tokens));
 }
 
-void Run::save(int64_t step) {
-    metrics_->sync();
-    const fs::path path = write_checkpoint(config_.checkpoint_folder(), settings_, state_, *parameters_, *training_);
-    checkpoint_written_ = true;
-    say(fmt::format("step {}: checkpoint {}", step, path.string()));
+// Of the state now. Training goes on while it is written.
+void Run::save() {
+    report(writer_->wait());
+    begun_ = state_.step;
+    writer_->begin(state_);
+    report(writer_->poll());
+}
+
+void Run::report(const std::optional<CheckpointResult>& result) {
+    if (!result) return;
+    if (result->error.empty()) {
+        saved_ = result->step;
+        say(fmt::format("step {}: checkpoint {} ({:.1f} s, the training stood still for {:.1f} s)", result->step,
+                        result->path.string(), result->seconds, result->stall_seconds));
+        return;
+    }
+    again_ = state_.step + std::max<int64_t>(1, config_.checkpoint.interval / 10);
+    std::string text = fmt::format("step {}: the checkpoint failed: {}; ", result->step, result->error);
+    text += saved_ < 0 ? "there is none yet" : fmt::format("that of step {} is whole", saved_);
+    if (again_ <= config_.training.steps) text += fmt::format("; the training goes on and tries again behind step {}", again_);
+    say(text);
+}
+
+// At the end of a run: the checkpoint of the last step is there, or it is an Error.
+void Run::finish_checkpoints() {
+    if (!writer_) return;
+    if (begun_ != state_.step && state_.step > 0) save();
+    report(writer_->wait());
+    if (saved_ != state_.step && state_.step > 0)
+        fail("the checkpoint of step {}, the last one, could not be written ({}); when there is room, go on with: {}",
+             state_.step, saved_ < 0 ? "there is none" : fmt::format("that of step {} is whole", saved_),
+             options_.resume_command);
 }
 
 void Run::report_skip(int64_t step) {
@@ -294,7 +329,6 @@ TrainResult Run::train() {
         state_.optimizer = training_->state();
         state_.step = step;
         state_.data = now.after;
-        checkpoint_written_ = false;
         window_seconds += seconds_since(step_start);
         window_steps++;
         if (state_.optimizer.skip) report_skip(step);
@@ -326,12 +360,15 @@ TrainResult Run::train() {
         }
         if (config_.validation.enable && (step % config_.validation.freq == 0 || step == steps)) validate(step);
         stopped = options_.stop && options_.stop();
-        if (config_.checkpoint.enable && (step % config_.checkpoint.interval == 0 || step == steps)) save(step);
+        if (writer_) {
+            report(writer_->poll());
+            if (step % config_.checkpoint.interval == 0 || step == steps || step == again_) save();
+        }
     }
+    finish_checkpoints();
     if (stopped && state_.step < steps) {
-        if (config_.checkpoint.enable && !checkpoint_written_ && state_.step > 0) save(state_.step);
         say(config_.checkpoint.enable
-                ? fmt::format("stopped behind step {}; go on with --resume", state_.step)
+                ? fmt::format("stopped behind step {}; go on with: {}", state_.step, options_.resume_command)
                 : fmt::format("stopped behind step {}; checkpoint.enable is false, so nothing was kept", state_.step));
     } else if (state_.step > first) {
         say(fmt::format("done: {} steps in {}, loss {:.4f}{}", state_.step - first, duration_text(seconds_since(start)),

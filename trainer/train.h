@@ -21,7 +21,8 @@ struct TrainOutput {
 };
 
 struct TrainOptions {
-    bool resume = false;  // go on from the latest checkpoint in dump_folder
+    bool resume = false;                                         // go on from the latest checkpoint in dump_folder
+    std::string resume_command = "vkqat train CONFIG --resume";  // what messages name to go on with
     // Asked before the first step and behind every one: true ends the run with a checkpoint.
     std::function<bool()> stop;
     // Called before a step is run, for tests.
@@ -41,8 +42,9 @@ Precision choose_precision(std::string_view name, const Capabilities& device);
 
 // Trains. Same configuration, device and version: same bits, also when the run was stopped and resumed in between.
 // Error: dump_folder holds a run and `resume` is not set, or the other way round; another run is at work in it; the model in the
-// checkpoint is another one; an empty corpus; a tokenizer that does not fit; too little memory; a full disk; more than
-// max_consecutive_skips steps in a row whose loss or gradient is not finite.
+// checkpoint is another one; an empty corpus; a tokenizer that does not fit; too little memory; the last checkpoint cannot be
+// written (an earlier one that fails is reported and tried again); more than max_consecutive_skips steps in a row whose loss or
+// gradient is not finite.
 TrainResult train(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output);
 
 }  // namespace vkqat

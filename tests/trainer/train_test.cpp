@@ -1,10 +1,12 @@
 // The training loop: it learns, logs, stops, resumes with the same bits, and says clearly what it cannot do.
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <optional>
 
 #include "tests/trainer/tiny_run.h"
 
@@ -203,24 +205,94 @@ TEST(Training, TooManyNonFiniteStepsInARowStopTheRun) {
     EXPECT_EQ(test::names_in(config.checkpoint_folder()), std::vector<std::string>{"step-00000004"});
 }
 
-TEST(Training, FullDiskEndsTheRunAndLeavesTheLastCheckpoint) {
+// Files cannot grow beyond `bytes`: to a program that looks like a disk without room.
+class SmallDisk {
+public:
+    explicit SmallDisk(rlim_t bytes) {
+        ::getrlimit(RLIMIT_FSIZE, &before_);
+        old_action_ = ::signal(SIGXFSZ, SIG_IGN);
+        rlimit small = before_;
+        small.rlim_cur = bytes;
+        ::setrlimit(RLIMIT_FSIZE, &small);
+    }
+    ~SmallDisk() {
+        ::setrlimit(RLIMIT_FSIZE, &before_);
+        ::signal(SIGXFSZ, old_action_);
+    }
+
+private:
+    rlimit before_{};
+    void (*old_action_)(int) = nullptr;
+};
+
+TEST(Training, ACheckpointThatFindsAFullDiskIsTriedAgainAndLosesNothing) {
+    for (bool async : {true, false}) {
+        SCOPED_TRACE(async);
+        ScratchFolder folder;
+        TrainConfig whole = test::tiny_config(folder.path()), config = whole;
+        config.job.dump_folder = (folder / "full").string();
+        config.checkpoint.async = async;
+        config.checkpoint.interval = 2;
+        run(whole);
+        std::optional<SmallDisk> disk;
+        TrainOptions options;
+        options.before_step = [&](int64_t step, ParameterStore&) {
+            // From step 5 on the weights are too large for the disk, and from step 7 on the metrics, too.
+            if (step == 5) {
+                for (int i = 0; i < 2000 && !fs::exists(config.checkpoint_folder() / "step-00000004"); i++) ::usleep(5000);
+                disk.emplace(20000);
+            }
+            if (step == 7) {
+                disk.reset();
+                disk.emplace(1);
+            }
+            if (step == 9) {
+                EXPECT_EQ(test::names_in(config.checkpoint_folder())[0], "step-00000002");
+                EXPECT_EQ(test::names_in(config.checkpoint_folder())[1], "step-00000004");
+                EXPECT_FALSE(fs::exists(config.checkpoint_folder() / "step-00000006"));
+                disk.reset();
+            }
+        };
+        Log log;
+        EXPECT_TRUE(run(config, options, &log).finished);
+        EXPECT_TRUE(log.contains("step 6: the checkpoint failed: "));
+        EXPECT_TRUE(log.contains("cannot write: File too large; that of step 4 is whole; the training goes on and tries again"));
+        EXPECT_EQ(test::timeless_metrics(config), test::timeless_metrics(whole));
+        test::expect_same_checkpoint(whole, config, 12);
+    }
+}
+
+TEST(Training, ALastCheckpointThatFindsAFullDiskIsAnErrorAndTheOneBeforeServes) {
     ScratchFolder folder;
     TrainConfig config = test::tiny_config(folder.path());
-    rlimit before{};
-    ASSERT_EQ(::getrlimit(RLIMIT_FSIZE, &before), 0);
-    auto old_action = ::signal(SIGXFSZ, SIG_IGN);
-    TrainOptions options;
+    config.checkpoint.interval = 8;
+    std::optional<SmallDisk> disk;
+    TrainOptions options{.resume_command = "train-again"};
     options.before_step = [&](int64_t step, ParameterStore&) {
-        rlimit small = before;
-        small.rlim_cur = 20000;  // the weights take more
-        if (step == 8) ::setrlimit(RLIMIT_FSIZE, &small);
+        if (step == 12) disk.emplace(20000);
     };
-    std::string error = error_of([&] { run(config, options); });
-    ::setrlimit(RLIMIT_FSIZE, &before);
-    ::signal(SIGXFSZ, old_action);
-    EXPECT_CONTAINS(error, "weights.safetensors: cannot write");
-    EXPECT_EQ(test::names_in(config.checkpoint_folder()), std::vector<std::string>{"step-00000004"});
+    Log log;
+    std::string error = error_of([&] { run(config, options, &log); });
+    disk.reset();
+    EXPECT_CONTAINS(error, "the checkpoint of step 12, the last one, could not be written (that of step 8 is whole)");
+    EXPECT_CONTAINS(error, "train-again");
+    EXPECT_TRUE(log.contains("weights.safetensors: cannot write"));
+    EXPECT_EQ(test::names_in(config.checkpoint_folder()), std::vector<std::string>{"step-00000008"});
     EXPECT_TRUE(run(config, {.resume = true}).finished);
+}
+
+TEST(Training, AsynchronousCheckpointsAreThoseWrittenWhileItWaits) {
+    ScratchFolder folder;
+    TrainConfig waits = test::tiny_config(folder.path()), beside = waits;
+    test::quantize(waits);
+    test::quantize(beside);
+    waits.checkpoint.async = false;
+    beside.job.dump_folder = (folder / "beside").string();
+    waits.checkpoint.interval = beside.checkpoint.interval = 1;  // the next one is due while one is being written
+    waits.checkpoint.keep_latest_k = beside.checkpoint.keep_latest_k = 0;
+    run(waits);
+    run(beside);
+    for (int64_t step = 1; step <= 12; step++) test::expect_same_checkpoint(waits, beside, step);
 }
 
 TEST(Training, AnExistingRunIsNotOverwritten) {
