@@ -4,7 +4,9 @@
 #include <bit>
 #include <cmath>
 
+#include "runtime/ops/cast.h"
 #include "shaders/args/attention.h"
+#include "shaders/args/attention_units.h"
 
 namespace vkqat {
 namespace {
@@ -54,16 +56,11 @@ AttentionTile attention_tile(const Capabilities& device, uint32_t head_dim, bool
     return tile;
 }
 
-Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
-                 AttentionTile tile) {
-    check(shape);
+namespace {
+
+Tensor portable_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
+                          const AttentionTile& tile) {
     const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
-    expect(qkv, {tokens, shape.qkv_cols()}, DType::f32, "attention: qkv");
-    if (bool(document_start) != bool(document_end)) fail("attention: give both of document_start and document_end, or neither");
-    if (document_start) {
-        expect(document_start, {shape.batch, shape.seq_len}, DType::i32, "attention: document_start");
-        expect(document_end, {shape.batch, shape.seq_len}, DType::i32, "attention: document_end");
-    }
     const AttentionTile forward = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, false);
     const AttentionTile backward = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, true);
     for (const AttentionTile& t : {forward, backward})
@@ -100,6 +97,95 @@ Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor docum
             args, grid(graph, shape, backward, shape.kv_heads), "attention.dkv", {.flops = 8 * pairs * shape.head_dim});
     });
     return y;
+}
+
+// The kernels of the three passes, or nothing if one of them has none.
+struct UnitsChoice {
+    AttentionChoice forward, gradient_q, gradient_kv;
+};
+std::optional<UnitsChoice> on_matrix_units(const Graph& g, const AttentionShape& s, const AttentionOptions& o) {
+    // Offsets within a sequence have 32 bits.
+    if (uint64_t(s.seq_len) * s.qkv_cols() * 4 >= uint64_t(1) << 32) return {};
+    auto choose = [&](AttentionPass pass, const std::optional<AttentionBlock>& wanted) {
+        return choose_attention(g.capabilities(), g.precision(), pass, s.head_dim, s.heads / s.kv_heads, wanted);
+    };
+    auto forward = choose(AttentionPass::forward, o.forward), q = choose(AttentionPass::gradient_q, o.gradient_q),
+         kv = choose(AttentionPass::gradient_kv, o.gradient_kv);
+    if (!forward || !q || !kv) return {};
+    return UnitsChoice{*forward, *q, *kv};
+}
+
+Kernel units_kernel(const char* shader, DType type, const AttentionChoice& choice, bool documents, bool base) {
+    Kernel k{fmt::format("attention_units_{}_{}", shader, name(type)), choice.constants};
+    k.constants.insert(k.constants.end(), {documents, base});
+    return k;
+}
+
+Grid units_grid(const AttentionShape& s, const AttentionChoice& choice, uint32_t heads) {
+    const uint32_t positions = choice.rows / choice.heads;
+    return {(s.seq_len + positions - 1) / positions, heads / choice.heads, s.batch};
+}
+
+Tensor units_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
+                       const UnitsChoice& choice) {
+    const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
+    const DType type = matrix_shape(g.capabilities(), g.precision())->input;
+    Tensor y = g.tensor({tokens, shape.out_cols()}, DType::f32, "attention");
+    const bool differentiable = g.training() && g.requires_gradient(qkv), documents = bool(document_start);
+    Tensor lse = differentiable ? g.tensor({shape.batch, shape.heads, shape.seq_len}, DType::f32, "attention.lse") : Tensor();
+    const float scale = 1 / std::sqrt(float(shape.head_dim));
+    const double pairs = 0.5 * double(tokens) * (shape.seq_len + 1.0) * shape.heads;
+    g.dispatch(units_kernel("forward", type, choice.forward, documents, false),
+               {in(cast(g, qkv, type)), in(document_start), in(document_end), out(y), out(lse)},
+               AttentionUnitsArgs{.seq_len = shape.seq_len, .heads = shape.heads, .kv_heads = shape.kv_heads, .scale = scale},
+               units_grid(shape, choice.forward, shape.heads), "attention", {.flops = 4 * pairs * shape.head_dim});
+    g.on_backward(y, {qkv}, [=](Graph& graph, Tensor dy) {
+        GradientSlot slot = graph.gradient_slot(qkv);
+        Tensor delta = graph.like(lse, "attention.delta"), dy16 = graph.tensor(dy.shape(), type, "attention.dy");
+        const uint32_t width = graph.capabilities().subgroup_size;
+        const int64_t rows = tokens * shape.heads;
+        uint32_t split = 1;
+        while (2 * split <= width && shape.head_dim / 8 % (2 * split) == 0) split *= 2;
+        graph.dispatch(Kernel{fmt::format("attention_units_delta_{}", name(type)), {width, shape.head_dim, split}},
+                       {in(y), in(dy), out(dy16), out(delta)},
+                       AttentionDeltaArgs{.seq_len = shape.seq_len, .heads = shape.heads, .rows = uint32_t(rows)},
+                       linear_grid((rows + width / split - 1) / (width / split)), "attention.delta");
+        Tensor x = cast(graph, qkv, type);  // again: it would be kept from the forward pass on
+        const AttentionUnitsGradientArgs args{
+            .seq_len = shape.seq_len, .heads = shape.heads, .kv_heads = shape.kv_heads, .scale = scale};
+        graph.dispatch(units_kernel("gradient_q", type, choice.gradient_q, documents, bool(slot.base)),
+                       {in(x), in(document_start), in(document_end), in(dy16), in(lse), in(delta), in(slot.base), out(slot.out)},
+                       args, units_grid(shape, choice.gradient_q, shape.heads), "attention.dq",
+                       {.flops = 6 * pairs * shape.head_dim});
+        // The q pass wrote the q columns, this one writes the others.
+        graph.dispatch(units_kernel("gradient_kv", type, choice.gradient_kv, documents, bool(slot.base)),
+                       {in(x), in(document_start), in(document_end), in(dy16), in(lse), in(delta), in(slot.base), out(slot.out)},
+                       args, units_grid(shape, choice.gradient_kv, shape.kv_heads), "attention.dkv",
+                       {.flops = 8 * pairs * shape.head_dim});
+    });
+    return y;
+}
+
+}  // namespace
+
+Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
+                 const AttentionOptions& options) {
+    check(shape);
+    const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
+    expect(qkv, {tokens, shape.qkv_cols()}, DType::f32, "attention: qkv");
+    if (bool(document_start) != bool(document_end)) fail("attention: give both of document_start and document_end, or neither");
+    if (document_start) {
+        expect(document_start, {shape.batch, shape.seq_len}, DType::i32, "attention: document_start");
+        expect(document_end, {shape.batch, shape.seq_len}, DType::i32, "attention: document_end");
+    }
+    if (options.variant != AttentionVariant::portable) {
+        if (auto choice = on_matrix_units(g, shape, options))
+            return units_attention(g, qkv, shape, document_start, document_end, *choice);
+        if (options.variant == AttentionVariant::matrix_units)
+            fail("attention: {} has no matrix units for head_dim {} in the graph's precision, or the block does not fit",
+                 g.capabilities().name, shape.head_dim);
+    }
+    return portable_attention(g, qkv, shape, document_start, document_end, options.tile);
 }
 
 }  // namespace vkqat

@@ -2,7 +2,9 @@
 // online softmax, so no [tokens, tokens] matrix exists.
 #pragma once
 
-#include "runtime/graph/graph.h"
+#include <optional>
+
+#include "runtime/ops/attention_units.h"
 
 namespace vkqat {
 
@@ -22,13 +24,20 @@ struct AttentionTile {
 };
 AttentionTile attention_tile(const Capabilities& device, uint32_t head_dim, bool backward);
 
+// What tests and measurements force; a variant or a block that does not fit is an Error.
+struct AttentionOptions {
+    AttentionVariant variant = AttentionVariant::automatic;
+    AttentionTile tile = {.split = 0};                                              // portable: 0 split: the device's own
+    std::optional<AttentionBlock> forward = {}, gradient_q = {}, gradient_kv = {};  // matrix units
+};
+
 // y = softmax(q k^T / sqrt(head_dim), over the keys that the query sees) v.
 // qkv [batch * seq_len, qkv_cols()] f32: each row holds the q heads, the k heads, the v heads; q and k already rotated.
 // document_start [batch, seq_len] i32: where in its sequence the document of that position begins; query i sees the keys
 // document_start[i] .. i. document_end [batch, seq_len] i32: where that document ends (exclusive). Documents follow one another,
 // so both never decrease. Both absent: a sequence is one document.
-// -> [batch * seq_len, out_cols()] f32. Error if a shape does not fit. `tile`: for measurements; 0 split: the device's own.
+// -> [batch * seq_len, out_cols()] f32. Error if a shape does not fit.
 Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start = {}, Tensor document_end = {},
-                 AttentionTile tile = {.split = 0});
+                 const AttentionOptions& options = {});
 
 }  // namespace vkqat

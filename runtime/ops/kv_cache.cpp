@@ -29,6 +29,9 @@ void check(Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadS
     if (count) expect(count, {1}, DType::u32, fmt::format("{}: count", what));
 }
 
+// As shaders/ops/matrix_types.glsl numbers them.
+uint32_t product_type(DType type) { return type == DType::f32 ? 0 : type == DType::f16 ? 1 : 2; }
+
 std::string with_type(const char* shader, Tensor cache) { return fmt::format("{}_{}", shader, name(cache.dtype())); }
 
 }  // namespace
@@ -46,8 +49,8 @@ void store_kv(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start
                Grid{(kv_cols + 63) / 64, tokens, 1}, "store_kv", {.bytes = moved * double(4 + bytes(cache_k.dtype()))});
 }
 
-Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape,
-                        Tensor count) {
+Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape, Tensor count,
+                        const CachedAttentionOptions& options) {
     check(qkv, cache_k, cache_v, start, shape, count, "cached_attention");
     const Capabilities& device = g.capabilities();
     const uint32_t tokens = uint32_t(qkv.rows()), max_positions = uint32_t(cache_k.rows()), width = device.subgroup_size;
@@ -67,6 +70,26 @@ Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Te
     const Cost cost{.flops = 4 * pairs * shape.heads * shape.head_dim,
                     .bytes = double(qkv.bytes() + y.bytes()) + 0.5 * double(cache_k.bytes() + cache_v.bytes())};
 
+    if (options.variant != AttentionVariant::portable &&
+        (tokens > decode_tokens || options.variant == AttentionVariant::matrix_units)) {
+        // Offsets within the cache and the queries have 32 bits.
+        const bool fits = std::max(cache_k.bytes(), qkv.bytes()) < uint64_t(1) << 32 && aligned(g, qkv, 16) &&
+                          aligned(g, cache_k, 16) && aligned(g, cache_v, 16);
+        if (auto choice = choose_attention(device, g.precision(), AttentionPass::forward, shape.head_dim,
+                                           shape.heads / shape.kv_heads, options.block);
+            choice && fits) {
+            Kernel kernel{fmt::format("cached_attention_units_{}", name(matrix_shape(device, g.precision())->input)),
+                          choice->constants};
+            kernel.constants.insert(kernel.constants.end(), {0, 0, product_type(cache_k.dtype()), bool(count)});
+            const uint32_t positions = choice->rows / choice->heads;
+            g.dispatch(kernel, {in(qkv), in(start), in(count), in(cache_k), in(cache_v), out(y)}, args,
+                       Grid{(tokens + positions - 1) / positions, shape.heads / choice->heads, 1}, "cached_attention", cost);
+            return y;
+        }
+        if (options.variant == AttentionVariant::matrix_units)
+            fail("cached_attention: {} has no matrix units for head_dim {} in the graph's precision, or the block does not fit",
+                 device.name, shape.head_dim);
+    }
     if (tokens > decode_tokens) {
         const AttentionTile tile = attention_tile(device, shape.head_dim, false);
         const uint32_t rows = width / tile.split * tile.rows;

@@ -2,7 +2,7 @@
 // recorded graph serves every position.
 #pragma once
 
-#include "runtime/graph/graph.h"
+#include "runtime/ops/attention_units.h"
 
 namespace vkqat {
 
@@ -18,10 +18,17 @@ struct HeadShape {
 // Writes the k and v of the valid rows to rows start .. of the cache. Rows beyond max_positions are dropped.
 void store_kv(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape, Tensor count = {});
 
+// What tests and measurements force; a variant or a block that does not fit is an Error.
+struct CachedAttentionOptions {
+    AttentionVariant variant = AttentionVariant::automatic;
+    std::optional<AttentionBlock> block = {};  // matrix units
+};
+
 // Row i attends to positions 0 .. start + i of the cache, which store_kv has filled. -> [tokens, heads * head_dim] f32; rows that
-// are not valid are 0. Few tokens (decode) are computed in parts of the context that are then combined.
+// are not valid are 0. Few tokens (decode) are computed in parts of the context that are then combined. Prompts
+// are computed on matrix units where the graph's precision allows, the device has them and head_dim is a multiple of 16.
 Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape,
-                        Tensor count = {});
+                        Tensor count = {}, const CachedAttentionOptions& options = {});
 
 // position [1] u32 += count, or 1: after the last reader of the step. (sample() does this itself.)
 void advance_position(Graph& g, Tensor position, Tensor count = {});

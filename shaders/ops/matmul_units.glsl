@@ -20,14 +20,7 @@
 //   C_COLUMN, C_COLUMNS           first column of c of the workgroup, and how many are its
 //   K_PART             optional: the part of k of a workgroup, whole steps but for the last one; parts write one c after the other
 //   ROW_SCALES         address of an fp32 factor for each row, if the constant SCALED, number 19, says so
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
-#ifdef BFLOAT
-#extension GL_EXT_bfloat16 : require
-#define ELEMENT bfloat16_t
-#else
-#define ELEMENT float16_t
-#endif
+#include "ops/matrix_types.glsl"
 
 layout(constant_id = 1) const uint BLOCK_M = 64;
 layout(constant_id = 2) const uint BLOCK_N = 64;
@@ -48,9 +41,7 @@ layout(constant_id = 15) const bool ALIGNED_C = false;
 layout(constant_id = 16) const bool WHOLE_K = false;  // k is a multiple of BLOCK_K
 layout(constant_id = 17) const bool WHOLE_C = false;  // ALIGNED_C, and every block lies within c
 layout(constant_id = 18) const bool HAS_BASE = true;
-const uint TYPE_F32 = 0, TYPE_F16 = 1, TYPE_BF16 = 2;
 #define THREADS gl_WorkGroupSize.x
-#define UNROLL [[unroll]]
 #ifndef K_PART
 #define K_PART SIZE_K
 #endif
@@ -68,27 +59,6 @@ const uint MATRIX = TILE_M * TILE_N / 4, EDGE_SIZE = GROUPS_M * GROUPS_N * GROUP
 const uint FACTORS_SIZE = BLOCK_M * TILE_N / 4, END_SIZE = EDGE_SIZE > FACTORS_SIZE ? EDGE_SIZE : FACTORS_SIZE;
 shared uvec4 tiles[TILES_SIZE > END_SIZE ? TILES_SIZE : END_SIZE];
 
-#ifdef BFLOAT
-// To the nearest: drivers may convert to bf16 towards zero, which makes every product smaller, by 0.5 % where both operands are.
-uint pack2(vec2 x) { return uint(float_to_bf16(x.x)) | uint(float_to_bf16(x.y)) << 16; }
-const uint TYPE_PRODUCT = TYPE_BF16;
-#else
-uint pack2(vec2 x) { return packFloat2x16(f16vec2(x)); }
-const uint TYPE_PRODUCT = TYPE_F16;
-#endif
-uvec4 pack8(vec4 low, vec4 high) { return uvec4(pack2(low.xy), pack2(low.zw), pack2(high.xy), pack2(high.zw)); }
-
-// 8 elements of a line of an operand.
-struct Chunk {
-    uvec4 low, high;  // high: of f32 only
-};
-// Zeros unless `inside`; then the matrix's start is read.
-Chunk fetch_chunk(uint64_t at, uint64_t start, bool inside, uint type) {
-    U32x4 q = U32x4(inside ? at : start);
-    Chunk c = Chunk(mix(uvec4(0), q.v[0], bvec4(inside)), uvec4(0));
-    if (type == TYPE_F32) c.high = mix(uvec4(0), q.v[1], bvec4(inside));
-    return c;
-}
 // The same at any address: elements `first` on of a line of `length`, zeros beyond it, or everywhere unless `inside`. Addresses
 // are clamped, not guarded: nothing outside the line is read.
 uint element_bits(uint64_t line, uint i, uint length, bool inside, uint type) {
@@ -110,15 +80,6 @@ Chunk fetch_elements(uint64_t line, uint first, uint length, bool inside, uint t
     }
     return c;
 }
-vec4 unpack_f16(uvec2 x) { return vec4(unpackHalf2x16(x.x), unpackHalf2x16(x.y)); }
-vec4 unpack_bf16(uvec2 x) { return uintBitsToFloat(uvec4(x.x << 16, x.x & 0xffff0000u, x.y << 16, x.y & 0xffff0000u)); }
-uvec4 pack_chunk(Chunk c, uint type) {
-    if (type == TYPE_PRODUCT) return c.low;
-    if (type == TYPE_F32) return pack8(uintBitsToFloat(c.low), uintBitsToFloat(c.high));
-    if (type == TYPE_F16) return pack8(unpack_f16(c.low.xy), unpack_f16(c.low.zw));
-    return pack8(unpack_bf16(c.low.xy), unpack_bf16(c.low.zw));
-}
-uint bytes_of(uint type) { return type == TYPE_F32 ? 4 : 2; }
 
 // An operand's lines in memory: `outer` is where the tile starts along m or n, and `size` the matrix's extent there. An
 // invocation's chunk i lies in the tile at line PLACE.x, element PLACE.y.

@@ -84,7 +84,7 @@ void compare(const AttentionShape& s, uint32_t mean_document, AttentionTile tile
         start = data.ints({s.batch, s.seq_len}, d.start, "document_start");
         end = data.ints({s.batch, s.seq_len}, d.end, "document_end");
     }
-    Tensor y = attention(g, qkv, s, start, end, tile);
+    Tensor y = attention(g, qkv, s, start, end, {.tile = tile});
     g.keep(y);
     g.backward(y, data.floats({tokens, s.out_cols()}, upstream, "dy"));
     Executable executable(g, "attention");
@@ -162,6 +162,193 @@ TEST(Attention, RepeatsBitForBit) {
         EXPECT_EQ(once, data.read(gradient));
     }
 }
+
+// --- on matrix units -----------------------------------------------------------------------------------------------------
+std::vector<float> rounded(std::vector<float> values, Precision to) {
+    for (float& x : values) x = to == Precision::bf16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
+    return values;
+}
+
+struct Units {
+    AttentionShape shape;
+    uint32_t mean_document = 0;
+    AttentionOptions options = {.variant = AttentionVariant::matrix_units};
+    float size = 1;
+};
+
+// Forward and backward against the reference on operands that are rounded already: what is left is the rounding of the weights
+// p and ds, to 8 bits of bf16 (half an ulp is 1 / 512 at most, 0.8e-3 in the mean over a normal distribution) or 11 of f16.
+// Weights that were rounded towards zero would have an error of 2.8e-3.
+class AttentionUnits : public testing::TestWithParam<Precision> {
+protected:
+    void SetUp() override {
+        if (!has_matrix_units(test::device().capabilities(), GetParam())) GTEST_SKIP() << "no matrix units for this precision";
+    }
+    void compare(const Units& u) {
+        const AttentionShape& s = u.shape;
+        SCOPED_TRACE(fmt::format("batch {} seq_len {} heads {}/{} head_dim {} documents {}", s.batch, s.seq_len, s.heads,
+                                 s.kv_heads, s.head_dim, u.mean_document));
+        Graph g(test::device(), Graph::Mode::training);
+        g.set_precision(GetParam());
+        test::Tensors data(g);
+        const int64_t tokens = int64_t(s.batch) * s.seq_len;
+        auto values = rounded(test::normal(size_t(tokens) * s.qkv_cols(), 1, u.size), GetParam());
+        auto upstream = rounded(test::normal(size_t(tokens) * s.out_cols(), 2), GetParam());
+        Documents d = documents(s, 3, u.mean_document);
+        Tensor qkv = data.floats({tokens, s.qkv_cols()}, values, "qkv");
+        Tensor gradient = data.parameter_gradient(qkv);
+        Tensor start, end;
+        if (u.mean_document) {
+            start = data.ints({s.batch, s.seq_len}, d.start, "document_start");
+            end = data.ints({s.batch, s.seq_len}, d.end, "document_end");
+        }
+        Tensor y = attention(g, qkv, s, start, end, u.options);
+        g.keep(y);
+        g.backward(y, data.floats({tokens, s.out_cols()}, upstream, "dy"));
+        Executable executable(g, "attention");
+        executable.run();
+        Reference r = reference(values, upstream, s, d);
+        const double tolerance = GetParam() == Precision::bf16 ? 2e-3 : 2.5e-4;
+        EXPECT_LT(test::relative_error(test::read_floats(executable, y), r.y), tolerance);
+        const std::vector<float> found = data.read(gradient);
+        // q, k and v by themselves: an error in the smaller ones must not hide behind the others.
+        const size_t cols = s.qkv_cols(), q_cols = s.out_cols(), kv_cols = size_t(s.kv_heads) * s.head_dim;
+        for (auto [what, first, count] :
+             {std::tuple{"dq", size_t(0), q_cols}, {"dk", q_cols, kv_cols}, {"dv", q_cols + kv_cols, kv_cols}}) {
+            std::vector<float> a;
+            std::vector<double> b;
+            for (size_t row = 0; row < size_t(tokens); row++)
+                for (size_t c = first; c < first + count; c++) {
+                    a.push_back(found[row * cols + c]);
+                    b.push_back(r.dqkv[row * cols + c]);
+                }
+            EXPECT_LT(test::relative_error(a, b), 2 * tolerance) << what;
+        }
+    }
+};
+
+TEST_P(AttentionUnits, AgreesWithTheDefinition) {
+    for (uint32_t seq_len : {2u, 37u, 150u})
+        compare({{.batch = 2, .seq_len = seq_len, .heads = 4, .kv_heads = seq_len == 37 ? 1u : 2u, .head_dim = 32}});
+}
+
+TEST_P(AttentionUnits, HeadSizes) {
+    // CPU drivers take long to compile large ones.
+    const bool cpu = test::device().capabilities().kind == DeviceKind::cpu;
+    for (uint32_t head_dim : cpu ? std::vector<uint32_t>{16, 80} : std::vector<uint32_t>{16, 64, 80, 128, 192, 256})
+        compare({{.batch = 1, .seq_len = 45, .heads = 2, .kv_heads = 1, .head_dim = head_dim}, 11});
+}
+
+TEST_P(AttentionUnits, DocumentsDoNotSeeEachOther) {
+    compare({{.batch = 2, .seq_len = 70, .heads = 6, .kv_heads = 2, .head_dim = 32}, 1});
+    compare({{.batch = 2, .seq_len = 150, .heads = 2, .kv_heads = 2, .head_dim = 32}, 40});
+}
+
+TEST_P(AttentionUnits, EveryBlockGivesTheSame) {
+    int ran = 0;
+    std::vector<AttentionBlock> blocks{{16, 2, 1, true}, {8, 2, 2, true}};  // CPU drivers take long to compile others
+    if (test::device().capabilities().kind != DeviceKind::cpu)
+        blocks = {{16, 2, 1, true}, {16, 2, 2, true}, {32, 4, 2, true}, {32, 2, 1, false}, {64, 4, 1, true}, {16, 4, 4, true}};
+    for (AttentionBlock b : blocks) {
+        AttentionOptions o{.variant = AttentionVariant::matrix_units, .forward = b, .gradient_q = b, .gradient_kv = b};
+        const Units u{{.batch = 1, .seq_len = 130, .heads = 4, .kv_heads = 1, .head_dim = 32}, 60, o};
+        try {
+            Graph g(test::device());
+            g.set_precision(GetParam());
+            test::Tensors data(g);
+            attention(g, data.floats({130, 192}, std::vector<float>(130 * 192), "qkv"), u.shape, {}, {}, o);
+        } catch (const Error&) {
+            continue;  // not on this device
+        }
+        SCOPED_TRACE(fmt::format("block {} {} {} {}", b.step, b.groups, b.blocks, b.resident));
+        compare(u);
+        ran++;
+    }
+    EXPECT_GE(ran, 2);
+}
+
+TEST_P(AttentionUnits, GrowingScoresAreRescaled) {
+    // Scores of some hundreds, and later keys that score higher than earlier ones: every tile moves the maxima.
+    const AttentionShape s{.batch = 1, .seq_len = 150, .heads = 2, .kv_heads = 1, .head_dim = 32};
+    Graph g(test::device());
+    g.set_precision(GetParam());
+    test::Tensors data(g);
+    auto values = test::normal(size_t(s.seq_len) * s.qkv_cols(), 5);
+    for (size_t i = 0; i < s.seq_len; i++)
+        for (size_t c = 0; c < 96; c++) values[i * s.qkv_cols() + c] = 1 + 0.02f * float(c < 64 ? c : i) * (c < 64 ? 1 : 4);
+    values = rounded(values, GetParam());
+    Tensor y = attention(g, data.floats({s.seq_len, s.qkv_cols()}, values, "qkv"), s, {}, {},
+                         {.variant = AttentionVariant::matrix_units});
+    g.keep(y);
+    Executable executable(g, "attention");
+    executable.run();
+    Reference r = reference(values, std::vector<float>(size_t(s.seq_len) * s.out_cols(), 0), s, documents(s, 0, 0));
+    EXPECT_LT(test::relative_error(test::read_floats(executable, y), r.y), GetParam() == Precision::bf16 ? 2e-3 : 2.5e-4);
+}
+
+TEST_P(AttentionUnits, GradientIsAddedToWhatIsThere) {
+    const AttentionShape s{.batch = 1, .seq_len = 37, .heads = 2, .kv_heads = 1, .head_dim = 32};
+    Graph g(test::device(), Graph::Mode::training);
+    g.set_precision(GetParam());
+    test::Tensors data(g);
+    const auto values = test::normal(size_t(37) * s.qkv_cols(), 4);
+    Tensor qkv = data.floats({37, s.qkv_cols()}, values, "qkv"), once = data.poisoned(qkv.shape(), "once");
+    g.set_parameter(qkv, once, false);
+    Tensor y = attention(g, qkv, s, {}, {}, {.variant = AttentionVariant::matrix_units});
+    Tensor dy = data.floats({37, s.out_cols()}, test::normal(size_t(37) * s.out_cols(), 5), "dy");
+    g.backward(y, dy);
+    Executable executable(g, "attention");
+    executable.run();
+    const auto first = data.read(once);
+
+    Graph again(test::device(), Graph::Mode::training);
+    again.set_precision(GetParam());
+    test::Tensors more(again);
+    qkv = more.floats({37, s.qkv_cols()}, values, "qkv");
+    Tensor sum = more.floats(qkv.shape(), std::vector<float>(values.size(), 0.5f), "sum");
+    again.set_parameter(qkv, sum, true);
+    y = attention(again, qkv, s, {}, {}, {.variant = AttentionVariant::matrix_units});
+    again.backward(y, more.floats({37, s.out_cols()}, test::normal(size_t(37) * s.out_cols(), 5), "dy"));
+    Executable accumulate(again, "attention");
+    accumulate.run();
+    const auto added = more.read(sum);
+    for (size_t i = 0; i < first.size(); i++) ASSERT_EQ(added[i], first[i] + 0.5f) << i;
+}
+
+TEST_P(AttentionUnits, RepeatsBitForBit) {
+    const AttentionShape s{.batch = 1, .seq_len = 100, .heads = 4, .kv_heads = 2, .head_dim = 32};
+    Graph g(test::device(), Graph::Mode::training);
+    g.set_precision(GetParam());
+    test::Tensors data(g);
+    Tensor qkv = data.floats({100, s.qkv_cols()}, test::normal(size_t(100) * s.qkv_cols(), 6), "qkv");
+    Tensor gradient = data.parameter_gradient(qkv);
+    Tensor y = attention(g, qkv, s, {}, {}, {.variant = AttentionVariant::matrix_units});
+    g.backward(y, data.floats({100, s.out_cols()}, test::normal(size_t(100) * s.out_cols(), 7), "dy"));
+    Executable executable(g, "attention");
+    executable.run();
+    auto once = data.read(gradient);
+    for (int i = 0; i < 5; i++) {
+        executable.run();
+        EXPECT_EQ(once, data.read(gradient));
+    }
+}
+
+TEST(Attention, MatrixUnitsNeedTheirPrecisionAndAHeadSize) {
+    Graph g(test::device());
+    test::Tensors data(g);
+    const AttentionOptions units{.variant = AttentionVariant::matrix_units};
+    const AttentionShape s{.batch = 1, .seq_len = 3, .heads = 2, .kv_heads = 1, .head_dim = 32};
+    Tensor qkv = data.floats({3, s.qkv_cols()}, std::vector<float>(3 * 128, 0), "qkv");
+    EXPECT_THROW(attention(g, qkv, s, {}, {}, units), Error);  // fp32
+    g.set_precision(Precision::f16);
+    const AttentionShape odd{.batch = 1, .seq_len = 3, .heads = 2, .kv_heads = 1, .head_dim = 20};
+    Tensor other = data.floats({3, odd.qkv_cols()}, std::vector<float>(3 * 80, 0), "qkv");
+    EXPECT_THROW(attention(g, other, odd, {}, {}, units), Error);
+    EXPECT_NO_THROW(attention(g, other, odd));
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, AttentionUnits, testing::Values(Precision::bf16, Precision::f16),
+                         [](const auto& of) { return of.param == Precision::bf16 ? "bf16" : "f16"; });
 
 TEST(Attention, RefusesShapesThatDoNotFit) {
     Graph g(test::device());

@@ -44,6 +44,8 @@ struct Run {
     HeadShape shape;
     int64_t tokens, max_positions, prefill, decode_from, step = 1;
     DType cache = DType::f32;
+    Precision precision = Precision::f32;
+    bool units = false;  // prompts on matrix units
 };
 
 // Host-visible memory that several graphs use.
@@ -59,7 +61,9 @@ void compare(const Run& r) {
                              name(r.cache)));
     const int64_t cols = (r.shape.heads + 2 * r.shape.kv_heads) * r.shape.head_dim, out_cols = r.shape.heads * r.shape.head_dim;
     const Shape cache_shape{r.max_positions, int64_t(r.shape.kv_heads) * r.shape.head_dim};
-    const auto values = test::normal(size_t(r.tokens * cols), 11);
+    auto values = test::normal(size_t(r.tokens * cols), 11);
+    if (r.units)  // operands that are rounded already
+        for (float& x : values) x = r.precision == Precision::bf16 ? bf16_to_f32(f32_to_bf16(x)) : f16_to_f32(f32_to_f16(x));
     Buffer k = memory(uint64_t(cache_shape.elements()) * bytes(r.cache)), v = memory(k.bytes());
     Buffer start = memory(4), count = memory(4), rows_in = memory(uint64_t(std::max(r.prefill, r.step) * cols) * 4);
     auto& position = start.mapped_as<uint32_t>()[0];
@@ -67,13 +71,15 @@ void compare(const Run& r) {
     std::vector<float> all;
 
     Graph prefill(test::device());
+    prefill.set_precision(r.precision);
     Tensor qkv = prefill.external(rows_in, 0, {r.prefill, cols}, DType::f32, "qkv");
     Tensor cache_k = prefill.external(k, 0, cache_shape, r.cache, "k"),
            cache_v = prefill.external(v, 0, cache_shape, r.cache, "v");
     Tensor at_start = prefill.external(start, 0, {1}, DType::u32, "start");
     Tensor valid = prefill.external(count, 0, {1}, DType::u32, "count");
     store_kv(prefill, qkv, cache_k, cache_v, at_start, r.shape, valid);
-    Tensor y = cached_attention(prefill, qkv, cache_k, cache_v, at_start, r.shape, valid);
+    Tensor y = cached_attention(prefill, qkv, cache_k, cache_v, at_start, r.shape, valid,
+                                {.variant = r.units ? AttentionVariant::matrix_units : AttentionVariant::automatic});
     advance_position(prefill, at_start, valid);
     prefill.keep(y);
     Executable run_prefill(prefill, "prefill");
@@ -106,7 +112,23 @@ void compare(const Run& r) {
         auto out = test::read_floats(run_decode, y);
         all.insert(all.end(), out.begin(), out.end());
     }
-    EXPECT_LT(test::relative_error(all, reference(values, r.tokens, r.shape, r.cache)), 3e-6);
+    // On matrix units what is left is the rounding of the weights (tests/ops/attention_test.cpp).
+    const double tolerance = !r.units ? 3e-6 : r.precision == Precision::bf16 ? 2e-3 : 2.5e-4;
+    EXPECT_LT(test::relative_error(all, reference(values, r.tokens, r.shape, r.cache)), tolerance);
+}
+
+TEST(KvCache, PromptsOnMatrixUnits) {
+    const Capabilities& c = test::device().capabilities();
+    bool ran = false;
+    for (Precision precision : {Precision::f16, Precision::bf16}) {
+        if (!has_matrix_units(c, precision)) continue;
+        ran = true;
+        for (DType cache : {DType::f16, DType::bf16, DType::f32})
+            compare({{4, 1, 32}, 70, 80, 33, 70, 1, cache, precision, true});
+        compare({{6, 2, 16}, 150, 150, 150, 140, 1, DType::f16, Precision::f16, true});
+        if (c.kind != DeviceKind::cpu) compare({{8, 2, 128}, 300, 700, 256, 290, 5, DType::f16, Precision::f16, true});
+    }
+    if (!ran) GTEST_SKIP() << "no matrix units";
 }
 
 TEST(KvCache, DecodeAndPrefillAgreeWithTheWhole) {
