@@ -8,7 +8,7 @@
 namespace vkqat {
 
 enum class AttentionVariant {
-    automatic,     // matrix units where the graph's precision allows, the device has them and the shape fits; else portable
+    automatic,     // matrix units where choose_attention() finds blocks for the graph's precision, else portable
     portable,      // fp32, rows of lanes
     matrix_units,  // f16 or bf16, the graph's precision: q, k, v, weights and dy rounded to it, sums and softmax in fp32
 };
@@ -30,8 +30,8 @@ struct AttentionChoice {
     std::vector<uint32_t> constants;  // the first ones of shaders/ops/attention_units.glsl, up to IN_STEP
 };
 
-// The block for a pass, the device's own or `wanted`; nothing where the device has no matrix units of this precision, or
-// registers and shared memory for no block.
+// The block for a pass, the device's own or `wanted`; nothing where the device has no matrix units of this precision, head_dim is
+// no multiple of 16, or registers and shared memory hold no block: with 48 KB the backward pass ends at head_dim 128.
 std::optional<AttentionChoice> choose_attention(const Capabilities& device, Precision precision, AttentionPass pass,
                                                 uint32_t head_dim, uint32_t group, const std::optional<AttentionBlock>& wanted);
 

@@ -30,7 +30,7 @@ void check(Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadS
 }
 
 // As shaders/ops/matrix_types.glsl numbers them.
-uint32_t product_type(DType type) { return type == DType::f32 ? 0 : type == DType::f16 ? 1 : 2; }
+uint32_t type_number(DType type) { return type == DType::f32 ? 0 : type == DType::f16 ? 1 : 2; }
 
 std::string with_type(const char* shader, Tensor cache) { return fmt::format("{}_{}", shader, name(cache.dtype())); }
 
@@ -75,12 +75,16 @@ Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Te
         // Offsets within the cache and the queries have 32 bits.
         const bool fits = std::max(cache_k.bytes(), qkv.bytes()) < uint64_t(1) << 32 && aligned(g, qkv, 16) &&
                           aligned(g, cache_k, 16) && aligned(g, cache_v, 16);
-        if (auto choice = choose_attention(device, g.precision(), AttentionPass::forward, shape.head_dim,
+        // What an f16 cache holds is read as it is: queries of a bf16 graph are rounded to 11 bits instead of 8.
+        const bool f16 =
+            g.precision() == Precision::bf16 && cache_k.dtype() == DType::f16 && has_matrix_units(device, Precision::f16);
+        const Precision precision = f16 ? Precision::f16 : g.precision();
+        if (auto choice = choose_attention(device, precision, AttentionPass::forward, shape.head_dim,
                                            shape.heads / shape.kv_heads, options.block);
             choice && fits) {
-            Kernel kernel{fmt::format("cached_attention_units_{}", name(matrix_shape(device, g.precision())->input)),
+            Kernel kernel{fmt::format("cached_attention_units_{}", name(matrix_shape(device, precision)->input)),
                           choice->constants};
-            kernel.constants.insert(kernel.constants.end(), {0, 0, product_type(cache_k.dtype()), bool(count)});
+            kernel.constants.insert(kernel.constants.end(), {0, 0, type_number(cache_k.dtype()), bool(count)});
             const uint32_t positions = choice->rows / choice->heads;
             g.dispatch(kernel, {in(qkv), in(start), in(count), in(cache_k), in(cache_v), out(y)}, args,
                        Grid{(tokens + positions - 1) / positions, shape.heads / choice->heads, 1}, "cached_attention", cost);

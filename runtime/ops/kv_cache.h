@@ -26,7 +26,8 @@ struct CachedAttentionOptions {
 
 // Row i attends to positions 0 .. start + i of the cache, which store_kv has filled. -> [tokens, heads * head_dim] f32; rows that
 // are not valid are 0. Few tokens (decode) are computed in parts of the context that are then combined. Prompts
-// are computed on matrix units where the graph's precision allows, the device has them and head_dim is a multiple of 16.
+// are computed on matrix units where the graph's precision allows, the device has them and choose_attention() finds a block; the
+// queries are rounded to that precision, or to f16 where the cache is f16.
 Tensor cached_attention(Graph& g, Tensor qkv, Tensor cache_k, Tensor cache_v, Tensor start, const HeadShape& shape,
                         Tensor count = {}, const CachedAttentionOptions& options = {});
 
