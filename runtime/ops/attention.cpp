@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "runtime/ops/cast.h"
+#include "runtime/ops/launch.h"
 #include "shaders/args/attention.h"
 #include "shaders/args/attention_units.h"
 
@@ -129,24 +130,31 @@ Grid units_grid(const AttentionShape& s, const AttentionChoice& choice, uint32_t
 Tensor units_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
                        const UnitsChoice& choice) {
     const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
-    const DType type = matrix_shape(g.capabilities(), g.precision())->input;
-    Tensor y = g.tensor({tokens, shape.out_cols()}, DType::f32, "attention");
+    const DType type = product_type(g);
+    const bool rounded = qkv.dtype() == type;
+    if (rounded && !aligned(g, qkv, 16))
+        fail("attention: '{}' does not start at a multiple of 16 bytes, as it must in {}", qkv.name(), name(type));
+    Tensor y = g.tensor({tokens, shape.out_cols()}, qkv.dtype(), "attention");
     const bool differentiable = g.training() && g.requires_gradient(qkv), documents = bool(document_start);
     Tensor lse = differentiable ? g.tensor({shape.batch, shape.heads, shape.seq_len}, DType::f32, "attention.lse") : Tensor();
     const float scale = 1 / std::sqrt(float(shape.head_dim));
     const double pairs = 0.5 * double(tokens) * (shape.seq_len + 1.0) * shape.heads;
-    g.dispatch(units_kernel("forward", type, choice.forward, documents, false),
-               {in(cast(g, qkv, type)), in(document_start), in(document_end), out(y), out(lse)},
+    Kernel kernel = units_kernel("forward", type, choice.forward, documents, false);
+    kernel.constants.push_back(rounded);
+    g.dispatch(kernel, {in(cast(g, qkv, type)), in(document_start), in(document_end), out(y), out(lse)},
                AttentionUnitsArgs{.seq_len = shape.seq_len, .heads = shape.heads, .kv_heads = shape.kv_heads, .scale = scale},
                units_grid(shape, choice.forward, shape.heads), "attention", {.flops = 4 * pairs * shape.head_dim});
     g.on_backward(y, {qkv}, [=](Graph& graph, Tensor dy) {
         GradientSlot slot = graph.gradient_slot(qkv);
+        for (Tensor t : {dy, slot.base, slot.out})
+            if (t && !aligned(graph, t, 16))
+                fail("attention: '{}' does not start at a multiple of 16 bytes, as gradients on matrix units must", t.name());
         Tensor delta = graph.like(lse, "attention.delta"), dy16 = graph.tensor(dy.shape(), type, "attention.dy");
         const uint32_t width = graph.capabilities().subgroup_size;
         const int64_t rows = tokens * shape.heads;
         uint32_t split = 1;
         while (2 * split <= width && shape.head_dim / 8 % (2 * split) == 0) split *= 2;
-        graph.dispatch(Kernel{fmt::format("attention_units_delta_{}", name(type)), {width, shape.head_dim, split}},
+        graph.dispatch(Kernel{fmt::format("attention_units_delta_{}", name(type)), {width, shape.head_dim, split, rounded}},
                        {in(y), in(dy), out(dy16), out(delta)},
                        AttentionDeltaArgs{.seq_len = shape.seq_len, .heads = shape.heads, .rows = uint32_t(rows)},
                        linear_grid((rows + width / split - 1) / (width / split)), "attention.delta");
@@ -168,11 +176,18 @@ Tensor units_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor
 
 }  // namespace
 
+DType attention_type(const Graph& g, const AttentionShape& shape, const AttentionOptions& options) {
+    check(shape);
+    return options.variant != AttentionVariant::portable && on_matrix_units(g, shape, options) ? product_type(g) : DType::f32;
+}
+
 Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
                  const AttentionOptions& options) {
     check(shape);
     const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
-    expect(qkv, {tokens, shape.qkv_cols()}, DType::f32, "attention: qkv");
+    const DType type = attention_type(g, shape, options);
+    if (!qkv) fail("attention: qkv is absent");
+    expect(qkv, {tokens, shape.qkv_cols()}, qkv.dtype() == type ? type : DType::f32, "attention: qkv");
     if (bool(document_start) != bool(document_end)) fail("attention: give both of document_start and document_end, or neither");
     if (document_start) {
         expect(document_start, {shape.batch, shape.seq_len}, DType::i32, "attention: document_start");

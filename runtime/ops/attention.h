@@ -31,12 +31,17 @@ struct AttentionOptions {
     std::optional<AttentionBlock> forward = {}, gradient_q = {}, gradient_kv = {};  // matrix units
 };
 
+// The type to which attention rounds qkv before all else: f16 or bf16 where it runs on matrix units, else f32.
+DType attention_type(const Graph& g, const AttentionShape& shape, const AttentionOptions& options = {});
+
 // y = softmax(q k^T / sqrt(head_dim), over the keys that the query sees) v.
-// qkv [batch * seq_len, qkv_cols()] f32: each row holds the q heads, the k heads, the v heads; q and k already rotated.
+// qkv [batch * seq_len, qkv_cols()] f32, or in attention_type(): each row holds the q heads, the k heads, the v heads; q and k
+// already rotated.
 // document_start [batch, seq_len] i32: where in its sequence the document of that position begins; query i sees the keys
 // document_start[i] .. i. document_end [batch, seq_len] i32: where that document ends (exclusive). Documents follow one another,
 // so both never decrease. Both absent: a sequence is one document.
-// -> [batch * seq_len, out_cols()] f32. Error if a shape does not fit.
+// -> [batch * seq_len, out_cols()] in the type of qkv; the gradient of qkv is f32 in any case. Error if a shape does not fit; on
+// matrix units also if 16-bit qkv or a gradient does not start at a multiple of 16 bytes.
 Tensor attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start = {}, Tensor document_end = {},
                  const AttentionOptions& options = {});
 

@@ -9,16 +9,18 @@
 namespace vkqat {
 namespace {
 
-// In order of preference: the first that fits a device's registers and shared memory. Measured on an H200 (docs/performance.md).
+// In order of preference: the first that fits a device's registers and shared memory. Measured on an H200 (docs/performance.md);
+// subgroups of 64 need two matrices along their rows.
 struct Candidate {
     AttentionBlock block;
     uint32_t from = 0;  // the head_dim from which on it is faster than the next ones
 };
-const Candidate forward_blocks[] = {{{32, 8, 1, true}, 96}, {{32, 4, 1, true}},  {{32, 4, 1, false}}, {{32, 2, 1, true}},
-                                    {{16, 4, 1, true}},     {{16, 2, 1, false}}, {{16, 1, 1, false}}, {{8, 4, 1, true}},
-                                    {{8, 2, 1, false}},     {{8, 1, 1, false}}};
-const Candidate gradient_q_blocks[] = {{{32, 8, 1, true}},  {{32, 4, 1, true}},  {{32, 4, 1, false}}, {{16, 4, 1, false}},
-                                       {{16, 2, 1, false}}, {{16, 1, 1, false}}, {{8, 2, 1, false}},  {{8, 1, 1, false}}};
+const Candidate forward_blocks[] = {{{32, 8, 1, true}, 96}, {{32, 4, 1, true}}, {{32, 4, 2, true}}, {{32, 2, 2, true}},
+                                    {{32, 4, 1, false}},    {{32, 2, 1, true}}, {{16, 4, 1, true}}, {{16, 2, 1, false}},
+                                    {{16, 1, 1, false}},    {{8, 4, 1, true}},  {{8, 2, 1, false}}, {{8, 1, 1, false}}};
+const Candidate gradient_q_blocks[] = {{{32, 8, 1, true}},  {{32, 4, 1, true}},  {{32, 4, 2, true}},  {{32, 2, 2, true}},
+                                       {{32, 4, 1, false}}, {{16, 4, 1, false}}, {{16, 2, 1, false}}, {{16, 1, 1, false}},
+                                       {{8, 2, 1, false}},  {{8, 1, 1, false}}};
 const Candidate gradient_kv_blocks[] = {{{32, 8, 2, true}},  {{32, 4, 2, true}},  {{32, 8, 1, true}},  {{32, 4, 1, true}},
                                         {{32, 4, 1, false}}, {{16, 4, 1, false}}, {{16, 2, 1, false}}, {{8, 2, 1, false}}};
 

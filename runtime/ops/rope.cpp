@@ -53,7 +53,7 @@ static void rotate(Graph& g, Tensor x, Tensor table, Tensor start, Tensor base, 
                {.flops = 6.0 * args.rows * pairs, .bytes = double(x.bytes()) * (base ? 2 : 1) + double(y.bytes())});
 }
 
-Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions& positions) {
+Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions& positions, DType type) {
     if (!x || !table) fail("rope: {} is absent", x ? "table" : "x");
     expect(x, {x.rows(), x.cols()}, DType::f32, "rope: x");
     expect(table, {table.rows(), table.cols()}, DType::f32, "rope: table");
@@ -71,7 +71,7 @@ Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions
     args.positions = count32(table.rows(), "rope: positions");
     args.seq_len = uint32_t(seq_len);
     args.sign = 1;
-    Tensor y = g.like(x, "rope"), start = positions.start;
+    Tensor y = g.tensor(x.shape(), type, "rope"), start = positions.start;
     rotate(g, x, table, start, {}, y, args);
     g.on_backward(y, {x}, [=](Graph& graph, Tensor dy) {
         RopeArgs back = args;

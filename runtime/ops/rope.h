@@ -34,8 +34,9 @@ struct RopePositions {
 
 // x: f32 [tokens, cols], of which the first heads * head_dim columns are rotated and the others copied, so that q, k and v of
 // one projection can go through together (heads = heads + kv_heads). table: f32 [positions, head_dim] of rope_table(); a
-// position beyond it is taken as its last, so the caller sees to it that start stays in range. y: as x. Backward: rotates back.
+// position beyond it is taken as its last, so the caller sees to it that start stays in range. y: as x, in `type`:
+// f32, f16 or bf16. Backward: rotates back; dL/dy is f32.
 // Errors: shapes or types that do not fit, seq_len that does not divide the tokens or exceeds the table.
-Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions& positions = {});
+Tensor rope(Graph& g, Tensor x, Tensor table, int64_t heads, const RopePositions& positions = {}, DType type = DType::f32);
 
 }  // namespace vkqat

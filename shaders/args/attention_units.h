@@ -9,7 +9,7 @@ struct AttentionUnitsArgs {
     ADDRESS x;               // f16 or bf16 [batch * seq_len, (heads + 2 * kv_heads) * head_dim]
     ADDRESS document_start;  // i32 [batch, seq_len], or 0
     ADDRESS document_end;    // i32 [batch, seq_len], or 0
-    ADDRESS y;               // f32 [batch * seq_len, heads * head_dim]
+    ADDRESS y;               // f32, or with ROUNDED as x [batch * seq_len, heads * head_dim]
     ADDRESS lse;             // f32 [batch, heads, seq_len], or 0
     ARG_UINT seq_len, heads, kv_heads;
     ARG_FLOAT scale;
@@ -18,7 +18,8 @@ struct AttentionUnitsArgs {
 // delta = sum(dy * y) over each head, and dy in the type of the products.
 struct AttentionDeltaArgs {
     ADDRESSES(4)
-    ADDRESS y, dy;  // f32 [batch * seq_len, heads * head_dim]
+    ADDRESS y;      // f32, or with ROUNDED as dy16 [batch * seq_len, heads * head_dim]
+    ADDRESS dy;     // f32
     ADDRESS dy16;   // f16 or bf16
     ADDRESS delta;  // f32 [batch, heads, seq_len]
     ARG_UINT seq_len, heads, rows;  // rows: batch * seq_len * heads

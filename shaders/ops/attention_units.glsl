@@ -142,3 +142,15 @@ uvec4 pack_weights(vec4 low, vec4 high) {
             }                                                                                                                      \
         }                                                                                                                          \
     }
+// The same rounded to the type of the products; `stride` in elements.
+#define STORE_ROUNDED(sums, i, to, stride, exist, scratch, lane)                                                                   \
+    if ((exist) > 0) {                                                                                                             \
+        UNROLL for (uint j = 0; j < WIDTHS; ++j) {                                                                                 \
+            meet_subgroup();                                                                                                       \
+            coopMatStore(sums[(i) * WIDTHS + j], memory, scratch, TILE_N / 4, gl_CooperativeMatrixLayoutRowMajor);                 \
+            meet_subgroup();                                                                                                       \
+            for (uint n = (lane); n < min(uint(exist), TILE_M) * (TILE_N / 8); n += LANES)                                         \
+                U32x4((to) + uint64_t(n / (TILE_N / 8) * (stride) + j * TILE_N) * 2).v[n % (TILE_N / 8)] =                         \
+                    pack8(uintBitsToFloat(memory[(scratch) + 2 * n]), uintBitsToFloat(memory[(scratch) + 2 * n + 1]));             \
+        }                                                                                                                          \
+    }

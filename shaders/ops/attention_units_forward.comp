@@ -19,9 +19,11 @@ layout(constant_id = 15) const bool COUNTED = false;
 #define Q_TYPE TYPE_F32
 #define Q_START a.qkv
 #define VALID int(COUNTED ? min(U32(a.count).v[0], a.tokens) : a.tokens)
+#define ROUNDED false
 #else
 #include "args/attention_units.h"
 layout(push_constant, scalar) uniform Push { AttentionUnitsArgs a; };
+layout(constant_id = 14) const bool ROUNDED = false;  // y, to the type of the products
 #define ROW_COUNT a.seq_len
 #define Q_TYPE TYPE_PRODUCT
 #define KV_TYPE TYPE_PRODUCT
@@ -191,7 +193,12 @@ void main() {
     }
     UNROLL for (uint i = 0; i < BLOCKS; ++i) {
         const uint block = subgroup * BLOCKS + i, row = first + block / HEADS * TILE_M, head = head0 + block % HEADS;
-        const uint64_t to = a.y + ((uint64_t(batch) * ROW_COUNT + row) * a.heads + head) * (HEAD_DIM * 4);
-        STORE_BLOCK(sums, i, to, to, a.heads * HEAD_DIM, int(ROW_COUNT) - int(row), VALID - int(row), region, lane)
+        const uint64_t to = a.y + ((uint64_t(batch) * ROW_COUNT + row) * a.heads + head) * (HEAD_DIM * (ROUNDED ? 2 : 4));
+        const int exist = int(ROW_COUNT) - int(row);
+        if (ROUNDED) {
+            STORE_ROUNDED(sums, i, to, a.heads * HEAD_DIM, exist, region, lane)
+        } else {
+            STORE_BLOCK(sums, i, to, to, a.heads * HEAD_DIM, exist, VALID - int(row), region, lane)
+        }
     }
 }

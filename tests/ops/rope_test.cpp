@@ -63,6 +63,25 @@ TEST(Rope, MatchesDoublePrecisionForwardAndBackward) {
                 }
 }
 
+TEST(Rope, RoundsItsResultToTheTypeAskedFor) {
+    for (auto [type, bound] : {std::pair{DType::f16, 1.0 / 2048}, {DType::bf16, 1.0 / 512}}) {  // f16: as the device rounds
+        Graph g(test::device(), Graph::Mode::training);
+        test::Tensors data(g);
+        auto [frequencies, table] = make_table(data, 16, 37);
+        Tensor x = data.floats({37, 72}, test::normal(37 * 72, 1), "x");
+        Tensor dy = data.floats({37, 72}, test::normal(37 * 72, 2), "dy"), dx = data.parameter_gradient(x);
+        Tensor y = rope(g, x, table, 3, {}, type);
+        ASSERT_EQ(y.dtype(), type);
+        g.keep(y);
+        g.backward(y, dy);
+        Executable executable(g, "test");
+        executable.run();
+        EXPECT_LT(test::relative_error(test::read_floats(executable, y), reference(data.read(x), 72, 3, frequencies, 37, 0)),
+                  bound);
+        EXPECT_LT(test::relative_error(data.read(dx), reference(data.read(dy), 72, 3, frequencies, 37, 0, -1)), tolerance);
+    }
+}
+
 TEST(Rope, ReplaysFromAnotherStart) {
     Graph g(test::device());
     test::Tensors data(g);

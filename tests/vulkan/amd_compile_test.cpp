@@ -30,6 +30,12 @@ const Family families[] = {
     {"packed_matvec_1", 0, 512, {1, 1, 1, 2048, 3, 2, 3, 1, 1, 2}},
     {"packed_matvec_2", 0, 512, {1, 1, 1, 4096, 4, 2, 3, 1, 1, 2}},
     {"packed_matvec_", 0, 512, {1, 1, 1, 4096, 5, 2, 3, 1, 1, 2}},
+    // Attention: head_dim, the block, heads, the shape of matrices, switches.
+    {"attention_units_delta_", 1, 0, {128, 16, 1}},
+    {"attention_units_forward_", 4, 0, {128, 32, 4, 2, 4, 16, 16, 16, 1, 1, 1, 1, 0, 1}},
+    {"cached_attention_units_", 4, 0, {128, 32, 4, 2, 4, 16, 16, 16, 1, 1, 1, 0, 0, 1, 1}},
+    {"attention_units_gradient_q_", 2, 0, {128, 32, 2, 2, 4, 16, 16, 16, 1, 1, 1, 1, 1}},
+    {"attention_units_gradient_kv_", 4, 0, {128, 32, 4, 2, 1, 16, 16, 16, 1, 1, 1, 1, 1}},
     // Tokens, rows, subgroups that share them, depth, columns of x, lanes (the subgroup), norm, alignment, SwiGLU, staging.
     {"dense_matvec_", 0, 256, {1, 2, 1, 4, 4096, 0, 3, 1, 1, 1}},
     {"", 1, 0, {}},
