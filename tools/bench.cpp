@@ -77,19 +77,30 @@ nlohmann::json bench_copy(Device& device, uint64_t megabytes) {
                1);
 }
 
-nlohmann::json bench_matmul(Device& device, Product product, int64_t size, Precision precision, DType weight) {
+// `block`, if any: m, n, k, subgroups along each, 1 to fetch ahead.
+nlohmann::json bench_matmul(Device& device, Product product, const Shape& mnk, Precision precision,
+                            const std::vector<uint32_t>& block) {
     RandomTensors random(device);
     Graph g(device);
     g.set_precision(precision);
-    const Shape shape{size, size};
-    Tensor a = random.add(g, shape, DType::f32), b = random.add(g, shape, weight), c = random.add(g, shape, DType::f32);
-    matmul(g, product, a, b, {}, c, "matmul");
+    // On matrix units as training has them: operands in the type of the products.
+    const DType type = product_type(g);
+    const int64_t m = mnk[0], n = mnk[1], k = mnk[2];
+    Tensor a = random.add(g, product == Product::tn ? Shape{k, m} : Shape{m, k}, type);
+    Tensor b = random.add(g, product == Product::nt ? Shape{n, k} : Shape{k, n}, type);
+    Tensor c = random.add(g, {m, n}, DType::f32);
+    MatmulOptions options;
+    std::string given;
+    if (!block.empty()) {
+        options.variant = MatmulVariant::matrix_units;
+        options.block = MatrixBlock{block[0], block[1], block[2], block[3], block[4], block[5], block[6] != 0, 0};
+        given = fmt::format(", block {}", fmt::join(block, "/"));
+    }
+    matmul(g, product, a, b, {}, c, "matmul", options);
     Executable executable(g, "matmul");
     const char* products[] = {"nt", "nn", "tn"};
-    const char* precisions[] = {"f32", "bf16", "f16"};
-    return row(fmt::format("matmul {} {}^3, weights {}, computed in {}", products[int(product)], size, name(weight),
-                           precisions[int(precision)]),
-               measure(executable), 0, 2.0 * double(size) * double(size) * double(size), 1);
+    return row(fmt::format("matmul {} {} x {} x {} in {}{}", products[int(product)], m, n, k, name(type), given),
+               measure(executable), 0, 2.0 * double(m) * double(n) * double(k), 1);
 }
 
 // One token through a packed matrix; enough copies of it that caches do not answer.
@@ -169,6 +180,8 @@ struct Options {
     ModelBench whole;
     TrainBench train;
     int64_t size = 0;
+    std::vector<int64_t> extents;
+    std::vector<uint32_t> block;
     bool json = false;
 };
 
@@ -190,16 +203,16 @@ void run(const Options& options, const std::string& selector) {
     };
     if (wanted("copy")) add(bench_copy(device, cpu ? 48 : 3000));
     if (wanted("matmul")) {
-        int64_t size = options.size ? options.size : cpu ? 256 : 4096;
+        const int64_t size = options.size ? options.size : cpu ? 256 : 4096;
+        const Shape shape =
+            options.extents.empty() ? Shape{size, size, size} : Shape{options.extents[0], options.extents[1], options.extents[2]};
         std::vector<Precision> precisions{Precision::f32};
         if (c.cooperative_matrix(DType::bf16, DType::f32)) precisions.push_back(Precision::bf16);
         if (c.cooperative_matrix(DType::f16, DType::f32)) precisions.push_back(Precision::f16);
         for (Precision p : precisions)
             for (Product product : {Product::nt, Product::nn, Product::tn}) {
-                DType weight = p == Precision::f32 || product == Product::tn ? DType::f32
-                               : p == Precision::bf16                        ? DType::bf16
-                                                                             : DType::f16;
-                add(bench_matmul(device, product, size, p, weight));
+                if (!options.block.empty() && p == Precision::f32) continue;
+                add(bench_matmul(device, product, shape, p, options.block));
             }
     }
     if (wanted("attention")) bench_attention(device, cpu, add);
@@ -267,6 +280,13 @@ void add_bench_command(CLI::App& app) {
         ->expected(5)
         ->check(CLI::Range(1, 1 << 20));
     command->add_option("--size", options->size, "rows and columns of the matrices")->check(CLI::Range(8, 65536));
+    command->add_option("--extents", options->extents, "matmul: m n k, instead of --size")
+        ->expected(3)
+        ->check(CLI::Range(1, 1 << 20));
+    command
+        ->add_option("--block", options->block,
+                     "matmul on matrix units: m n k of a workgroup, subgroups along each, 1 to fetch ahead (for measurements)")
+        ->expected(7);
     command->add_flag("--json", options->json, "as JSON");
     auto device = add_device_option(*command);
     command->footer(

@@ -48,8 +48,7 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
     const LlamaConfig model = shape_of(o);
     const Precision precision = choose_precision(o.precision, device.capabilities());
     const bool quantize = o.bits < 16;
-    ParameterStore parameters(device, model, llama_parameters(model, quantize, {"output"}),
-                              precision == Precision::f32 ? DType::f32 : DType::bf16);
+    ParameterStore parameters(device, model, llama_parameters(model, quantize, {"output"}), weight_type(precision));
     parameters.randomize(1);
     TrainingStepOptions options{
         .batch = o.batch, .seq_len = o.seq_len, .precision = precision, .recompute = parse_recompute(o.checkpointing)};
@@ -80,7 +79,7 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
     }
     nlohmann::json r = timing(fmt::format("train {}{}, {} x {} tokens, {}{}", o.flavor.empty() ? "given shape" : o.flavor,
                                           quantize ? fmt::format(" at {} bits", o.bits) : "", o.batch, o.seq_len,
-                                          precision == Precision::f32 ? "fp32" : "bf16",
+                                          precision == Precision::f32 ? "fp32" : name(weight_type(precision)),
                                           o.checkpointing == "none" ? "" : ", checkpointing " + o.checkpointing),
                               seconds);
     const double time = r["microseconds"].get<double>() / 1e6, tokens = double(o.batch * o.seq_len);

@@ -72,7 +72,9 @@ json optimizer_to_json(const AdamwState& s) {
             {"beta2_power", s.beta2_power},
             {"gradient_norm", s.gradient_norm},
             {"clip", s.clip},
-            {"loss", s.loss}};
+            {"loss", s.loss},
+            {"loss_scale", s.loss_scale},
+            {"steps_at_scale", s.steps_at_scale}};
 }
 
 AdamwState optimizer_from_json(const json& j) {
@@ -86,6 +88,8 @@ AdamwState optimizer_from_json(const json& j) {
     s.gradient_norm = number(j.at("gradient_norm"));
     s.clip = number(j.at("clip"));
     s.loss = number(j.at("loss"));
+    s.loss_scale = j.value("loss_scale", 0.f);
+    s.steps_at_scale = j.value("steps_at_scale", 0u);
     return s;
 }
 

@@ -86,7 +86,7 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
     if (!config.job.description.empty()) say(config.job.description);
     say(fmt::format("device      {} ({}, {})", caps.name, kind_name(caps.kind), caps.driver));
     say(fmt::format("precision   {} matrix products, fp32 weights, moments and sums",
-                    precision_ == Precision::bf16 ? "bf16" : "fp32"));
+                    precision_ == Precision::f32 ? "fp32" : name(weight_type(precision_))));
     schedule_ = {.peak = config.optimizer.lr,
                  .steps = config.training.steps,
                  .warmup_steps = config.lr_scheduler.warmup_steps,
@@ -146,7 +146,7 @@ void Run::set_up_model() {
     const LlamaConfig& model = settings_.model;
     const QuantizerConfig quantizer = quantizer_config(config_);
     const bool quantize = quantizer.kind != QuantizerKind::none;
-    const DType compute = precision_ == Precision::bf16 ? DType::bf16 : DType::f32;
+    const DType compute = weight_type(precision_);
     auto list = llama_parameters(model, quantize, config_.quantization.ignore_names);
     uint64_t count = 0;
     size_t quantized = 0;
@@ -384,15 +384,17 @@ TrainResult Run::train() {
 }  // namespace
 
 Precision choose_precision(std::string_view name, const Capabilities& device) {
-    const bool units = has_matrix_units(device, Precision::bf16);
+    const bool bf16 = has_matrix_units(device, Precision::bf16), f16 = has_matrix_units(device, Precision::f16);
     if (name == "fp32") return Precision::f32;
-    if (name == "auto") return units && device.kind != DeviceKind::cpu ? Precision::bf16 : Precision::f32;
-    if (name == "fp16")
-        fail("training.precision: fp16 needs loss scaling, which comes with a later version; choose auto, bf16 or fp32");
-    if (name != "bf16") fail("training.precision: expected auto, fp32, bf16 or fp16, found {}", name);
-    if (!units)
-        fail("training.precision: {} has no bf16 cooperative matrices with fp32 accumulation; choose auto or fp32", device.name);
-    return Precision::bf16;
+    if (name == "auto")
+        return device.kind == DeviceKind::cpu ? Precision::f32 : bf16 ? Precision::bf16 : f16 ? Precision::f16 : Precision::f32;
+    if (name != "bf16" && name != "fp16") fail("training.precision: expected auto, fp32, bf16 or fp16, found {}", name);
+    if (name == "bf16" ? bf16 : f16) return name == "bf16" ? Precision::bf16 : Precision::f16;
+    fail("training.precision: {} has no {} cooperative matrices with fp32 accumulation; choose auto or fp32", device.name, name);
+}
+
+DType weight_type(Precision precision) {
+    return precision == Precision::bf16 ? DType::bf16 : precision == Precision::f16 ? DType::f16 : DType::f32;
 }
 
 TrainResult train(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output) {

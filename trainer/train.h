@@ -36,9 +36,11 @@ struct TrainResult {
     int64_t skipped = 0;    // steps left out because loss or gradient was not finite
 };
 
-// The precision of the matrix products. auto: bf16 where the device has matrix units for it (a CPU only imitates them), else
-// fp32. Error: bf16 on a device without, or fp16.
+// The precision of the matrix products. auto: bf16 where the device has matrix units for it (a CPU only imitates them), else fp16
+// with a dynamic scale of the loss where it has those, else fp32. Error: bf16 or fp16 on a device without.
 Precision choose_precision(std::string_view name, const Capabilities& device);
+// The type of the weights that products of this precision read.
+DType weight_type(Precision precision);
 
 // Trains. Same configuration, device and version: same bits, also when the run was stopped and resumed in between.
 // Error: dump_folder holds a run and `resume` is not set, or the other way round; another run is at work in it; the model in the

@@ -15,6 +15,8 @@
 namespace vkqat {
 namespace {
 
+constexpr std::array<std::string_view, 3> recompute_names{"none", "selective", "full"};
+
 template <class T>
 void fill(const Buffer& buffer, const std::vector<T>& values) {
     std::memcpy(buffer.mapped(), values.data(), values.size() * sizeof(T));
@@ -23,10 +25,10 @@ void fill(const Buffer& buffer, const std::vector<T>& values) {
 }  // namespace
 
 Recompute parse_recompute(std::string_view mode) {
-    constexpr std::array<std::string_view, 3> modes{"none", "selective", "full"};
-    auto found = std::find(modes.begin(), modes.end(), mode);
-    if (found == modes.end()) fail("activation_checkpoint.mode: expected {}, found {}", fmt::join(modes, ", "), mode);
-    return Recompute(found - modes.begin());
+    auto found = std::find(recompute_names.begin(), recompute_names.end(), mode);
+    if (found == recompute_names.end())
+        fail("activation_checkpoint.mode: expected {}, found {}", fmt::join(recompute_names, ", "), mode);
+    return Recompute(found - recompute_names.begin());
 }
 
 struct TrainingStep::Graphs {
@@ -35,6 +37,7 @@ struct TrainingStep::Graphs {
     std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize);
     std::unique_ptr<Graph> fit_graph(TrainingStep& s, bool fisher);
     std::unique_ptr<Graph> update_graph(TrainingStep& s);
+    [[noreturn]] void refuse(TrainingStep& s, uint64_t limit);
 
     std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, first_fit_graph,
         update_graph_;
@@ -103,8 +106,15 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
         [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); }, s.options_.recompute);
     Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
     Tensor rows = g.external(s.rows_, 0, {tokens}, DType::f32, "loss.rows");
+    Tensor gradient_scale;
+    if (mode == Graph::Mode::training && s.options_.precision == Precision::f16) {
+        gradient_scale = g.tensor({1}, DType::f32, "scale of the gradients");
+        g.dispatch(Kernel{"loss_scale", {g.capabilities().subgroup_size}},
+                   {in(scale), in(g.external(s.state_, 0, {sizeof(AdamwState) / 4}, DType::u32, "state")), out(gradient_scale)},
+                   LossScaleArgs{}, Grid{}, "loss_scale");
+    }
     head_loss(g, hidden, model.head, labels, scale,
-              {.chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
+              {.gradient_scale = gradient_scale, .chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
     if (mode == Graph::Mode::training) g.backward(hidden, g.gradient(hidden));
     return graph;
 }
@@ -165,6 +175,8 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     for (const Graph* g : {first_graph.get(), next_graph.get(), evaluate_graph.get(), full_graph.get(), quantized_graph.get(),
                            update_graph_.get(), fit_graph_.get(), first_fit_graph.get()})
         if (g) arena_bytes = std::max(arena_bytes, plan(*g, block).arena_bytes);
+    const uint64_t limit = s.options_.activation_limit ? s.options_.activation_limit : s.device_.free_memory();
+    if (arena_bytes > limit) refuse(s, limit);
     auto arena = std::make_shared<Arena>(s.device_, arena_bytes, "activations");
     auto record = [&](const std::unique_ptr<Graph>& g, const char* name) {
         return g ? std::make_unique<Executable>(*g, name, arena) : nullptr;
@@ -177,6 +189,32 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     update = record(update_graph_, "update");
     fit = record(fit_graph_, "k-means");
     first_fit = record(first_fit_graph, "first k-means");
+}
+
+// Error that names the first setting that would fit: more is computed again, then fewer windows at a time.
+void TrainingStep::Graphs::refuse(TrainingStep& s, uint64_t limit) {
+    const TrainingStepOptions given = s.options_;
+    auto gigabytes = [](uint64_t bytes) { return double(bytes) / 1e9; };
+    std::string advice = "choose a smaller model, shorter windows (training.seq_len) or another device";
+    for (int64_t batch = given.batch; batch >= 1; batch /= 2) {
+        for (Recompute mode : {Recompute::none, Recompute::selective, Recompute::full}) {
+            if (mode < given.recompute || (batch == given.batch && mode == given.recompute)) continue;
+            s.options_.batch = batch;
+            s.options_.recompute = mode;
+            const uint64_t bytes = plan(*model_graph(s, Graph::Mode::training, false), Arena::block_bytes(s.device_)).arena_bytes;
+            if (bytes > limit) continue;
+            advice = "this fits: ";
+            if (mode != given.recompute)
+                advice += fmt::format("activation_checkpoint.mode = \"{}\"", recompute_names[size_t(mode)]);
+            if (mode != given.recompute && batch != given.batch) advice += " and ";
+            if (batch != given.batch) advice += fmt::format("training.local_batch_size = {}", batch);
+            advice += fmt::format(" ({:.2f} GB)", gigabytes(bytes));
+            batch = 1;
+            break;
+        }
+    }
+    fail("too little memory on {}: {:.2f} GB for the activations of {} x {} tokens, {:.2f} GB free; {}",
+         s.device_.capabilities().name, gigabytes(arena_bytes), given.batch, given.seq_len, gigabytes(limit), advice);
 }
 
 void TrainingStep::fill_inputs(const Batch& batch, double scale) {
@@ -242,7 +280,15 @@ AdamwState TrainingStep::state() const {
     return state;
 }
 
-void TrainingStep::restore_state(const AdamwState& state) { device_.upload(state_, 0, std::as_bytes(std::span(&state, 1))); }
+void TrainingStep::restore_state(const AdamwState& state) {
+    AdamwState s = state;  // perhaps of a run in another precision
+    constexpr float first_loss_scale = 65536;
+    if (options_.precision != Precision::f16)
+        s.loss_scale = 0;
+    else if (s.loss_scale <= 0)
+        s.loss_scale = first_loss_scale;
+    device_.upload(state_, 0, std::as_bytes(std::span(&s, 1)));
+}
 
 std::vector<float> TrainingStep::centroids(size_t layer) const {
     std::vector<float> values(size_t(options_.quantizer.centroids()));

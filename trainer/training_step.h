@@ -23,6 +23,7 @@ struct TrainingStepOptions {
     uint64_t seed = 0;
     Precision precision = Precision::f32;
     Recompute recompute = Recompute::none;
+    uint64_t activation_limit = 0;  // bytes that the activations may take; 0: what is free on the device
 };
 
 // "none", "selective" or "full" (activation_checkpoint.mode). Error: anything else.
@@ -30,6 +31,7 @@ Recompute parse_recompute(std::string_view mode);
 
 class TrainingStep {
 public:
+    // Error if the activations do not fit, which says what would.
     TrainingStep(Device& device, ParameterStore& parameters, const TrainingStepOptions& options);
     ~TrainingStep();
 

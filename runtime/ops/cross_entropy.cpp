@@ -49,7 +49,8 @@ HeadLoss head_loss(Graph& g, Tensor hidden, Tensor head, Tensor labels, Tensor s
         Tensor x = chunk(hidden, "hidden.chunk");
         matmul(g, Product::nt, x, head, {}, logits, "head");
         Tensor d_logits = !gradient ? Tensor() : type == DType::f32 ? logits : g.tensor(logits.shape(), type, "d.logits");
-        cross_entropy(g, logits, chunk(labels, "labels.chunk"), chunk(result.rows, "loss.chunk"), scale, d_logits);
+        cross_entropy(g, logits, chunk(labels, "labels.chunk"), chunk(result.rows, "loss.chunk"),
+                      options.gradient_scale ? options.gradient_scale : scale, d_logits);
         if (train_hidden)
             matmul(g, Product::nn, d_logits, head, chunk(d_hidden.base, "d.hidden.base"), chunk(d_hidden.out, "d.hidden.chunk"),
                    "head.dx");

@@ -18,6 +18,16 @@ struct AdamwState {
     float gradient_norm;             // before clipping
     float clip;                      // factor on the gradient
     float loss;                      // of the last step
+    float loss_scale;                // fp16: factor on the loss's gradient, a power of two; 0: none
+    ARG_UINT steps_at_scale;         // finite ones since the factor changed
+};
+
+// gradient_scale = scale * the state's loss_scale.
+struct LossScaleArgs {
+    ADDRESSES(3)
+    ADDRESS scale;           // f32 [1]
+    ADDRESS state;           // AdamwState
+    ADDRESS gradient_scale;  // f32 [1]
 };
 
 // partial[p] = sum of squares of one chunk of x.

@@ -14,7 +14,7 @@ struct Result {
 };
 
 // Three updates with the gradients given for each; two blocks of odd sizes.
-Result run(const std::vector<std::vector<float>>& gradients, float loss, float max_norm) {
+Result run(const std::vector<std::vector<float>>& gradients, float loss, float max_norm, float loss_scale = 0) {
     Graph g(test::device());
     test::Tensors data(g);
     const int64_t first = 8200, second = 37;
@@ -34,6 +34,7 @@ Result run(const std::vector<std::vector<float>>& gradients, float loss, float m
     *static_cast<AdamwSettings*>(settings_buffer.mapped()) = {0.01f, 0.9f, 0.95f, 1e-8f, 0.1f, max_norm};
     AdamwState start{};
     start.beta1_power = start.beta2_power = 1;
+    start.loss_scale = loss_scale;
     std::memcpy(state_buffer.mapped(), &start, sizeof start);
     Tensor settings = g.external(settings_buffer, 0, {sizeof(AdamwSettings) / 4}, DType::u32, "settings");
     Tensor state = g.external(state_buffer, 0, {sizeof(AdamwState) / 4}, DType::u32, "state");
@@ -105,9 +106,25 @@ TEST(Adamw, AStepThatIsNotFiniteChangesNothingAndIsCounted) {
     EXPECT_EQ(loss.state.skipped, 1u);
 }
 
+TEST(Adamw, TheScaleOfTheLossIsTakenOutAgainAndHalvedByAnOverflow) {
+    auto gradient = test::normal(8237, 10), scaled = gradient, infinite = gradient;
+    for (float& x : scaled) x *= 1024;
+    infinite[5] = std::numeric_limits<float>::infinity();
+    Result expected = run({gradient}, 1, 1), r = run({scaled}, 1, 1, 1024);
+    EXPECT_LT(test::relative_error(r.w, expected.w), 1e-6);
+    EXPECT_NEAR(r.state.gradient_norm, expected.state.gradient_norm, 1e-6 * expected.state.gradient_norm);
+    EXPECT_EQ(r.state.loss_scale, 1024);
+    EXPECT_EQ(r.state.steps_at_scale, 1u);
+    Result overflow = run({scaled, infinite}, 1, 1, 1024);
+    EXPECT_EQ(overflow.w, r.w);
+    EXPECT_EQ(overflow.state.loss_scale, 512);
+    EXPECT_EQ(overflow.state.steps_at_scale, 0u);
+    EXPECT_EQ(expected.state.loss_scale, 0);  // none
+}
+
 TEST(LearningRate, WarmsUpStaysAndDecays) {
-    LearningRateSchedule s{.peak = 1, .steps = 100, .warmup_steps = 10, .decay_ratio = 0.2, .decay_type = "linear",
-                           .min_lr_factor = 0.1};
+    LearningRateSchedule s{
+        .peak = 1, .steps = 100, .warmup_steps = 10, .decay_ratio = 0.2, .decay_type = "linear", .min_lr_factor = 0.1};
     EXPECT_DOUBLE_EQ(s.at(1), 0.1);
     EXPECT_DOUBLE_EQ(s.at(10), 1);
     EXPECT_DOUBLE_EQ(s.at(80), 1);

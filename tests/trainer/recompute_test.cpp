@@ -60,6 +60,27 @@ TEST(Recompute, CheckpointingChangesNothingButTheMemory) {
     EXPECT_LT(full.bytes, selective.bytes);
 }
 
+TEST(Recompute, WhatDoesNotFitIsRefusedWithASettingThatDoes) {
+    ParameterStore parameters(test::device(), small(), llama_parameters(small(), false, {}), DType::f32);
+    auto message = [&](uint64_t limit) -> std::string {
+        try {
+            TrainingStep(test::device(), parameters, {.batch = 4, .seq_len = 24, .activation_limit = limit});
+        } catch (const Error& e) {
+            return e.what();
+        }
+        return "";
+    };
+    auto bytes = [&](int64_t batch, Recompute mode) {
+        return TrainingStep(test::device(), parameters, {.batch = batch, .seq_len = 24, .recompute = mode}).activation_bytes();
+    };
+    EXPECT_EQ(message(bytes(4, Recompute::none)), "");
+    EXPECT_NE(message(bytes(4, Recompute::none) - 1).find("this fits: activation_checkpoint.mode = \"selective\" ("),
+              std::string::npos);
+    EXPECT_NE(message(bytes(4, Recompute::full)).find("mode = \"full\""), std::string::npos);
+    EXPECT_NE(message(bytes(2, Recompute::full)).find("mode = \"full\" and training.local_batch_size = 2"), std::string::npos);
+    EXPECT_NE(message(1000).find("smaller model"), std::string::npos);
+}
+
 TEST(Recompute, ModesHaveNames) {
     EXPECT_EQ(parse_recompute("full"), Recompute::full);
     EXPECT_THROW(parse_recompute("half"), Error);
