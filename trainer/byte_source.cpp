@@ -3,6 +3,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -23,11 +24,14 @@ public:
     size_t read(std::span<char> out) override {
         size_t n = std::fread(out.data(), 1, out.size(), file_.get());
         if (n < out.size() && std::ferror(file_.get())) fail("{}: cannot read: {}", path_.string(), std::strerror(errno));
+        consumed_ += n;
         return n;
     }
+    uint64_t consumed() const override { return consumed_; }
 
 private:
     fs::path path_;
+    uint64_t consumed_ = 0;
     std::unique_ptr<FILE, int (*)(FILE*)> file_;
 };
 
@@ -51,6 +55,7 @@ public:
         }
         return filled;
     }
+    uint64_t consumed() const override { return uint64_t(std::max<z_off_t>(0, gzoffset(file_.get()))); }
 
 private:
     fs::path path_;
@@ -76,6 +81,7 @@ public:
         }
         return output.pos;
     }
+    uint64_t consumed() const override { return file_.consumed(); }
 
 private:
     size_t step(ZSTD_outBuffer& output) {

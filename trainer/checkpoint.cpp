@@ -182,7 +182,8 @@ fs::path write(const fs::path& folder, const RunSettings& settings, const TrainS
                          {"step", state.step},
                          {"quantized", state.quantized},
                          {"optimizer", optimizer_to_json(state.optimizer)},
-                         {"data", json::parse(data_position_to_json(state.data))}};
+                         {"data", json::parse(data_position_to_json(state.data))},
+                         {"recent", {{"loss", state.recent_losses}, {"gradient_norm", state.recent_gradient_norms}}}};
         json& files = manifest["files"] = json::object();
         add_file(files, temporary, config_name, to_toml(settings.config));
         add_file(files, temporary, "config.json", to_json(settings.model));
@@ -272,6 +273,10 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
         state_.quantized = manifest.at("quantized").get<bool>();
         state_.optimizer = optimizer_from_json(manifest.at("optimizer"));
         state_.data = in_context(where, [&] { return data_position_from_json(manifest.at("data").dump()); });
+        if (auto recent = manifest.find("recent"); recent != manifest.end()) {
+            state_.recent_losses = recent->at("loss").get<std::vector<double>>();
+            state_.recent_gradient_norms = recent->at("gradient_norm").get<std::vector<double>>();
+        }
         for (const auto& [name, entry] : manifest.at("files").items()) verify_file(folder, name, entry);
         const json& tensors = manifest.at("tensors");
         for (const ArrayFile& file : array_files) {

@@ -27,6 +27,7 @@ struct TrainState {
     bool quantized = false;  // whether quantization is on
     AdamwState optimizer{};
     DataPosition data;
+    std::vector<double> recent_losses, recent_gradient_norms;  // that outliers are judged by (outliers.h)
 };
 
 // What stays the same during a run.

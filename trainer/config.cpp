@@ -115,6 +115,39 @@ bool read(const toml::node& node, std::vector<std::string>& value) {
     return true;
 }
 
+bool read(const toml::node& node, std::vector<int64_t>& value) {
+    std::vector<int64_t> result;
+    int64_t number = 0;
+    if (const toml::array* array = node.as_array()) {
+        for (const toml::node& element : *array) {
+            if (!read(element, number)) return false;
+            result.push_back(number);
+        }
+    } else if (!read(node, number)) {
+        return false;
+    } else {
+        result.push_back(number);
+    }
+    value = std::move(result);
+    return true;
+}
+bool read(const toml::node& node, std::vector<DatasetConfig>& value) {
+    const toml::array* array = node.as_array();
+    if (!array) return false;
+    std::vector<DatasetConfig> result;
+    for (const toml::node& element : *array) {
+        const toml::table* table = element.as_table();
+        if (!table) return false;
+        DatasetConfig& dataset = result.emplace_back();
+        for (const auto& [name, content] : *table) {
+            const bool known = name == "path" ? read(content, dataset.path) : name == "weight" && read(content, dataset.weight);
+            if (!known) return false;
+        }
+    }
+    value = std::move(result);
+    return true;
+}
+
 void check_text(const std::string& text, const ConfigKey& key, std::string_view where) {
     if (text.find('\0') != std::string::npos) fail("{}: {} holds a NUL character", where, key.full_name());
     if (!utf8_valid(text)) fail("{}: {} is no valid UTF-8", where, key.full_name());
@@ -127,6 +160,10 @@ void assign(const ConfigKey& key, const toml::node& node, std::string_view where
     if (auto text = std::get_if<std::string*>(&key.value)) check_text(**text, key, where);
     if (auto texts = std::get_if<std::vector<std::string>*>(&key.value)) {
         for (const std::string& text : **texts) check_text(text, key, where);
+    }
+    if (auto datasets = std::get_if<std::vector<DatasetConfig>*>(&key.value)) {
+        for (const DatasetConfig& dataset : **datasets)
+            for (const std::string& text : dataset.path) check_text(text, key, where);
     }
     check_allowed(key, where);
 }
@@ -208,7 +245,13 @@ void validate(const TrainConfig& config, std::string_view where) {
     for (const ConfigKey& key : config_keys(copy)) check_allowed(key, where);
     if (config.job.dump_folder.empty()) fail("{}: job.dump_folder is empty: name a folder for what the run writes", where);
     if (config.checkpoint.folder.empty()) fail("{}: checkpoint.folder is empty: name a folder below job.dump_folder", where);
-    if (config.training.dataset.empty()) fail("{}: training.dataset is missing: name files, folders or globs of text", where);
+    if (config.training.dataset.empty() == config.training.datasets.empty())
+        fail("{}: training.dataset {}: name files, folders or globs of text", where,
+             config.training.dataset.empty() ? "is missing" : "and training.datasets are both given, expected one of them");
+    if (config.profiling.enable && config.profiling.folder.empty())
+        fail("{}: profiling.folder is empty: name a folder below job.dump_folder", where);
+    if (config.metrics.enable_tensorboard && config.metrics.tensorboard_folder.empty())
+        fail("{}: metrics.tensorboard_folder is empty: name a folder below job.dump_folder", where);
     if (config.tokenizer_path().empty()) {
         fail("{}: model.tokenizer_path is missing: name a folder with a tokenizer ('vkqat tokenizer train' makes one)", where);
     }

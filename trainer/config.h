@@ -59,9 +59,18 @@ struct LrSchedulerConfig {
     bool operator==(const LrSchedulerConfig&) const = default;
 };
 
+// One of several corpora that are mixed.
+struct DatasetConfig {
+    std::vector<std::string> path;  // as training.dataset
+    double weight = 1;              // its share of the windows, relative to the others'
+    bool operator==(const DatasetConfig&) const = default;
+};
+
 struct TrainingConfig {
-    std::vector<std::string> dataset;  // files, directories, globs (corpus_files of corpus_reader.h)
-    std::string dataset_separator;     // "": a blank line
+    std::vector<std::string> dataset;     // files, directories, globs (corpus_files of corpus_reader.h)
+    std::vector<DatasetConfig> datasets;  // instead of `dataset`
+    std::string dataset_separator;        // "": a blank line
+    std::string dataset_errors = "stop";  // stop | skip
     int64_t seq_len = 2048;
     int64_t local_batch_size = 8;
     int64_t global_batch_size = 0;  // a multiple of local_batch_size; 0: equal to it
@@ -91,7 +100,17 @@ struct CheckpointConfig {
 
 struct MetricsConfig {
     int64_t log_freq = 10;
+    double outlier_deviations = 6;  // 0: no warnings
+    bool enable_tensorboard = false;
+    std::string tensorboard_folder = "tensorboard";  // below job.dump_folder
     bool operator==(const MetricsConfig&) const = default;
+};
+
+struct ProfilingConfig {
+    bool enable = false;
+    std::vector<int64_t> steps = {10};
+    std::string folder = "traces";  // below job.dump_folder
+    bool operator==(const ProfilingConfig&) const = default;
 };
 
 struct ValidationConfig {
@@ -125,6 +144,7 @@ struct TrainConfig {
     ActivationCheckpointConfig activation_checkpoint;
     CheckpointConfig checkpoint;
     MetricsConfig metrics;
+    ProfilingConfig profiling;
     ValidationConfig validation;
     QuantizationSection quantization;
     bool operator==(const TrainConfig&) const = default;
@@ -134,6 +154,10 @@ struct TrainConfig {
         return training.global_batch_size ? training.global_batch_size : training.local_batch_size;
     }
     std::filesystem::path checkpoint_folder() const { return std::filesystem::path(job.dump_folder) / checkpoint.folder; }
+    // All corpora of the training: `datasets`, or `dataset` as the only one.
+    std::vector<DatasetConfig> training_datasets() const {
+        return training.datasets.empty() ? std::vector<DatasetConfig>{{.path = training.dataset}} : training.datasets;
+    }
     std::filesystem::path tokenizer_path() const {
         return model.tokenizer_path.empty() ? checkpoint.initial_load_path : model.tokenizer_path;
     }

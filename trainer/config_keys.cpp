@@ -52,6 +52,15 @@ std::string to_text(const std::vector<std::string>& values) {
     return text + "]";
 }
 
+std::string to_text(const std::vector<int64_t>& values) { return fmt::format("[{}]", fmt::join(values, ", ")); }
+std::string to_text(const std::vector<DatasetConfig>& values) {
+    std::string text = "[";
+    for (const DatasetConfig& value : values)
+        text +=
+            fmt::format("{}{{path = {}, weight = {}}}", text.size() > 1 ? ", " : "", to_text(value.path), to_text(value.weight));
+    return text + "]";
+}
+
 std::string join_choices(const std::vector<std::string>& choices) {
     std::string text;
     for (size_t i = 0; i < choices.size(); ++i) {
@@ -73,6 +82,14 @@ bool is_allowed(const Allowed& a, int64_t value) {
 }
 bool is_allowed(const Allowed&, bool) { return true; }
 bool is_allowed(const Allowed&, const std::vector<std::string>&) { return true; }
+bool is_allowed(const Allowed& a, const std::vector<int64_t>& values) {
+    return std::all_of(values.begin(), values.end(), [&](int64_t value) { return is_allowed(a, value); });
+}
+bool is_allowed(const Allowed&, const std::vector<DatasetConfig>& values) {
+    return std::all_of(values.begin(), values.end(), [](const DatasetConfig& d) {
+        return !d.path.empty() && std::isfinite(d.weight) && d.weight > 0 && d.weight <= 1e9;
+    });
+}
 
 }  // namespace
 
@@ -116,8 +133,12 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
 
         {"training", "dataset", &c.training.dataset, anything(),
          "text or JSON lines, perhaps .gz or .zst: files, folders, globs"},
+        {"training", "datasets", &c.training.datasets, anything(),
+         "several corpora instead of dataset, as [[training.datasets]] tables: a weight is a share of the windows"},
         {"training", "dataset_separator", &c.training.dataset_separator, anything(),
          "what stands between documents of plain text; \"\": a blank line"},
+        {"training", "dataset_errors", &c.training.dataset_errors, one_of({"stop", "skip"}),
+         "a line that is no JSON object with a text ends the run, or is left out, counted and reported"},
         {"training", "seq_len", &c.training.seq_len, between(1, 1 << 24), "tokens of a window"},
         {"training", "local_batch_size", &c.training.local_batch_size, between(1, 1 << 20), "windows per device at a time"},
         {"training", "global_batch_size", &c.training.global_batch_size, between(0, 1 << 24),
@@ -143,6 +164,16 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "a Hugging Face directory to start from; \"\": random weights"},
 
         {"metrics", "log_freq", &c.metrics.log_freq, at_least(1), "steps between lines of the log"},
+
+        {"metrics", "outlier_deviations", &c.metrics.outlier_deviations, between(0, 1e6),
+         "warn when loss or gradient norm lies so many robust deviations above its running median; 0: never"},
+        {"metrics", "enable_tensorboard", &c.metrics.enable_tensorboard, anything(), "write event files for TensorBoard, too"},
+        {"metrics", "tensorboard_folder", &c.metrics.tensorboard_folder, anything(), "below job.dump_folder"},
+
+        {"profiling", "enable", &c.profiling.enable, anything(),
+         "write traces for Perfetto (ui.perfetto.dev) of single steps, which are slower for it"},
+        {"profiling", "steps", &c.profiling.steps, at_least(1), "the steps"},
+        {"profiling", "folder", &c.profiling.folder, anything(), "below job.dump_folder"},
 
         {"validation", "enable", &c.validation.enable, anything(), "measure the loss on other text during training"},
         {"validation", "dataset", &c.validation.dataset, anything(), "as training.dataset"},
@@ -172,20 +203,26 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
 std::string ConfigKey::full_name() const { return fmt::format("{}.{}", section, name); }
 
 std::string_view type_text(const ConfigKey& key) {
-    constexpr std::string_view texts[] = {"true or false", "a whole number", "a number", "a string",
-                                          "a string or an array of strings"};
+    constexpr std::string_view texts[] = {"true or false",
+                                          "a whole number",
+                                          "a number",
+                                          "a string",
+                                          "a string or an array of strings",
+                                          "an array of whole numbers",
+                                          "an array of tables {path, weight}"};
     return texts[key.value.index()];
 }
 
 std::string allowed_text(const ConfigKey& key) {
     const Allowed& a = key.allowed;
     if (!a.choices.empty()) return join_choices(a.choices);
-    if (!std::holds_alternative<int64_t*>(key.value) && !std::holds_alternative<double*>(key.value)) return "";
+    if (std::holds_alternative<std::vector<DatasetConfig>*>(key.value)) return "each with a path and a weight above 0";
+    const bool whole = std::holds_alternative<int64_t*>(key.value) || std::holds_alternative<std::vector<int64_t>*>(key.value);
+    if (!whole && !std::holds_alternative<double*>(key.value)) return "";
     if (a.without_low) return fmt::format("above {}", a.low);
     if (a.high == Allowed::max_whole) return fmt::format("at least {}", a.low);
     if (a.without_high) return fmt::format("{} to less than {}", a.low, a.high);
-    return std::holds_alternative<int64_t*>(key.value) ? fmt::format("{} to {}", int64_t(a.low), int64_t(a.high))
-                                                       : fmt::format("{} to {}", a.low, a.high);
+    return whole ? fmt::format("{} to {}", int64_t(a.low), int64_t(a.high)) : fmt::format("{} to {}", a.low, a.high);
 }
 
 std::string value_text(const ConfigKey& key) {

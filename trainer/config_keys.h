@@ -23,7 +23,9 @@ struct Allowed {
 // One key, and where its value lies in one TrainConfig.
 struct ConfigKey {
     std::string_view section, name;
-    std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*> value;
+    std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*, std::vector<int64_t>*,
+                 std::vector<DatasetConfig>*>
+        value;
     Allowed allowed;
     std::string_view help;
 

@@ -3,6 +3,7 @@
 #include <glob.h>
 
 #include <algorithm>
+#include <atomic>
 #include <nlohmann/json.hpp>
 
 #include "runtime/support/error.h"
@@ -62,6 +63,8 @@ public:
             first_ = false;
         }
     }
+
+    uint64_t consumed() const { return source_->consumed(); }
 
 private:
     static constexpr size_t chunk_bytes = size_t(1) << 18;
@@ -159,12 +162,24 @@ struct DocumentReader::State {
     std::optional<PieceReader> pieces;
     bool json = false, lines = false;
     uint64_t number = 0;
+    std::atomic<uint64_t> bytes_before = 0, bytes_in_file = 0;
+    uint64_t skipped = 0;
+    std::vector<std::string> first_skipped;
 
     void open() {
         json = holds_json_lines(files[file]);
         lines = json || options.separator.empty();
         pieces.emplace(files[file], lines ? "\n" : options.separator, options.max_document_bytes);
         number = 0;
+    }
+    void read_json_line(std::string_view line, std::string& text) {
+        try {
+            in_context(fmt::format("{}:{}", files[file].string(), number), [&] { text = text_of_json_line(line); });
+        } catch (const Error& e) {
+            if (!options.skip_bad_lines) throw;
+            ++skipped;
+            if (first_skipped.size() < 5) first_skipped.push_back(e.what());
+        }
     }
     // The next document of the open file, or false at its end. It may be empty.
     bool next(std::string& text) {
@@ -173,8 +188,7 @@ struct DocumentReader::State {
             if (!pieces->next(piece)) return false;
             ++number;
             text.clear();
-            if (!is_blank(piece))
-                in_context(fmt::format("{}:{}", files[file].string(), number), [&] { text = text_of_json_line(piece); });
+            if (!is_blank(piece)) read_json_line(piece, text);
             return true;
         }
         if (!lines) {
@@ -218,15 +232,22 @@ bool DocumentReader::next(Document& document) {
             s.open();
         }
         while (s.next(document.text)) {
+            s.bytes_in_file = s.pieces->consumed();
             if (is_blank(document.text)) continue;
             document.file = s.file;
             document.number = s.number;
             return true;
         }
+        s.bytes_before += s.pieces->consumed();
+        s.bytes_in_file = 0;
         s.pieces.reset();
         ++s.file;
     }
 }
+
+uint64_t DocumentReader::bytes_read() const { return state_->bytes_before + state_->bytes_in_file; }
+uint64_t DocumentReader::skipped() const { return state_->skipped; }
+const std::vector<std::string>& DocumentReader::first_skipped() const { return state_->first_skipped; }
 
 std::string DocumentReader::where(const Document& document) const {
     const fs::path& file = state_->files.at(document.file);

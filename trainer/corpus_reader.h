@@ -19,6 +19,8 @@ std::vector<std::filesystem::path> corpus_files(const std::vector<std::string>& 
 struct CorpusOptions {
     std::string separator;                          // of documents in plain text; empty: a blank line
     size_t max_document_bytes = size_t(256) << 20;  // a larger line or document is an error, also when it is decompressed
+    // A line of a JSON lines file that is no object with a text is left out and counted instead of being an error.
+    bool skip_bad_lines = false;
 };
 
 struct Document {
@@ -38,6 +40,10 @@ public:
 
     // False at the end. Error naming file and line: no JSON, no "text", damaged compression, too large a document.
     bool next(Document& document);
+    uint64_t bytes_read() const;  // of the files as they lie on the disk, so far
+    // Lines left out so far, and what was wrong with the first of them: "stories.jsonl:12: expected ..."
+    uint64_t skipped() const;
+    const std::vector<std::string>& first_skipped() const;  // at most 5
     // "stories.jsonl:12" or "stories.txt: document 12", for messages
     std::string where(const Document& document) const;
 

@@ -12,12 +12,27 @@ namespace {
 
 struct PositionKey {
     const char* name;
-    uint64_t DataPosition::*field;
+    uint64_t StreamPosition::*field;
 };
 constexpr PositionKey position_keys[] = {
-    {"seed", &DataPosition::seed},     {"epoch", &DataPosition::epoch},     {"document", &DataPosition::document},
-    {"offset", &DataPosition::offset}, {"windows", &DataPosition::windows}, {"corpus", &DataPosition::corpus},
+    {"seed", &StreamPosition::seed},     {"epoch", &StreamPosition::epoch},     {"document", &StreamPosition::document},
+    {"offset", &StreamPosition::offset}, {"windows", &StreamPosition::windows}, {"corpus", &StreamPosition::corpus},
 };
+
+uint64_t whole_number(const nlohmann::json& json, const char* key) {
+    auto value = json.find(key);
+    if (value == json.end() || !value->is_number_unsigned())
+        fail("data position: expected \"{}\" with a whole number from 0, found {}", key,
+             value == json.end() ? "nothing" : value->dump().substr(0, 40));
+    return value->get<uint64_t>();
+}
+
+StreamPosition stream_from_json(const nlohmann::json& json) {
+    if (!json.is_object()) fail("data position: expected a JSON object for a dataset");
+    StreamPosition position;
+    for (const PositionKey& key : position_keys) position.*key.field = whole_number(json, key.name);
+    return position;
+}
 
 }  // namespace
 
@@ -29,41 +44,42 @@ Batch::Batch(int64_t batch_size, int64_t length)
       document_start(ids.size()),
       document_end(ids.size()) {}
 
+uint64_t DataPosition::epoch() const {
+    uint64_t least = UINT64_MAX;
+    for (const StreamPosition& stream : streams) least = std::min(least, stream.epoch);
+    return streams.empty() ? 0 : least;
+}
+
 std::string data_position_to_json(const DataPosition& position) {
-    nlohmann::json json;
-    for (const PositionKey& key : position_keys) json[key.name] = position.*key.field;
+    nlohmann::json json = {{"windows", position.windows}, {"datasets", nlohmann::json::array()}};
+    for (const StreamPosition& stream : position.streams) {
+        nlohmann::json& entry = json["datasets"].emplace_back();
+        for (const PositionKey& key : position_keys) entry[key.name] = stream.*key.field;
+    }
     return json.dump();
 }
 
 DataPosition data_position_from_json(std::string_view text) {
     auto json = nlohmann::json::parse(text, nullptr, false);
     if (!json.is_object()) fail("data position: expected a JSON object");
-    DataPosition position;
-    for (const PositionKey& key : position_keys) {
-        auto value = json.find(key.name);
-        if (value == json.end() || !value->is_number_unsigned())
-            fail("data position: expected \"{}\" with a whole number from 0, found {}", key.name,
-                 value == json.end() ? "nothing" : value->dump().substr(0, 40));
-        position.*key.field = value->get<uint64_t>();
+    auto datasets = json.find("datasets");
+    if (datasets == json.end()) {  // as it was written when there was one dataset only
+        DataPosition position{.streams = {stream_from_json(json)}};
+        position.windows = position.streams[0].windows;
+        return position;
     }
+    if (!datasets->is_array()) fail("data position: expected an array \"datasets\"");
+    DataPosition position{.windows = whole_number(json, "windows")};
+    for (const auto& entry : *datasets) position.streams.push_back(stream_from_json(entry));
     return position;
 }
 
-BatchSource::BatchSource(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options)
+WindowStream::WindowStream(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options)
     : tokens_(std::move(tokens)), options_(options) {
-    constexpr int64_t most = int64_t(1) << 31;
-    if (options.batch_size < 1 || options.seq_len < 1 || options.batch_size >= most || options.seq_len >= most ||
-        options.batch_size * options.seq_len >= most)
-        fail("batches of {} x {} tokens: expected both to be at least 1, and fewer than 2^31 tokens in all", options.batch_size,
-             options.seq_len);
-    if (options.world_size < 1 || options.rank < 0 || options.rank >= options.world_size)
-        fail("rank {} of {}: expected a rank from 0 to world_size - 1", options.rank, options.world_size);
-    DataPosition start;
-    start.seed = options.seed;
-    restore(start);
+    restore({.seed = options.seed});
 }
 
-void BatchSource::restore(const DataPosition& position) {
+void WindowStream::restore(const StreamPosition& position) {
     if (position.corpus != 0 && position.corpus != tokens_->checksum())
         fail("the training data or its tokenizer changed since the data position was saved (checksum {:016x}, now {:016x})",
              position.corpus, tokens_->checksum());
@@ -79,17 +95,17 @@ void BatchSource::restore(const DataPosition& position) {
     current_ = current;
 }
 
-uint64_t BatchSource::length(uint64_t document) const {
+uint64_t WindowStream::length(uint64_t document) const {
     return tokens_->document(document).size() + (options_.bos_id >= 0) + (options_.eos_id >= 0);
 }
 
-int32_t BatchSource::token(uint64_t document, uint64_t offset) const {
+int32_t WindowStream::token(uint64_t document, uint64_t offset) const {
     if (options_.bos_id >= 0 && offset-- == 0) return options_.bos_id;
     TokenSpan ids = tokens_->document(document);
     return offset < ids.size() ? ids[offset] : options_.eos_id;
 }
 
-void BatchSource::next_document() {
+void WindowStream::next_document() {
     position_.offset = 0;
     if (++position_.document == tokens_->documents()) {
         position_.document = 0;
@@ -98,7 +114,7 @@ void BatchSource::next_document() {
     current_ = Permutation(tokens_->documents(), mix64(position_.seed) ^ position_.epoch)(position_.document);
 }
 
-void BatchSource::skip_window() {
+void WindowStream::skip() {
     uint64_t left = uint64_t(options_.seq_len) + 1;
     while (left > 0) {
         uint64_t n = std::min(left, length(current_) - position_.offset);
@@ -109,7 +125,7 @@ void BatchSource::skip_window() {
     ++position_.windows;
 }
 
-void BatchSource::read_window(Batch& batch, int64_t row) {
+void WindowStream::read(Batch& batch, int64_t row) {
     int32_t seq_len = int32_t(options_.seq_len), i = 0;  // of the seq_len + 1 tokens of the window
     size_t base = size_t(row) * size_t(seq_len);
     while (i <= seq_len) {
@@ -129,14 +145,68 @@ void BatchSource::read_window(Batch& batch, int64_t row) {
     ++position_.windows;
 }
 
+BatchSource::BatchSource(const std::vector<WeightedTokens>& datasets, const BatchOptions& options) : options_(options) {
+    constexpr int64_t most = int64_t(1) << 31;
+    if (options.batch_size < 1 || options.seq_len < 1 || options.batch_size >= most || options.seq_len >= most ||
+        options.batch_size * options.seq_len >= most)
+        fail("batches of {} x {} tokens: expected both to be at least 1, and fewer than 2^31 tokens in all", options.batch_size,
+             options.seq_len);
+    if (options.world_size < 1 || options.rank < 0 || options.rank >= options.world_size)
+        fail("rank {} of {}: expected a rank from 0 to world_size - 1", options.rank, options.world_size);
+    if (datasets.empty()) fail("batches of no dataset: expected at least one");
+    double sum = 0;
+    for (const WeightedTokens& dataset : datasets) {
+        if (!(dataset.weight > 0)) fail("a dataset's weight is {}: expected more than 0", dataset.weight);
+        sum += dataset.weight;
+    }
+    for (const WeightedTokens& dataset : datasets) {
+        streams_.emplace_back(dataset.tokens, options);
+        shares_.push_back(dataset.weight / sum);
+    }
+}
+
+BatchSource::BatchSource(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options)
+    : BatchSource(std::vector<WeightedTokens>{{std::move(tokens)}}, options) {}
+
+DataPosition BatchSource::position() const {
+    DataPosition position{.windows = windows_};
+    for (const WindowStream& stream : streams_) position.streams.push_back(stream.position());
+    return position;
+}
+
+void BatchSource::restore(const DataPosition& position) {
+    if (position.streams.size() != streams_.size())
+        fail("the data position was saved with {} datasets, the configuration has {}", position.streams.size(), streams_.size());
+    std::vector<WindowStream> streams = streams_;  // an Error leaves the source as it was
+    for (size_t i = 0; i < streams.size(); ++i) streams[i].restore(position.streams[i]);
+    streams_ = std::move(streams);
+    windows_ = position.windows;
+}
+
+// Of the next window.
+size_t BatchSource::next_stream() const {
+    size_t chosen = 0;
+    double furthest = -1;
+    for (size_t i = 0; i < streams_.size(); ++i) {
+        const double missing = shares_[i] * double(windows_ + 1) - double(streams_[i].position().windows);
+        if (i == 0 || missing > furthest) {
+            chosen = i;
+            furthest = missing;
+        }
+    }
+    return chosen;
+}
+
 Batch BatchSource::next() {
     Batch batch(options_.batch_size, options_.seq_len);
     for (int64_t row = 0; row < options_.batch_size; ++row)
         for (int64_t rank = 0; rank < options_.world_size; ++rank) {
+            WindowStream& stream = streams_[next_stream()];
+            ++windows_;
             if (rank == options_.rank)
-                read_window(batch, row);
+                stream.read(batch, row);
             else
-                skip_window();
+                stream.skip();
         }
     return batch;
 }

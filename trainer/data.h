@@ -26,15 +26,23 @@ struct Batch {
     Batch(int64_t batch_size, int64_t length);
 };
 
-// A place in the endless stream of tokens: all there is to save. Plain data; equal places give equal batches, whatever the number
-// of ranks was.
-struct DataPosition {
+// A place in the endless stream of one dataset's tokens.
+struct StreamPosition {
     uint64_t seed = 0;      // of the shuffling: with the epoch it is the whole random state
     uint64_t epoch = 0;     // how often all documents have been read
     uint64_t document = 0;  // how many documents of the epoch are behind, in shuffled order
     uint64_t offset = 0;    // tokens of the current document that are behind, BOS and EOS counted
-    uint64_t windows = 0;   // windows that are behind, all ranks together
+    uint64_t windows = 0;   // windows of this dataset that are behind, all ranks together
     uint64_t corpus = 0;    // checksum of the tokenized corpus that the place is in; 0: not known
+    bool operator==(const StreamPosition&) const = default;
+};
+
+// A place in the training data: all there is to save. Plain data; equal places give equal batches, whatever the number of ranks
+// was.
+struct DataPosition {
+    uint64_t windows = 0;  // behind, of all datasets and ranks together
+    std::vector<StreamPosition> streams;
+    uint64_t epoch() const;  // how often the least read dataset has been read
     bool operator==(const DataPosition&) const = default;
 };
 
@@ -51,32 +59,57 @@ struct BatchOptions {
     int64_t rank = 0, world_size = 1;
 };
 
-// Documents are shuffled anew in each epoch, joined with BOS in front and EOS behind each, and cut into windows of seq_len + 1
-// tokens that follow each other without overlap: ids are a window's first seq_len tokens, labels its last seq_len. A window may
-// cross documents and epochs. The label of EOS is the BOS of the next document: the published code trains on it, and so does
-// this.
-class BatchSource {
+// The windows of one dataset. Documents are shuffled anew in each epoch, joined with BOS in front and EOS behind each, and cut
+// into windows of seq_len + 1 tokens that follow each other without overlap: ids are a window's first seq_len tokens, labels its
+// last seq_len. A window may cross documents and epochs. The label of EOS is the BOS of the next document: the published code
+// trains on it, and so does this.
+class WindowStream {
 public:
-    BatchSource(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options);
-
-    Batch next();
-
-    // The place behind the last batch of all ranks: equal on every rank.
-    DataPosition position() const { return position_; }
+    WindowStream(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options);
+    void read(Batch& batch, int64_t row);
+    void skip();
+    const StreamPosition& position() const { return position_; }
     // Continues there. Error if the place is not in this corpus or was saved with another seed.
-    void restore(const DataPosition& position);
+    void restore(const StreamPosition& position);
 
 private:
     uint64_t length(uint64_t document) const;  // of a shuffled document with its BOS and EOS
     int32_t token(uint64_t document, uint64_t offset) const;
     void next_document();
-    void skip_window();
-    void read_window(Batch& batch, int64_t row);
 
     std::shared_ptr<const TokenCache> tokens_;
     BatchOptions options_;
-    DataPosition position_;
+    StreamPosition position_;
     uint64_t current_ = 0;  // the cache's index of the current document
+};
+
+struct WeightedTokens {
+    std::shared_ptr<const TokenCache> tokens;
+    double weight = 1;  // above 0
+};
+
+// Batches of one dataset, or of several: then each window is of the dataset whose share of all windows so far is the furthest
+// below its weight, so the mixture is the same on every machine and never more than a window per dataset away from the weights.
+// A dataset that has been read to its end begins again in another order.
+class BatchSource {
+public:
+    BatchSource(const std::vector<WeightedTokens>& datasets, const BatchOptions& options);
+    BatchSource(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options);
+
+    Batch next();
+
+    // The place behind the last batch of all ranks: equal on every rank.
+    DataPosition position() const;
+    // Continues there. Error if the place is not in these datasets or was saved with another seed.
+    void restore(const DataPosition& position);
+
+private:
+    size_t next_stream() const;
+
+    BatchOptions options_;
+    std::vector<WindowStream> streams_;
+    std::vector<double> shares_;  // of the windows; 1 in all
+    uint64_t windows_ = 0;
 };
 
 // How a text is cut up for perplexity (METHODS 5).

@@ -1,14 +1,8 @@
 #include "trainer/metrics.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "runtime/formats/json_text.h"
-#include "runtime/support/error.h"
 #include "runtime/support/files.h"
 
 namespace vkqat {
@@ -32,69 +26,47 @@ std::string lines_until(const std::string& text, int64_t last_step) {
     return kept;
 }
 
-}  // namespace
-
-MetricsFile::MetricsFile(const std::filesystem::path& path, int64_t last_step) : path_(path) {
+const std::filesystem::path& without_lines_behind(const std::filesystem::path& path, int64_t last_step) {
     if (has_file(path)) {
         std::string text = read_text_file(path), kept = lines_until(text, last_step);
         if (kept != text) write_text_file(path, kept);
     }
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (fd_ < 0) fail("{}: cannot open the file: {}", path.string(), std::strerror(errno));
+    return path;
 }
 
-MetricsFile::~MetricsFile() {
-    if (fd_ < 0) return;
-    flush();
-    ::close(fd_);
-}
+std::string line(const ordered_json& json) { return json.dump() + "\n"; }
 
-// False, with errno, if something is left.
-bool MetricsFile::flush() {
-    while (!pending_.empty()) {
-        ssize_t n = ::write(fd_, pending_.data(), pending_.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
-        pending_.erase(0, size_t(n));
-    }
-    return true;
-}
+}  // namespace
 
-void MetricsFile::write(const std::string& line) {
-    std::lock_guard lock(mutex_);
-    pending_ += line + '\n';
-    if (flush()) return;
-    const bool full = errno == ENOSPC || errno == EDQUOT || errno == EFBIG;
-    if (!full) fail("{}: cannot write: {}", path_.string(), std::strerror(errno));
-}
-
-void MetricsFile::sync() {
-    std::lock_guard lock(mutex_);
-    if (!flush() || ::fsync(fd_) != 0) fail("{}: cannot write: {}", path_.string(), std::strerror(errno));
-}
+MetricsFile::MetricsFile(const std::filesystem::path& path, int64_t last_step) : file_(without_lines_behind(path, last_step)) {}
 
 void MetricsFile::add(const StepMetrics& m) {
-    write(ordered_json{{"step", m.step},
-                       {"loss", m.loss},
-                       {"learning_rate", m.learning_rate},
-                       {"gradient_norm", m.gradient_norm},
-                       {"quantized", m.quantized},
-                       {"tokens", m.tokens},
-                       {"epoch", m.epoch},
-                       {"skipped_steps", m.skipped_steps},
-                       {"tokens_per_second", m.tokens_per_second},
-                       {"flops_per_second", m.flops_per_second},
-                       {"memory_bytes", m.memory_bytes},
-                       {"seconds", m.seconds}}
-              .dump());
+    ordered_json json{{"step", m.step},
+                      {"loss", m.loss},
+                      {"learning_rate", m.learning_rate},
+                      {"gradient_norm", m.gradient_norm},
+                      {"quantized", m.quantized},
+                      {"tokens", m.tokens},
+                      {"epoch", m.epoch}};
+    if (m.epochs.size() > 1) json["epochs"] = m.epochs;
+    json.update({{"skipped_steps", m.skipped_steps},
+                 {"tokens_per_second", m.tokens_per_second},
+                 {"flops_per_second", m.flops_per_second},
+                 {"memory_bytes", m.memory_bytes},
+                 {"seconds", m.seconds}});
+    file_.write(line(json));
 }
 
 void MetricsFile::add_validation(int64_t step, double loss, int64_t tokens) {
-    write(ordered_json{{"step", step}, {"validation_loss", loss}, {"validation_tokens", tokens}}.dump());
+    file_.write(line({{"step", step}, {"validation_loss", loss}, {"validation_tokens", tokens}}));
 }
 
 void MetricsFile::add_skip(int64_t step, double loss, double gradient_norm) {
-    write(ordered_json{{"step", step}, {"skipped", true}, {"loss", loss}, {"gradient_norm", gradient_norm}}.dump());
+    file_.write(line({{"step", step}, {"skipped", true}, {"loss", loss}, {"gradient_norm", gradient_norm}}));
+}
+
+void MetricsFile::add_outlier(int64_t step, const std::string& of, const Outlier& o) {
+    file_.write(line({{"step", step}, {"outlier", of}, {"value", o.value}, {"median", o.median}, {"deviations", o.deviations}}));
 }
 
 }  // namespace vkqat

@@ -13,6 +13,7 @@
 
 #include "runtime/support/error.h"
 #include "trainer/random.h"
+#include "trainer/readable.h"
 
 // The file: Head; the ids of all documents, one after the other, uint16 (vocabulary of at most 65536) or uint32, filled up with
 // zeros to a multiple of 8 bytes; uint64 offsets [documents + 1]; Foot. All little-endian. The foot is last because the counts
@@ -22,7 +23,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr uint64_t head_magic = 0x314b4f5454415156;  // "VQATTOK1"
+constexpr uint64_t head_magic = 0x324b4f5454415156;  // "VQATTOK2"
 constexpr uint64_t foot_magic = 0x31444e4554415156;  // "VQATEND1"
 constexpr size_t batch_bytes = size_t(8) << 20;      // of text that is read ahead while the threads work on as much
 
@@ -30,13 +31,18 @@ struct Head {
     uint64_t magic, key, id_bytes;
 };
 struct Foot {
-    uint64_t documents, tokens, checksum, magic;
+    uint64_t documents, tokens, skipped, checksum, magic;
 };
 
 std::span<const std::byte> bytes_of(const auto& value) { return std::as_bytes(std::span(&value, 1)); }
 
 uint32_t crc(uint32_t seed, std::span<const std::byte> bytes) {
     return uint32_t(crc32_z(seed, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+}
+
+// Where lines were left out, their number counts, too.
+uint32_t offsets_crc(std::span<const std::byte> offsets, uint64_t skipped) {
+    return skipped == 0 ? crc(0, offsets) : crc(crc(0, offsets), bytes_of(skipped));
 }
 
 uint64_t hash_of(uint64_t seed, std::string_view text) {
@@ -46,7 +52,7 @@ uint64_t hash_of(uint64_t seed, std::string_view text) {
 
 uint64_t cache_key(const std::vector<fs::path>& files, const CorpusOptions& options, const TextEncoder& encoder) {
     uint64_t key = hash_of(head_magic, encoder.digest);
-    key = hash_of(key, fmt::format("{} {}", encoder.vocab_size, options.separator));
+    key = hash_of(key, fmt::format("{} {} {}", encoder.vocab_size, options.skip_bad_lines, options.separator));
     for (const fs::path& file : files) {
         struct stat info {};
         if (::stat(file.c_str(), &info) != 0) fail("{}: there is no such file", file.string());
@@ -104,8 +110,34 @@ std::vector<std::vector<int32_t>> encode_batch(const TextBatch& batch, const Doc
     return ids;
 }
 
+// How far the reading is, said from time to time.
+class Progress {
+public:
+    Progress(const std::vector<fs::path>& files, std::function<void(const std::string&)> say, double interval)
+        : say_(std::move(say)), interval_(interval) {
+        std::error_code error;
+        for (const fs::path& file : files) total_ += fs::file_size(file, error);
+    }
+    void at(uint64_t bytes, uint64_t tokens) {
+        const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+        if (!say_ || seconds < said_ + interval_ || bytes == 0) return;
+        said_ = seconds;
+        const double rate = double(bytes) / seconds, left = double(total_ - std::min(total_, bytes)) / rate;
+        say_(fmt::format("tokenizing  {:.1f} % of {}B, {} tokens, {}B/s, {} left",
+                         100 * double(bytes) / double(std::max(total_, bytes)), metric(double(total_)), metric(double(tokens)),
+                         metric(rate), duration_text(left)));
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    std::function<void(const std::string&)> say_;
+    double interval_, said_ = 0;
+    uint64_t total_ = 0;
+    Clock::time_point start_ = Clock::now();
+};
+
 void write_cache(const fs::path& file, uint64_t key, const std::string& name, DocumentReader& reader, const TextEncoder& encoder,
-                 unsigned threads) {
+                 unsigned threads, Progress& progress) {
     AtomicFile out(file);
     bool wide = encoder.vocab_size > 65536;
     uint32_t ids_crc = 0;
@@ -133,21 +165,57 @@ void write_cache(const fs::path& file, uint64_t key, const std::string& name, Do
             }
         }
         batch = ahead.valid() ? ahead.get() : TextBatch{};
+        progress.at(reader.bytes_read(), offsets.back());
     }
     if (offsets.back() == 0) fail("{}: the corpus is empty: expected at least one document with text", name);
     uint64_t zero = 0;
     append(bytes_of(zero).first((8 - written % 8) % 8));
     auto offset_bytes = std::as_bytes(std::span(offsets));
     out.write(offset_bytes);
-    uint64_t checksum = uint64_t(crc(0, offset_bytes)) << 32 | ids_crc;
-    out.write(bytes_of(Foot{offsets.size() - 1, offsets.back(), checksum, foot_magic}));
+    uint64_t checksum = uint64_t(offsets_crc(offset_bytes, reader.skipped())) << 32 | ids_crc;
+    out.write(bytes_of(Foot{offsets.size() - 1, offsets.back(), reader.skipped(), checksum, foot_magic}));
     out.commit();
 }
 
+// What reading all ids once finds out.
+struct Scan {
+    uint32_t crc = 0;
+    int64_t largest = 0;
+};
+
 template <class Id>
-int64_t largest(const std::byte* ids, uint64_t count) {
-    const Id* first = reinterpret_cast<const Id*>(ids);
-    return int64_t(*std::max_element(first, first + count));
+Scan scan_part(std::span<const std::byte> bytes, uint64_t count) {
+    const Id* first = reinterpret_cast<const Id*>(bytes.data());
+    return {crc(0, bytes), count == 0 ? 0 : int64_t(*std::max_element(first, first + count))};
+}
+
+// `bytes`: of `count` ids, with zeros behind them. In parts of some MB, one after the other for each thread: a large corpus is
+// read at the speed of the disk.
+Scan scan(std::span<const std::byte> bytes, uint64_t count, bool wide) {
+    constexpr uint64_t part_bytes = uint64_t(64) << 20;
+    const uint64_t parts = (bytes.size() + part_bytes - 1) / part_bytes, id_bytes = wide ? 4 : 2;
+    std::vector<Scan> scans(parts);
+    std::atomic<uint64_t> next = 0;
+    auto work = [&] {
+        for (uint64_t i; (i = next++) < parts;) {
+            const uint64_t begin = i * part_bytes, size = std::min(part_bytes, bytes.size() - begin);
+            const uint64_t ids = std::min(size / id_bytes, count - std::min(count, begin / id_bytes));
+            const auto part = bytes.subspan(begin, size);
+            scans[i] = wide ? scan_part<uint32_t>(part, ids) : scan_part<uint16_t>(part, ids);
+        }
+    };
+    {
+        std::vector<std::jthread> helpers;
+        for (uint64_t t = 1; t < std::min<uint64_t>(parts, std::thread::hardware_concurrency()); t++) helpers.emplace_back(work);
+        work();
+    }
+    Scan all;
+    for (uint64_t i = 0; i < parts; i++) {
+        const uint64_t size = std::min(part_bytes, bytes.size() - i * part_bytes);
+        all.crc = uint32_t(crc32_combine(all.crc, scans[i].crc, z_off_t(size)));
+        all.largest = std::max(all.largest, scans[i].largest);
+    }
+    return all;
 }
 
 }  // namespace
@@ -171,30 +239,36 @@ TokenCache::TokenCache(const fs::path& path, int32_t vocab_size, uint64_t key) :
     wide_ = head.id_bytes == 4;
     documents_ = foot.documents;
     tokens_ = foot.tokens;
+    skipped_ = foot.skipped;
     checksum_ = foot.checksum;
     ids_ = bytes.data() + sizeof head;
     offsets_ = reinterpret_cast<const uint64_t*>(ids_ + id_bytes);  // aligned: all before it is a multiple of 8 bytes
     auto ids = bytes.subspan(sizeof head, id_bytes), offsets = bytes.subspan(sizeof head + id_bytes, (documents_ + 1) * 8);
-    if ((uint64_t(crc(0, offsets)) << 32 | crc(0, ids)) != checksum_) damaged("wrong checksum");
+    const Scan found = scan(ids, tokens_, wide_);
+    if ((uint64_t(offsets_crc(offsets, skipped_)) << 32 | found.crc) != checksum_) damaged("wrong checksum");
     if (offsets_[0] != 0 || offsets_[documents_] != tokens_) damaged("wrong offsets");
     for (uint64_t i = 0; i < documents_; ++i)
         if (offsets_[i] >= offsets_[i + 1]) damaged("wrong offsets");
-    int64_t last = wide_ ? largest<uint32_t>(ids_, tokens_) : largest<uint16_t>(ids_, tokens_);
-    if (last >= vocab_size) damaged(fmt::format("the id {} in a vocabulary of {}", last, vocab_size));
+    if (found.largest >= vocab_size) damaged(fmt::format("the id {} in a vocabulary of {}", found.largest, vocab_size));
     if (key != 0 && head.key != key) damaged("made from other files or with another tokenizer");
 }
 
 TokenCache tokenize_corpus(const std::vector<fs::path>& files, const CorpusOptions& options, const TextEncoder& encoder,
-                           const fs::path& folder, unsigned threads, const std::function<void(const std::string&)>& say) {
+                           const fs::path& folder, unsigned threads, const std::function<void(const std::string&)>& say,
+                           const std::function<void(const std::string&)>& progress) {
     std::string name = files.empty() ? "corpus" : files.front().string() + (files.size() > 1 ? ", ..." : "");
     uint64_t key = cache_key(files, options, encoder);
     fs::path file = folder / fmt::format("tokens-{:016x}.bin", key);
     auto report = [&](const std::string& text) {
         if (say) say(text);
     };
+    auto with_skipped = [&](TokenCache cache) {
+        if (cache.skipped() > 0) report(fmt::format("{}: {} bad lines are left out", name, cache.skipped()));
+        return cache;
+    };
     if (fs::exists(file)) {
         try {
-            return TokenCache(file, encoder.vocab_size, key);
+            return with_skipped(TokenCache(file, encoder.vocab_size, key));
         } catch (const Error& e) {
             report(fmt::format("{}; tokenizing again", e.what()));
         }
@@ -205,11 +279,13 @@ TokenCache tokenize_corpus(const std::vector<fs::path>& files, const CorpusOptio
     if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
     auto start = std::chrono::steady_clock::now();
     DocumentReader reader(files, options);
-    write_cache(file, key, name, reader, encoder, threads);
+    Progress shown(files, progress ? progress : say, progress ? 1 : 30);
+    write_cache(file, key, name, reader, encoder, threads, shown);
+    for (const std::string& line : reader.first_skipped()) report(fmt::format("left out: {}", line));
     TokenCache cache(file, encoder.vocab_size, key);
     std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     report(fmt::format("{}: {} documents, {} tokens ({:.1f} s)", name, cache.documents(), cache.tokens(), took.count()));
-    return cache;
+    return with_skipped(std::move(cache));
 }
 
 }  // namespace vkqat

@@ -49,22 +49,25 @@ public:
     TokenSpan document(uint64_t index) const {   // index < documents()
         return {ids_ + offsets_[index] * (wide_ ? 4 : 2), offsets_[index + 1] - offsets_[index], wide_};
     }
+    uint64_t skipped() const { return skipped_; }    // bad lines of the files that were left out
     uint64_t checksum() const { return checksum_; }  // of the content: equal for the same documents and ids, whatever the key
 
 private:
     MappedFile file_;
     const std::byte* ids_ = nullptr;
     const uint64_t* offsets_ = nullptr;  // [documents + 1], in ids
-    uint64_t documents_ = 0, tokens_ = 0, checksum_ = 0;
+    uint64_t documents_ = 0, tokens_ = 0, skipped_ = 0, checksum_ = 0;
     bool wide_ = false;
 };
 
 // The cache of `files` in `folder` (created where it is missing): the one made earlier if the files' names, sizes and times and
 // the tokenizer are the same, else a new one, made by `threads` threads (0: all cores) and written atomically. A damaged cache is
-// made anew. `say` gets a line on what is done. Error: a file that cannot be read, ids outside of the vocabulary, no document at
+// made anew. `say` gets a line on what is done, `progress` one about every second: the share that is done and the time left;
+// without it `say` gets one every half minute. Error: a file that cannot be read, ids outside of the vocabulary, no document at
 // all, a full disk.
 TokenCache tokenize_corpus(const std::vector<std::filesystem::path>& files, const CorpusOptions& options,
                            const TextEncoder& encoder, const std::filesystem::path& folder, unsigned threads = 0,
-                           const std::function<void(const std::string&)>& say = {});
+                           const std::function<void(const std::string&)>& say = {},
+                           const std::function<void(const std::string&)>& progress = {});
 
 }  // namespace vkqat

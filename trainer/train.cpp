@@ -1,8 +1,12 @@
 #include "trainer/train.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <memory>
+#include <utility>
 
 #include "runtime/ops/matmul.h"
 #include "runtime/support/error.h"
@@ -10,9 +14,12 @@
 #include "trainer/corpus_reader.h"
 #include "trainer/flavors.h"
 #include "trainer/metrics.h"
+#include "trainer/outliers.h"
 #include "trainer/readable.h"
 #include "trainer/run_folder.h"
+#include "trainer/tensorboard.h"
 #include "trainer/tokenizer_files.h"
+#include "trainer/trace.h"
 #include "trainer/validation.h"
 
 namespace vkqat {
@@ -56,6 +63,12 @@ private:
     void finish_checkpoints();
     void report_skip(int64_t step);
     std::string step_line(const StepMetrics& m, double seconds_left) const;
+    void take_step(int64_t step);
+    void report_epochs(const DataPosition& before);
+    void judge(const char* of, OutlierWatch& watch, double value);
+    void log_step();
+    void begin_profile();
+    void end_profile();
     std::shared_ptr<const TokenCache> tokens(const std::vector<std::string>& patterns, const std::string& separator) const;
 
     Device& device_;
@@ -71,6 +84,14 @@ private:
     std::unique_ptr<ParameterStore> parameters_;
     std::unique_ptr<TrainingStep> training_;
     std::unique_ptr<MetricsFile> metrics_;
+    std::unique_ptr<TensorboardFile> tensorboard_;  // none: not wanted
+    OutlierWatch losses_, gradient_norms_;
+    Trace trace_;
+    Drawn next_;                // of the step after this one
+    double learning_rate_ = 0;  // of this step
+    Clock::time_point start_;
+    double window_seconds_ = 0;  // of the steps since the last line of the log
+    int64_t window_steps_ = 0;
     TrainState state_;
     LearningRateSchedule schedule_;
     uint64_t memory_bytes_ = 0;
@@ -80,7 +101,12 @@ private:
 };
 
 Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output)
-    : device_(device), config_(config), options_(options), output_(output) {
+    : device_(device),
+      config_(config),
+      options_(options),
+      output_(output),
+      losses_(config.metrics.outlier_deviations),
+      gradient_norms_(config.metrics.outlier_deviations) {
     const Capabilities& caps = device.capabilities();
     precision_ = choose_precision(config.training.precision, caps);
     if (!config.job.description.empty()) say(config.job.description);
@@ -104,14 +130,17 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
     write_text_file(folder / "config.toml", to_toml(config));
     tidy_checkpoints(config.checkpoint_folder(), first, output.line);
     metrics_ = std::make_unique<MetricsFile>(folder / "metrics.jsonl", first);
+    if (config.metrics.enable_tensorboard)
+        tensorboard_ = std::make_unique<TensorboardFile>(folder / config.metrics.tensorboard_folder, first + 1);
     if (config.checkpoint.enable)
         writer_ = std::make_unique<CheckpointWriter>(
             settings_, *parameters_, *training_, config.checkpoint.async, [this] { metrics_->sync(); }, output.line);
 }
 
 std::shared_ptr<const TokenCache> Run::tokens(const std::vector<std::string>& patterns, const std::string& separator) const {
-    return std::make_shared<const TokenCache>(tokenize_corpus(corpus_files(patterns), {.separator = separator}, encoder_,
-                                                              fs::path(config_.job.dump_folder) / "cache", 0, output_.line));
+    return std::make_shared<const TokenCache>(tokenize_corpus(
+        corpus_files(patterns), {.separator = separator, .skip_bad_lines = config_.training.dataset_errors == "skip"}, encoder_,
+        fs::path(config_.job.dump_folder) / "cache", 0, output_.line, output_.progress));
 }
 
 void Run::set_up_text() {
@@ -127,16 +156,28 @@ void Run::set_up_text() {
         settings_.generation_config = generation;
 
     encoder_ = text_encoder(tokenizer, settings_.tokenizer);
-    auto training_tokens = tokens(config_.training.dataset, config_.training.dataset_separator);
-    say(fmt::format("text        {} documents, {} tokens ({}, {} ids)", training_tokens->documents(),
-                    metric(double(training_tokens->tokens())), tokenizer.kind(), tokenizer.vocab_size()));
+    std::vector<WeightedTokens> datasets;
+    uint64_t documents = 0, token_count = 0;
+    double weights = 0;
+    for (const DatasetConfig& dataset : config_.training_datasets()) {
+        datasets.push_back({tokens(dataset.path, config_.training.dataset_separator), dataset.weight});
+        documents += datasets.back().tokens->documents();
+        token_count += datasets.back().tokens->tokens();
+        weights += dataset.weight;
+    }
+    say(fmt::format("text        {} documents, {} tokens ({}, {} ids)", documents, metric(double(token_count)), tokenizer.kind(),
+                    tokenizer.vocab_size()));
+    for (size_t i = 0; datasets.size() > 1 && i < datasets.size(); i++)
+        say(fmt::format("            {:.2f} % of the windows: {} ({} documents, {} tokens)", 100 * datasets[i].weight / weights,
+                        config_.training.datasets[i].path[0], datasets[i].tokens->documents(),
+                        metric(double(datasets[i].tokens->tokens()))));
     if (encoder_.eos_id < 0) say("            the tokenizer has no end-of-text token: documents follow each other without one");
     batch_options_ = {.batch_size = config_.training.local_batch_size,
                       .seq_len = config_.training.seq_len,
                       .bos_id = encoder_.bos_id,
                       .eos_id = encoder_.eos_id,
                       .seed = uint64_t(config_.training.seed)};
-    source_ = std::make_unique<BatchSource>(training_tokens, batch_options_);
+    source_ = std::make_unique<BatchSource>(datasets, batch_options_);
     state_.data = source_->position();
     state_.optimizer.beta1_power = state_.optimizer.beta2_power = 1;
     if (config_.validation.enable) validation_tokens_ = tokens(config_.validation.dataset, config_.validation.dataset_separator);
@@ -201,6 +242,8 @@ int64_t Run::resume() {
         check_same_quantizer(config_, *checkpoint);
         checkpoint->restore(*parameters_, *training_);
         state_ = checkpoint->state();
+        losses_.restore(state_.recent_losses);
+        gradient_norms_.restore(state_.recent_gradient_norms);
         begun_ = saved_ = state_.step;
         say(fmt::format("resume      from {}", checkpoint->folder().string()));
     } else if (!config_.checkpoint.initial_load_path.empty()) {
@@ -245,12 +288,18 @@ void Run::update_quantization(int64_t step) {
     training_->set_quantized(true);
     training_->fit_centroids(step);
     state_.quantized = true;
-    if (first) say(fmt::format("step {}: quantization is on", step));
+    if (first) {
+        // Another loss is to be expected from here on.
+        losses_.restore({});
+        gradient_norms_.restore({});
+        say(fmt::format("step {}: quantization is on", step));
+    }
 }
 
 void Run::validate(int64_t step) {
     const auto [loss, tokens] = validation_loss(*training_, validation_tokens_, batch_options_, config_.validation.steps);
     metrics_->add_validation(step, loss, tokens);
+    if (tensorboard_) tensorboard_->add(step, std::array{Scalar{"loss/validation", loss}});
     say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), tokens));
 }
 
@@ -306,64 +355,124 @@ std::string Run::step_line(const StepMetrics& m, double seconds_left) const {
                        metric(m.flops_per_second), metric(double(m.memory_bytes)), duration_text(seconds_left));
 }
 
+// A dataset that has been read to its end begins again; said when it has been read 1, 2, 4, 8, ... times.
+void Run::report_epochs(const DataPosition& before) {
+    for (size_t i = 0; i < state_.data.streams.size(); i++) {
+        const uint64_t epoch = state_.data.streams[i].epoch;
+        if (epoch > before.streams[i].epoch && std::has_single_bit(epoch))
+            say(fmt::format("step {}: {} has been read {}, and begins again", state_.step, config_.training_datasets()[i].path[0],
+                            epoch == 1 ? "once" : fmt::format("{} times", epoch)));
+    }
+}
+
+void Run::judge(const char* of, OutlierWatch& watch, double value) {
+    const std::optional<Outlier> outlier = watch.add(value);
+    if (!outlier) return;
+    metrics_->add_outlier(state_.step, of, *outlier);
+    say(fmt::format("step {}: {} {:.4g} stands out: {:.1f} deviations above the median {:.4g} of the steps before", state_.step,
+                    of, outlier->value, outlier->deviations, outlier->median));
+}
+
+void Run::begin_profile() {
+    trace_.begin();
+    training_->set_profile_sink(
+        [this](const std::string& recording, const std::vector<ProfileRow>& rows) { trace_.gpu(recording, rows); });
+}
+
+void Run::end_profile() {
+    training_->set_profile_sink({});
+    const fs::path file =
+        fs::path(config_.job.dump_folder) / config_.profiling.folder / fmt::format("step-{:08}.json", state_.step);
+    try {
+        trace_.end(file, fmt::format("vkqat train, step {} on {}", state_.step, device_.capabilities().name));
+        say(fmt::format("step {}: trace {} (measured node by node, which took longer than a step does)", state_.step,
+                        file.string()));
+    } catch (const Error& e) {
+        say(fmt::format("step {}: no trace: {}", state_.step, e.what()));  // no reason to end a training
+    }
+}
+
+void Run::take_step(int64_t step) {
+    const Clock::time_point step_start = Clock::now();
+    const Drawn now = std::move(next_);
+    trace_.cpu("fit centroids", [&] { update_quantization(step); });
+    if (options_.before_step) options_.before_step(step, *parameters_);
+    learning_rate_ = schedule_.at(step);
+    trace_.cpu("inputs and submission", [&] { training_->run(now.batches, learning_rate_); });
+    if (step < config_.training.steps) next_ = trace_.cpu("data", [&] { return draw(); });  // while the device works
+    state_.optimizer = trace_.cpu("wait", [&] { return training_->state(); });
+    const DataPosition before = std::exchange(state_.data, now.after);
+    state_.step = step;
+    window_seconds_ += seconds_since(step_start);
+    window_steps_++;
+    report_epochs(before);
+    if (state_.optimizer.skip) {
+        report_skip(step);
+        return;
+    }
+    judge("loss", losses_, state_.optimizer.loss);
+    judge("gradient_norm", gradient_norms_, state_.optimizer.gradient_norm);
+    state_.recent_losses = losses_.values();
+    state_.recent_gradient_norms = gradient_norms_.values();
+}
+
+void Run::log_step() {
+    const int64_t step = state_.step, steps = config_.training.steps,
+                  step_tokens = config_.global_batch_size() * config_.training.seq_len;
+    const bool log = step % config_.metrics.log_freq == 0 || step == steps || step == 1;
+    if (!log && !output_.progress) return;
+    const double rate = double(window_steps_ * step_tokens) / std::max(window_seconds_, 1e-9);
+    StepMetrics m{.step = step,
+                  .loss = state_.optimizer.loss,
+                  .learning_rate = learning_rate_,
+                  .gradient_norm = state_.optimizer.gradient_norm,
+                  .quantized = state_.quantized,
+                  .tokens = int64_t(state_.data.windows) * config_.training.seq_len,
+                  .epoch = state_.data.epoch(),
+                  .skipped_steps = state_.optimizer.skipped,
+                  .tokens_per_second = rate,
+                  .flops_per_second = rate * llama_training_flops(settings_.model, config_.training.seq_len),
+                  .memory_bytes = memory_bytes_,
+                  .seconds = seconds_since(start_)};
+    for (const StreamPosition& stream : state_.data.streams) m.epochs.push_back(stream.epoch);
+    const std::string line = step_line(m, double((steps - step) * step_tokens) / rate);
+    if (!log) {
+        output_.progress(line);
+        return;
+    }
+    metrics_->add(m);
+    if (tensorboard_)
+        tensorboard_->add(step, std::array{Scalar{"loss/train", m.loss}, Scalar{"optimizer/learning_rate", m.learning_rate},
+                                           Scalar{"optimizer/gradient_norm", m.gradient_norm},
+                                           Scalar{"speed/tokens_per_second", m.tokens_per_second},
+                                           Scalar{"speed/memory_bytes", double(m.memory_bytes)}});
+    say(line);
+    window_seconds_ = 0;
+    window_steps_ = 0;
+}
+
 TrainResult Run::train() {
-    const int64_t steps = config_.training.steps, step_tokens = config_.global_batch_size() * config_.training.seq_len;
-    const double token_flops = llama_training_flops(settings_.model, config_.training.seq_len);
-    const int64_t first = state_.step;
-    const Clock::time_point start = Clock::now();
-    double window_seconds = 0;  // of the steps since the last line of the log
-    int64_t window_steps = 0;
+    const int64_t steps = config_.training.steps, first = state_.step;
+    const std::vector<int64_t>& profiled = config_.profiling.steps;
+    start_ = Clock::now();
     bool stopped = options_.stop && options_.stop();
     if (first >= steps) say(fmt::format("the run is complete: {} of {} steps are done", first, steps));
 
-    Drawn next;
-    if (!stopped && first < steps) next = draw();
+    if (!stopped && first < steps) next_ = draw();
     for (int64_t step = first + 1; step <= steps && !stopped; step++) {
-        const Clock::time_point step_start = Clock::now();
-        Drawn now = std::move(next);
-        update_quantization(step);
-        if (options_.before_step) options_.before_step(step, *parameters_);
-        const double learning_rate = schedule_.at(step);
-        training_->run(now.batches, learning_rate);
-        if (step < steps) next = draw();  // while the device works
-        state_.optimizer = training_->state();
-        state_.step = step;
-        state_.data = now.after;
-        window_seconds += seconds_since(step_start);
-        window_steps++;
-        if (state_.optimizer.skip) report_skip(step);
-
-        const bool log = step % config_.metrics.log_freq == 0 || step == steps || step == 1;
-        if (log || output_.progress) {
-            const double rate = double(window_steps * step_tokens) / std::max(window_seconds, 1e-9);
-            StepMetrics m{.step = step,
-                          .loss = state_.optimizer.loss,
-                          .learning_rate = learning_rate,
-                          .gradient_norm = state_.optimizer.gradient_norm,
-                          .quantized = state_.quantized,
-                          .tokens = int64_t(state_.data.windows) * config_.training.seq_len,
-                          .epoch = state_.data.epoch,
-                          .skipped_steps = state_.optimizer.skipped,
-                          .tokens_per_second = rate,
-                          .flops_per_second = rate * token_flops,
-                          .memory_bytes = memory_bytes_,
-                          .seconds = seconds_since(start)};
-            const std::string line = step_line(m, double((steps - step) * step_tokens) / rate);
-            if (log) {
-                metrics_->add(m);
-                say(line);
-                window_seconds = 0;
-                window_steps = 0;
-            } else {
-                output_.progress(line);
-            }
-        }
-        if (config_.validation.enable && (step % config_.validation.freq == 0 || step == steps)) validate(step);
+        const bool profile = config_.profiling.enable && std::find(profiled.begin(), profiled.end(), step) != profiled.end();
+        if (profile) begin_profile();
+        take_step(step);
+        trace_.cpu("log", [&] { log_step(); });
+        if (config_.validation.enable && (step % config_.validation.freq == 0 || step == steps))
+            trace_.cpu("validation", [&] { validate(step); });
         stopped = options_.stop && options_.stop();
         if (writer_) {
             report(writer_->poll());
-            if (step % config_.checkpoint.interval == 0 || step == steps || step == again_) save();
+            if (step % config_.checkpoint.interval == 0 || step == steps || step == again_)
+                trace_.cpu("checkpoint", [&] { save(); });
         }
+        if (profile) end_profile();
     }
     finish_checkpoints();
     if (stopped && state_.step < steps) {
@@ -371,7 +480,7 @@ TrainResult Run::train() {
                 ? fmt::format("stopped behind step {}; go on with: {}", state_.step, options_.resume_command)
                 : fmt::format("stopped behind step {}; checkpoint.enable is false, so nothing was kept", state_.step));
     } else if (state_.step > first) {
-        say(fmt::format("done: {} steps in {}, loss {:.4f}{}", state_.step - first, duration_text(seconds_since(start)),
+        say(fmt::format("done: {} steps in {}, loss {:.4f}{}", state_.step - first, duration_text(seconds_since(start_)),
                         state_.optimizer.loss,
                         state_.optimizer.skipped ? fmt::format(", {} steps skipped", state_.optimizer.skipped) : ""));
     }

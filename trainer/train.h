@@ -1,7 +1,7 @@
 // The training loop: from a configuration to checkpoints and metrics.
 //
 // Below job.dump_folder lie config.toml (the effective configuration), metrics.jsonl (metrics.h), the folder of checkpoints
-// (checkpoint.h), and cache/ with the tokenized corpus.
+// (checkpoint.h), and cache/ with the tokenized corpus; tensorboard/ and traces/ where they are wanted (tensorboard.h, trace.h).
 #pragma once
 
 #include <cstdint>

@@ -237,7 +237,14 @@ int64_t TrainingStep::label_count(std::span<const Batch> batches) const {
     return labels;
 }
 
-void TrainingStep::prepare() { (quantized_ ? graphs_->prepare_quantized : graphs_->prepare_full)->replay(); }
+void TrainingStep::submit(Executable& recording) {
+    if (profile_sink_)
+        profile_sink_(recording.name(), recording.profile());
+    else
+        recording.replay();
+}
+
+void TrainingStep::prepare() { submit(quantized_ ? *graphs_->prepare_quantized : *graphs_->prepare_full); }
 
 void TrainingStep::fit_centroids(int64_t step) {
     if (!graphs_->fit) return;
@@ -248,7 +255,7 @@ void TrainingStep::fit_centroids(int64_t step) {
     scalars.seed = uint32_t(options_.seed * 0x9e3779b9u + uint64_t(step));
     std::memcpy(scalars_.mapped(), &scalars, sizeof scalars);
     // Before the first update the second moment is 0 and cannot weigh anything.
-    (graphs_->first_fit && now.step == 0 ? graphs_->first_fit : graphs_->fit)->replay();
+    submit(graphs_->first_fit && now.step == 0 ? *graphs_->first_fit : *graphs_->fit);
 }
 
 void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
@@ -261,9 +268,9 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
             std::memcpy(settings_.mapped(), &settings, sizeof settings);
             prepare();
         }
-        (i == 0 ? graphs_->first : graphs_->next)->replay();
+        submit(i == 0 ? *graphs_->first : *graphs_->next);
     }
-    graphs_->update->replay();
+    submit(*graphs_->update);
 }
 
 std::pair<double, int64_t> TrainingStep::evaluate(const Batch& batch) {

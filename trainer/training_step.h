@@ -1,6 +1,7 @@
 // One optimisation step as recorded graphs: prepare the weights (quantize), micro-steps (forward and backward), update.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -54,12 +55,17 @@ public:
     std::vector<float> centroids(size_t layer) const;  // of quantized_layers()[layer]; empty unless k-means
     void set_centroids(size_t layer, std::span<const float> values);
 
+    // While a sink is set, run() and fit_centroids() measure each node of their recordings and hand the rows to it as soon as a
+    // recording has ended. That changes no bit of the training, but nodes no longer overlap and each recording is waited for.
+    using ProfileSink = std::function<void(const std::string& recording, const std::vector<ProfileRow>& rows)>;
+    void set_profile_sink(ProfileSink sink) { profile_sink_ = std::move(sink); }
     // Time of each node of one step, which is done once more with the last inputs: for a profile, not within a training.
     std::vector<ProfileRow> profile();
     uint64_t activation_bytes() const;
 
 private:
     struct Graphs;
+    void submit(Executable& recording);
     void fill_inputs(const Batch& batch, double scale);
     int64_t label_count(std::span<const Batch> batches) const;
 
@@ -67,6 +73,7 @@ private:
     ParameterStore& parameters_;
     TrainingStepOptions options_;
     bool quantized_ = false;
+    ProfileSink profile_sink_;
     Buffer ids_, labels_, document_start_, document_end_, order_;  // host-visible inputs of a micro-step
     Buffer scale_, settings_, scalars_;                            // and of a step
     Buffer loss_, rows_, state_, rope_, centroids_;

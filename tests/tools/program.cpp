@@ -1,6 +1,7 @@
 #include "tests/tools/program.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,12 +26,15 @@ File temporary_file(const std::string& content = "") {
     return file;
 }
 
+// All of it, while a child may be writing: it shares the place of the file, which stays.
 std::string content(std::FILE* file) {
     std::string text;
-    std::rewind(file);
     char buffer[4096];
-    while (size_t n = std::fread(buffer, 1, sizeof buffer, file)) text.append(buffer, n);
-    return text;
+    while (true) {
+        ssize_t n = ::pread(::fileno(file), buffer, sizeof buffer, off_t(text.size()));
+        if (n <= 0) return text;
+        text.append(buffer, size_t(n));
+    }
 }
 
 std::string environment(const char* name, const char* otherwise) {
@@ -38,9 +42,12 @@ std::string environment(const char* name, const char* otherwise) {
     return value && *value ? value : otherwise;
 }
 
-}  // namespace
+struct Child {
+    File in, out, err;
+    pid_t pid = -1;
+};
 
-ProgramResult run_program(const std::vector<std::string>& arguments, const std::string& input) {
+Child start(const std::vector<std::string>& arguments, const std::string& input) {
     std::vector<std::string> command{environment("VKQAT_PROGRAM", VKQAT_PROGRAM)};
     if (environment("VKQAT_NATIVE_VULKAN", "") != "1") command.insert(command.begin(), VKQAT_LAUNCHER);
     command.insert(command.end(), arguments.begin(), arguments.end());
@@ -48,29 +55,65 @@ ProgramResult run_program(const std::vector<std::string>& arguments, const std::
     for (std::string& part : command) pointers.push_back(part.data());
     pointers.push_back(nullptr);
 
-    File in = temporary_file(input), out = temporary_file(), err = temporary_file();
-    pid_t pid = ::fork();
-    if (pid < 0) fail("cannot start a process");
-    if (pid == 0) {
-        ::dup2(::fileno(in.get()), STDIN_FILENO);
-        ::dup2(::fileno(out.get()), STDOUT_FILENO);
-        ::dup2(::fileno(err.get()), STDERR_FILENO);
+    Child child{temporary_file(input), temporary_file(), temporary_file()};
+    child.pid = ::fork();
+    if (child.pid < 0) fail("cannot start a process");
+    if (child.pid == 0) {
+        ::dup2(::fileno(child.in.get()), STDIN_FILENO);
+        ::dup2(::fileno(child.out.get()), STDOUT_FILENO);
+        ::dup2(::fileno(child.err.get()), STDERR_FILENO);
         ::alarm(300);
         ::execv(pointers[0], pointers.data());
         ::_exit(127);
     }
-    int status = 0;
-    while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-    }
-    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content(out.get()), content(err.get())};
+    return child;
 }
 
-ProgramResult run_on_device(std::vector<std::string> arguments, const std::string& input) {
+ProgramResult wait_for(const Child& child) {
+    int status = 0;
+    while (::waitpid(child.pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, content(child.out.get()), content(child.err.get())};
+}
+
+std::vector<std::string> with_device(std::vector<std::string> arguments) {
     if (std::string device = environment("VKQAT_DEVICE", ""); !device.empty()) {
         arguments.push_back("--device");
         arguments.push_back(device);
     }
-    return run_program(arguments, input);
+    return arguments;
+}
+
+}  // namespace
+
+ProgramResult run_program(const std::vector<std::string>& arguments, const std::string& input) {
+    return wait_for(start(arguments, input));
+}
+
+ProgramResult run_on_device(std::vector<std::string> arguments, const std::string& input) {
+    return run_program(with_device(std::move(arguments)), input);
+}
+
+struct RunningProgram::State {
+    Child child;
+};
+
+RunningProgram::RunningProgram(std::vector<std::string> arguments)
+    : state_(new State{start(with_device(std::move(arguments)), "")}) {}
+
+RunningProgram::~RunningProgram() {
+    if (state_->child.pid < 0) return;
+    kill(SIGKILL);
+    wait();
+}
+
+std::string RunningProgram::out() const { return content(state_->child.out.get()); }
+std::string RunningProgram::err() const { return content(state_->child.err.get()); }
+void RunningProgram::kill(int signal) { ::kill(state_->child.pid, signal); }
+ProgramResult RunningProgram::wait() {
+    ProgramResult result = wait_for(state_->child);
+    state_->child.pid = -1;
+    return result;
 }
 
 }  // namespace vkqat::test

@@ -1,6 +1,7 @@
 // The built program as a child process.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,5 +17,22 @@ struct ProgramResult {
 ProgramResult run_program(const std::vector<std::string>& arguments, const std::string& input = "");
 // The same with --device, where the environment variable VKQAT_DEVICE names one.
 ProgramResult run_on_device(std::vector<std::string> arguments, const std::string& input = "");
+
+// The program while it runs.
+class RunningProgram {
+public:
+    explicit RunningProgram(std::vector<std::string> arguments);  // as run_on_device()
+    ~RunningProgram();                                            // ends it
+    RunningProgram(const RunningProgram&) = delete;
+    RunningProgram& operator=(const RunningProgram&) = delete;
+
+    std::string out() const, err() const;  // so far
+    void kill(int signal);
+    ProgramResult wait();
+
+private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
 
 }  // namespace vkqat::test

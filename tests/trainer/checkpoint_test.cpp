@@ -83,7 +83,7 @@ TEST(CheckpointFolder, ManifestIsNotTrusted) {
     EXPECT_CONTAINS(error([](Json& m) { m["format"] = "other"; }), "is no manifest of a checkpoint");
     EXPECT_CONTAINS(error([](Json& m) { m["step"] = "two"; }), "manifest.json: is malformed");
     EXPECT_CONTAINS(error([](Json& m) { m.erase("optimizer"); }), "manifest.json: is malformed");
-    EXPECT_CONTAINS(error([](Json& m) { m["data"]["offset"] = -1; }), "offset");
+    EXPECT_CONTAINS(error([](Json& m) { m["data"]["datasets"][0]["offset"] = -1; }), "offset");
     EXPECT_CONTAINS(error([](Json& m) { m["files"]["../../train.txt"] = m["files"]["config.toml"]; }), "the manifest names");
     EXPECT_CONTAINS(error([](Json& m) { m["tensors"]["weights.safetensors"].erase("model.norm.weight"); }),
                     "'model.norm.weight' is not in the manifest");

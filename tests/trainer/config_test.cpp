@@ -291,11 +291,41 @@ TEST(TrainConfig, TheWrittenConfigurationReadsBackEqual) {
                 key.allowed.choices.empty() ? "a \"b\" \\ \n\t\x7f\x01 \xc3\xa9 " + key.full_name() : key.allowed.choices.front();
         }
         if (auto texts = std::get_if<std::vector<std::string>*>(&key.value)) **texts = {"x", "y\"", ""};
+        if (auto numbers = std::get_if<std::vector<int64_t>*>(&key.value)) **numbers = {7, 1, 9007199254740992};
+        if (auto sets = std::get_if<std::vector<DatasetConfig>*>(&key.value)) **sets = {{{"a", "b\""}, 0.1}, {{"c"}, 2}};
     }
     c.training.global_batch_size = 2 * c.training.local_batch_size;
     c.quantization.quantizer = "nonlinear";
-    EXPECT_EQ(load(to_toml(c)), c) << to_toml(c);
+    for (bool several : {true, false}) {
+        TrainConfig one = c;
+        several ? one.training.dataset.clear() : one.training.datasets.clear();
+        EXPECT_EQ(load(to_toml(one)), one) << to_toml(one);
+    }
     EXPECT_EQ(load(to_toml(load_with({}))), load_with({}));
+}
+
+TEST(TrainConfig, DatasetsAreTablesOrOneLine) {
+    const std::string base = "[model]\ntokenizer_path = \"t\"\n";
+    const std::vector<DatasetConfig> expected{{{"stories"}, 3}, {{"a.txt", "b.txt"}, 0.5}};
+    TrainConfig c = load(base +
+                         "[[training.datasets]]\npath = \"stories\"\nweight = 3\n"
+                         "[[training.datasets]]\npath = [\"a.txt\", \"b.txt\"]\nweight = 0.5\n");
+    EXPECT_EQ(c.training.datasets, expected);
+    EXPECT_EQ(c.training_datasets(), expected);
+    c = load(base + "[training]\ndatasets = [{path = \"stories\", weight = 3}, {path = [\"a.txt\", \"b.txt\"], weight = 0.5}]\n");
+    EXPECT_EQ(c.training.datasets, expected);
+    c = load_with({"--training.dataset=", "--training.datasets=[{path = \"x\"}]", "--profiling.steps=[3, 4]"});
+    EXPECT_EQ(c.training.datasets, (std::vector<DatasetConfig>{{{"x"}, 1}}));
+    EXPECT_EQ(c.profiling.steps, (std::vector<int64_t>{3, 4}));
+    EXPECT_EQ(load_with({"--profiling.steps=7"}).profiling.steps, std::vector<int64_t>{7});
+
+    for (const char* value : {"3", "[3]", "[{pth = \"a\"}]", "[{path = 3}]", "[{path = \"a\", weight = \"b\"}]"})
+        EXPECT_CONTAINS(error_with({std::string("--training.datasets=") + value}), "expected an array of tables {path, weight}");
+    for (const char* value : {"[{weight = 3}]", "[{path = \"a\", weight = 0}]", "[{path = \"a\", weight = nan}]"})
+        EXPECT_CONTAINS(error_with({std::string("--training.datasets=") + value}),
+                        "expected each with a path and a weight above 0");
+    EXPECT_CONTAINS(error_with({"--training.datasets=[{path = \"x\"}]"}), "are both given");
+    EXPECT_CONTAINS(error_with({"--profiling.steps=[0]"}), "at least 1");
 }
 
 TEST(TrainConfig, TheTableHoldsEveryKeyOnceAndValidDefaults) {
@@ -313,7 +343,7 @@ TEST(TrainConfig, TheTableHoldsEveryKeyOnceAndValidDefaults) {
         if (i > 0 && keys[i].section == keys[i - 1].section) continue;
         EXPECT_TRUE(sections.insert(keys[i].section).second) << keys[i].section;
     }
-    EXPECT_EQ(sections.size(), 9u);
+    EXPECT_EQ(sections.size(), 11u);
 }
 
 TEST(TrainConfig, HelpNamesEveryKeyWithDefaultAndChoices) {

@@ -9,9 +9,9 @@
 #include <set>
 
 #include "runtime/support/error.h"
+#include "tests/support/reference.h"
 #include "tests/trainer/scratch_folder.h"
 #include "trainer/random.h"
-#include "tests/support/reference.h"
 
 namespace vkqat {
 namespace {
@@ -255,7 +255,7 @@ TEST(BatchSource, DocumentsLongerThanWindowsAndCorporaShorterThanOneWork) {
     EXPECT_EQ(c.labels, (std::vector<int32_t>{eos, bos, 'a', 'b'})) << "EOS is followed by BOS, unmasked";
     EXPECT_EQ(c.document_start, (std::vector<int32_t>{0, 0, 2, 2}));
     EXPECT_EQ(c.document_end, (std::vector<int32_t>{2, 2, 4, 4}));
-    EXPECT_EQ(source.position().epoch, 1u);
+    EXPECT_EQ(source.position().epoch(), 1u);
     BatchSource longer(cache, options_of(1, 100));
     EXPECT_EQ(longer.next().document_start[99], 96);
 }
@@ -318,13 +318,13 @@ TEST(BatchSource, APositionThatDoesNotFitIsAnError) {
     auto cache = cache_of(folder, some_documents(30));
     BatchSource source(cache, options_of(2, 13));
     DataPosition good = source.position(), bad = good;
-    bad.corpus ^= 1;
+    bad.streams[0].corpus ^= 1;
     EXPECT_CONTAINS(error_of([&] { source.restore(bad); }), "changed");
-    bad = good, bad.seed = 6;
+    bad = good, bad.streams[0].seed = 6;
     EXPECT_CONTAINS(error_of([&] { source.restore(bad); }), "seed 6");
-    bad = good, bad.document = 30;
+    bad = good, bad.streams[0].document = 30;
     EXPECT_CONTAINS(error_of([&] { source.restore(bad); }), "document 30");
-    bad = good, bad.offset = 1000;
+    bad = good, bad.streams[0].offset = 1000;
     EXPECT_CONTAINS(error_of([&] { source.restore(bad); }), "token 1000");
     EXPECT_EQ(source.position(), good);
     for (const char* json : {"", "[]", "{", "{\"seed\": 1}", "{\"seed\": -1}", "{\"seed\": 1.5}"})

@@ -1,9 +1,10 @@
-// kill -9 of a training process, resumed in another one.
+// kill -9 of a training process, resumed in another one. VKQAT_KILLS=20 kills so often; otherwise a few times.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
@@ -17,8 +18,12 @@ namespace fs = std::filesystem;
 TrainConfig child_config(const fs::path& folder, const std::string& run) {
     TrainConfig config = test::tiny_config(folder);
     test::quantize(config);
-    config.training.steps = 60;
+    const char* kills = std::getenv("VKQAT_KILLS");
+    config.training.steps = 60 + 10 * (kills ? std::atoi(kills) : 0);
     config.checkpoint.interval = 3;
+    config.metrics.enable_tensorboard = true;
+    config.training.datasets = {{config.training.dataset, 2}, {{(folder / "valid.txt").string()}, 1}};
+    config.training.dataset.clear();
     config.job.dump_folder = (folder / run).string();
     return config;
 }
@@ -53,6 +58,11 @@ pid_t start_child(const fs::path& folder, const std::string& run) {
     return child;
 }
 
+bool is_running(pid_t child) {
+    siginfo_t ended{};
+    return ::waitid(P_PID, id_t(child), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == 0;
+}
+
 // Its exit code, or minus the signal that ended it.
 int wait_for(pid_t child) {
     int status = 0;
@@ -69,25 +79,43 @@ TEST(TrainingKilled, GoesOnWithTheSameBitsWhereverItWasKilled) {
         std::ifstream file(fs::path(killed.job.dump_folder) / "metrics.jsonl");
         return std::count(std::istreambuf_iterator<char>(file), {}, '\n');
     };
-    std::mt19937 random(std::random_device{}());
-    int kills = 0;
-    for (int round = 0; round < 2; round++) {
+    const char* wanted = std::getenv("VKQAT_KILLS");
+    const int rounds = wanted ? std::atoi(wanted) : 3;
+    const unsigned seed = std::random_device{}();
+    SCOPED_TRACE(fmt::format("seed {}", seed));
+    std::mt19937 random(seed);
+    auto uniform = [&](int low, int high) { return std::uniform_int_distribution<int>(low, high)(random); };
+    int kills = 0, in_training = 0;
+    for (int round = 0; round < rounds; round++) {
         const pid_t child = start_child(folder.path(), "killed");
-        // Some steps after it has begun to train, and at any moment of a step.
-        const auto goal = lines() + 5 + std::uniform_int_distribution<int>(0, 10)(random);
-        for (int i = 0; i < 6000 && lines() < goal && ::waitpid(child, nullptr, WNOHANG | WNOWAIT) == 0; i++)
-            std::this_thread::sleep_for(std::chrono::milliseconds(5));
-        std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<int>(0, 20000)(random)));
+        // Every third time at any moment since the program began, otherwise some steps after it has begun to train, and at any
+        // moment of a step, which may be one at which a checkpoint is copied, written, renamed, or an old one removed.
+        if (round % 3 == 2) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(uniform(0, 1500)));
+        } else {
+            const auto goal = lines() + uniform(3, 12);
+            for (int i = 0; i < 12000 && lines() < goal && is_running(child); i++)
+                std::this_thread::sleep_for(std::chrono::milliseconds(5));
+            std::this_thread::sleep_for(std::chrono::microseconds(uniform(0, 30000)));
+        }
+        const auto before = lines();
         ::kill(child, SIGKILL);
         const int end = wait_for(child);
         ASSERT_TRUE(end == -SIGKILL || end == 0) << end << "\n" << read_text_file(folder / "killed.log");
         kills += end == -SIGKILL;
+        in_training += end == -SIGKILL && before > 0;
+        // Whatever was being written, a checkpoint is whole as soon as there has been one.
+        if (before >= 3 * killed.checkpoint.interval) {
+            EXPECT_TRUE(latest_checkpoint(killed.checkpoint_folder(), [](const std::string& text) { ADD_FAILURE() << text; }));
+        }
     }
-    EXPECT_GT(kills, 0);
+    EXPECT_GT(in_training, 0);
     ASSERT_EQ(wait_for(start_child(folder.path(), "killed")), 0) << read_text_file(folder / "killed.log");
     EXPECT_EQ(test::timeless_metrics(killed), test::timeless_metrics(whole));
-    test::expect_same_checkpoint(whole, killed, 60);
+    test::expect_same_checkpoint(whole, killed, whole.training.steps);
     EXPECT_EQ(test::names_in(killed.checkpoint_folder()), test::names_in(whole.checkpoint_folder()));
+    std::printf("%d kills (%d in a training), %d steps in the end, the same bits\n", kills, in_training,
+                int(whole.training.steps));
 }
 
 }  // namespace

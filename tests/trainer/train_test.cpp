@@ -269,7 +269,9 @@ TEST(Training, ALastCheckpointThatFindsAFullDiskIsAnErrorAndTheOneBeforeServes) 
     std::optional<SmallDisk> disk;
     TrainOptions options{.resume_command = "train-again"};
     options.before_step = [&](int64_t step, ParameterStore&) {
-        if (step == 12) disk.emplace(20000);
+        if (step != 12) return;
+        for (int i = 0; i < 2000 && !fs::exists(config.checkpoint_folder() / "step-00000008"); i++) ::usleep(5000);
+        disk.emplace(20000);
     };
     Log log;
     std::string error = error_of([&] { run(config, options, &log); });
