@@ -99,10 +99,12 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
     Tensor rope_values = g.external(s.rope_, 0, {seq_len, c.head_dim}, DType::f32, "rope");
     LlamaTensors model = s.parameters_.model(g, accumulate);
     AttentionShape shape{uint32_t(batch), uint32_t(seq_len), uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
+    // Kept as attention and the product behind it round it.
+    const DType qkv_type = mode == Graph::Mode::training ? attention_type(g, shape) : DType::f32;
     Tensor x = embedding(g, ids, model.embedding, order);
     Tensor hidden = llama_hidden(
         g, c, model, x,
-        [&](Graph& to, Tensor qkv) { return rope(to, qkv, rope_values, c.heads + c.kv_heads, {.seq_len = seq_len}); },
+        [&](Graph& to, Tensor qkv) { return rope(to, qkv, rope_values, c.heads + c.kv_heads, {.seq_len = seq_len}, qkv_type); },
         [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); }, s.options_.recompute);
     Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
     Tensor rows = g.external(s.rows_, 0, {tokens}, DType::f32, "loss.rows");
