@@ -34,6 +34,14 @@ foreach(package ${packages} pcre2 zstd)
     list(APPEND missing ${package})
   endif()
 endforeach()
+# Open MPI, for training on several GPUs. Without it the program is built all the same.
+find_package(MPI QUIET COMPONENTS C)
+if(MPI_C_FOUND)
+  vkqat_note("MPI ${MPI_C_VERSION}: training on several devices (mpirun -n N vkqat train)")
+else()
+  vkqat_note("no MPI (Debian: libopenmpi-dev openmpi-bin): training on one device only")
+endif()
+
 # Not by pkg-config: its .pc file asks for protobuf's, which the package does not bring in newer distributions.
 find_path(SENTENCEPIECE_INCLUDE sentencepiece_processor.h)
 find_library(SENTENCEPIECE_LIBRARY sentencepiece)

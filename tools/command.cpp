@@ -14,8 +14,9 @@ bool validation_is_wanted() {
 
 }  // namespace
 
-Gpu::Gpu(const std::string& selector)
-    : instance(InstanceOptions{.validation = validation_is_wanted()}), device(instance, DeviceOptions{.selector = selector}) {}
+Gpu::Gpu(const std::string& selector, uint32_t which)
+    : instance(InstanceOptions{.validation = validation_is_wanted()}),
+      device(instance, DeviceOptions{.selector = selector, .which = which}) {}
 
 std::shared_ptr<std::string> add_device_option(CLI::App& command) {
     auto selector = std::make_shared<std::string>();

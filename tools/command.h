@@ -14,7 +14,8 @@ namespace vkqat {
 
 // The device that `--device` names, with its instance. VKQAT_VALIDATION=1 turns on the validation layers.
 struct Gpu {
-    explicit Gpu(const std::string& selector);
+    // `which`: of several devices that the selector means.
+    explicit Gpu(const std::string& selector, uint32_t which = 0);
     Instance instance;
     Device device;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
 #include <vector>
 
 #include "runtime/support/error.h"
@@ -13,8 +14,8 @@
 namespace vkqat {
 namespace {
 
-// The first SIGINT or SIGTERM asks the run to end behind the current step; the second one, of either kind, ends the program.
-// A signal handler can reach nothing but a static.
+// The first SIGINT, SIGTERM or SIGUSR1 (the one that mpirun hands on) asks the run to end behind the current step; the second
+// one, of any kind, ends the program. A signal handler can reach nothing but a static.
 volatile sig_atomic_t stop_requested = 0;
 
 void request_stop(int signal) {
@@ -32,7 +33,7 @@ void catch_stop_signals() {
     struct sigaction action {};
     action.sa_handler = request_stop;
     action.sa_flags = SA_RESTART;
-    for (int signal : {SIGINT, SIGTERM}) ::sigaction(signal, &action, nullptr);
+    for (int signal : {SIGINT, SIGTERM, SIGUSR1}) ::sigaction(signal, &action, nullptr);
 }
 
 // A word as a shell takes it.
@@ -78,8 +79,8 @@ struct Arguments {
     std::shared_ptr<std::string> device;
 };
 
-std::string resume_command(const Arguments& arguments, const std::vector<std::string>& overrides) {
-    std::string command = "vkqat train " + shell_word(arguments.config);
+std::string resume_command(const Arguments& arguments, const std::vector<std::string>& overrides, int ranks) {
+    std::string command = (ranks > 1 ? fmt::format("mpirun -n {} ", ranks) : "") + "vkqat train " + shell_word(arguments.config);
     for (const std::string& text : overrides) command += " " + shell_word(text);
     if (!arguments.device->empty()) command += " --device " + shell_word(*arguments.device);
     return command + " --resume";
@@ -87,15 +88,24 @@ std::string resume_command(const Arguments& arguments, const std::vector<std::st
 
 void run(const Arguments& arguments, const std::vector<std::string>& overrides) {
     const TrainConfig config = load_train_config(arguments.config, overrides);
-    Gpu gpu(*arguments.device);
+    const std::unique_ptr<Communicator> ranks = connect_ranks();
     Screen screen;
-    TrainOptions options{.resume = arguments.resume, .resume_command = resume_command(arguments, overrides)};
+    TrainOptions options{
+        .resume = arguments.resume, .resume_command = resume_command(arguments, overrides, ranks->size()), .ranks = ranks.get()};
     options.stop = [caught = false]() mutable {
         if (!caught) catch_stop_signals();  // not before: until the first step the program simply ends
         caught = true;
         return stop_requested != 0;
     };
-    train(gpu.device, config, options, screen.output());
+    auto work = [&] {
+        Gpu gpu(*arguments.device, uint32_t(ranks->node_rank()));
+        train(gpu.device, config, options, ranks->first() ? screen.output() : TrainOutput());
+        ranks->leave();
+    };
+    if (ranks->size() == 1)
+        work();
+    else
+        in_context(fmt::format("rank {}", ranks->rank()), work);
 }
 
 }  // namespace
@@ -109,11 +119,14 @@ void add_train_command(CLI::App& app) {
     command->allow_extras();
     command->footer(
         "--section.key=value overrides a key of the configuration.\n"
-        "Ctrl-C ends the run behind the current step with a checkpoint; a second one ends it at once.\n\n"
+        "Ctrl-C ends the run behind the current step with a checkpoint; a second one ends it at once.\n"
+        "`mpirun -n N vkqat train ...` trains on N devices, one process each; SIGUSR1 to mpirun ends that run with a "
+        "checkpoint.\n\n"
         "Examples:\n"
         "  vkqat train assets/configs/quickstart.toml\n"
         "  vkqat train my.toml --training.steps=200 --quantization.target_bit_width=1 --job.dump_folder=outputs/1bit\n"
-        "  vkqat train my.toml --resume\n\n"
+        "  vkqat train my.toml --resume\n"
+        "  mpirun -n 2 vkqat train my.toml\n\n"
         "Keys, with their defaults:\n\n" +
         train_config_help());
     command->callback([arguments, command] { run(*arguments, command->remaining()); });

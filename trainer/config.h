@@ -73,7 +73,7 @@ struct TrainingConfig {
     std::string dataset_errors = "stop";  // stop | skip
     int64_t seq_len = 2048;
     int64_t local_batch_size = 8;
-    int64_t global_batch_size = 0;  // a multiple of local_batch_size; 0: equal to it
+    int64_t global_batch_size = 0;  // a multiple of local_batch_size times the ranks; 0: equal to that
     double max_norm = 1;
     int64_t steps = 1000;
     int64_t seed = 1;
@@ -135,6 +135,13 @@ struct QuantizationSection {
     bool operator==(const QuantizationSection&) const = default;
 };
 
+// Training on several devices, started by mpirun.
+struct DistributedConfig {
+    std::string exchange = "auto";  // auto | mpi
+    double bucket_mb = 32;
+    bool operator==(const DistributedConfig&) const = default;
+};
+
 struct TrainConfig {
     JobConfig job;
     ModelConfig model;
@@ -147,6 +154,7 @@ struct TrainConfig {
     ProfilingConfig profiling;
     ValidationConfig validation;
     QuantizationSection quantization;
+    DistributedConfig distributed;
     bool operator==(const TrainConfig&) const = default;
 
     // Windows per step, all accumulated ones together.

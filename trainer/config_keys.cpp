@@ -140,9 +140,10 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"training", "dataset_errors", &c.training.dataset_errors, one_of({"stop", "skip"}),
          "a line that is no JSON object with a text ends the run, or is left out, counted and reported"},
         {"training", "seq_len", &c.training.seq_len, between(1, 1 << 24), "tokens of a window"},
-        {"training", "local_batch_size", &c.training.local_batch_size, between(1, 1 << 20), "windows per device at a time"},
+        {"training", "local_batch_size", &c.training.local_batch_size, between(1, 1 << 20),
+         "windows per device (rank) at a time"},
         {"training", "global_batch_size", &c.training.global_batch_size, between(0, 1 << 24),
-         "windows per step, by accumulation; a multiple of local_batch_size; 0: local_batch_size"},
+         "windows per step of all ranks; a multiple of local_batch_size times ranks, by accumulation; 0: equal to that"},
         {"training", "max_norm", &c.training.max_norm, at_least(0), "the gradient's norm is clipped to this; 0: not clipped"},
         {"training", "steps", &c.training.steps, at_least(1), "steps of the whole run"},
         {"training", "seed", &c.training.seed, at_least(0), "of initial weights, data order and k-means"},
@@ -197,6 +198,11 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "steps before this one train in full precision"},
         {"quantization", "ignore_names", &c.quantization.ignore_names, anything(),
          "layers that stay in full precision; \"output\" is the LM head"},
+
+        {"distributed", "exchange", &c.distributed.exchange, one_of({"auto", "mpi"}),
+         "of gradients; auto: through memory that the ranks share, over several machines through MPI"},
+        {"distributed", "bucket_mb", &c.distributed.bucket_mb, between(0.01, 4096),
+         "MB of gradients that ranks (mpirun -n N vkqat train) exchange at a time"},
     };
 }
 

@@ -9,6 +9,7 @@
 #include "runtime/graph/executable.h"
 #include "runtime/ops/fill.h"
 #include "runtime/ops/random.h"
+#include "runtime/support/hash.h"
 #include "trainer/random.h"
 
 namespace vkqat {
@@ -113,6 +114,18 @@ void ParameterStore::clear_moments() {
     for (const std::vector<Buffer>* list : {&m_, &v_})
         for (const Buffer& b : *list) fill(g, g.external(b, 0, {int64_t(b.bytes() / 4)}, DType::f32, "moments"), 0.f);
     Executable(g, "moments").run();
+}
+
+uint32_t ParameterStore::sample_checksum() const {
+    uint32_t sum = 0;
+    std::vector<float> values;
+    for (const Parameter& p : parameters_) {
+        values.resize(size_t(std::min<int64_t>(p.shape.elements(), 4096)));
+        const auto bytes = std::as_writable_bytes(std::span(values));
+        device_.download(weights_[p.block], p.offset * 4, bytes);
+        sum = checksum(bytes, sum);
+    }
+    return sum;
 }
 
 size_t ParameterStore::index(const std::string& name) const {

@@ -61,6 +61,11 @@ public:
     // Whether this parameter has a copy for the matrix products.
     bool has_copy(size_t parameter) const;
 
+    // The flat blocks, the same for the same model.
+    const std::vector<Buffer>& gradient_blocks() const { return gradients_; }
+    // Of the first weights of every parameter: equal trainings have equal ones.
+    uint32_t sample_checksum() const;
+
     uint64_t weight_bytes() const, moment_bytes() const, gradient_bytes() const, compute_bytes() const;
 
 private:

@@ -5,11 +5,13 @@
 #include <bit>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <utility>
 
 #include "runtime/ops/matmul.h"
 #include "runtime/support/error.h"
+#include "runtime/support/hash.h"
 #include "trainer/checkpoint_writer.h"
 #include "trainer/corpus_reader.h"
 #include "trainer/flavors.h"
@@ -51,6 +53,9 @@ private:
     void say(const std::string& text) const {
         if (output_.line) output_.line(text);
     }
+    void set_up_ranks();
+    void check_same_weights(const char* when) const;
+    bool asked_to_stop() const { return ranks_.any(options_.stop && options_.stop()); }
     void set_up_text();
     void set_up_model();
     void say_memory();
@@ -75,6 +80,9 @@ private:
     const TrainConfig& config_;
     const TrainOptions& options_;
     const TrainOutput& output_;
+    std::unique_ptr<Communicator> alone_;
+    Communicator& ranks_;
+    int64_t micro_steps_ = 1;
     Precision precision_;
     RunSettings settings_;
     TextEncoder encoder_;
@@ -105,6 +113,8 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
       config_(config),
       options_(options),
       output_(output),
+      alone_(single_rank()),
+      ranks_(options.ranks ? *options.ranks : *alone_),
       losses_(config.metrics.outlier_deviations),
       gradient_norms_(config.metrics.outlier_deviations) {
     const Capabilities& caps = device.capabilities();
@@ -119,11 +129,14 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
                  .decay_ratio = config.lr_scheduler.decay_ratio,
                  .decay_type = config.lr_scheduler.decay_type,
                  .min_lr_factor = config.lr_scheduler.min_lr_factor};
+    set_up_ranks();
     set_up_text();
     set_up_model();
     int64_t first = resume();
     source_->restore(state_.data);
     say_memory();
+    check_same_weights("at the start");  // all have read what there is to read
+    if (!ranks_.first()) return;
 
     // From here on the run leaves traces.
     const fs::path folder = config.job.dump_folder;
@@ -143,6 +156,39 @@ std::shared_ptr<const TokenCache> Run::tokens(const std::vector<std::string>& pa
         fs::path(config_.job.dump_folder) / "cache", 0, output_.line, output_.progress));
 }
 
+void Run::set_up_ranks() {
+    const int64_t windows = config_.global_batch_size(), at_once = config_.training.local_batch_size * ranks_.size();
+    if (windows % at_once != 0)
+        fail("training.global_batch_size = {} is no multiple of training.local_batch_size = {} times the {} ranks", windows,
+             config_.training.local_batch_size, ranks_.size());
+    micro_steps_ = windows / at_once;
+    if (ranks_.size() > 1) say(fmt::format("ranks       {}, {} of them on this machine", ranks_.size(), ranks_.node_size()));
+}
+
+// Ranks drift apart where their devices or their files differ. Collective.
+void Run::check_same_weights(const char* when) const {
+    if (ranks_.size() == 1) return;
+    struct Sample {
+        int64_t step;
+        uint64_t windows;
+        uint32_t weights, centroids;
+    };
+    Sample mine{state_.step, state_.data.windows, parameters_->sample_checksum(), 0};
+    for (size_t layer = 0; layer < training_->quantized_layers().size(); layer++)
+        mine.centroids = checksum(std::as_bytes(std::span<const float>(training_->centroids(layer))), mine.centroids);
+    const std::vector<std::byte> all = ranks_.all_gather(std::as_bytes(std::span(&mine, 1)));
+    for (int r = 0; r < ranks_.size(); r++) {
+        Sample other;
+        std::memcpy(&other, all.data() + size_t(r) * sizeof other, sizeof other);
+        if (other.step != mine.step || other.windows != mine.windows)
+            fail("{}: rank {} is at step {}, rank {} at step {}: all ranks need the same files in {}", when, r, other.step,
+                 ranks_.rank(), mine.step, config_.job.dump_folder);
+        if (other.weights != mine.weights || other.centroids != mine.centroids)
+            fail("{}: rank {} has other {} than rank {}: ranks need devices of the same kind, and the same drivers and files",
+                 when, r, other.weights != mine.weights ? "weights" : "centroids", ranks_.rank());
+    }
+}
+
 void Run::set_up_text() {
     settings_.config = config_;
     settings_.tokenizer = config_.tokenizer_path();
@@ -156,6 +202,7 @@ void Run::set_up_text() {
         settings_.generation_config = generation;
 
     encoder_ = text_encoder(tokenizer, settings_.tokenizer);
+    if (!ranks_.first()) ranks_.barrier();  // rank 0 fills the cache of tokens
     std::vector<WeightedTokens> datasets;
     uint64_t documents = 0, token_count = 0;
     double weights = 0;
@@ -176,11 +223,14 @@ void Run::set_up_text() {
                       .seq_len = config_.training.seq_len,
                       .bos_id = encoder_.bos_id,
                       .eos_id = encoder_.eos_id,
-                      .seed = uint64_t(config_.training.seed)};
+                      .seed = uint64_t(config_.training.seed),
+                      .rank = ranks_.rank(),
+                      .world_size = ranks_.size()};
     source_ = std::make_unique<BatchSource>(datasets, batch_options_);
     state_.data = source_->position();
     state_.optimizer.beta1_power = state_.optimizer.beta2_power = 1;
     if (config_.validation.enable) validation_tokens_ = tokens(config_.validation.dataset, config_.validation.dataset_separator);
+    if (ranks_.first()) ranks_.barrier();
 }
 
 void Run::set_up_model() {
@@ -202,9 +252,9 @@ void Run::set_up_model() {
                         quantizer.bits, quantizer.block_dim_1, quantizer.block_dim_2, name(quantizer.scale), quantized,
                         std::max<int64_t>(config_.quantization.qat_start_step, 1)));
     const uint64_t tokens = uint64_t(config_.global_batch_size()) * uint64_t(config_.training.seq_len);
-    say(fmt::format("steps       {} of {} tokens ({} x {} windows of {})", config_.training.steps, tokens,
-                    config_.global_batch_size() / config_.training.local_batch_size, config_.training.local_batch_size,
-                    config_.training.seq_len));
+    say(fmt::format("steps       {} of {} tokens ({}{} x {} windows of {})", config_.training.steps, tokens,
+                    ranks_.size() > 1 ? fmt::format("{} ranks x ", ranks_.size()) : "", micro_steps_,
+                    config_.training.local_batch_size, config_.training.seq_len));
 
     // Before anything is allocated: a driver may promise more memory than there is.
     const uint64_t copies = quantize || compute != DType::f32 ? count * bytes(compute) : 0, needed = 16 * count + copies;
@@ -227,7 +277,11 @@ void Run::set_up_model() {
                             .fisher = config_.quantization.centroid_update_algorithm == "fischer_kmeans",
                             .seed = uint64_t(config_.training.seed),
                             .precision = precision_,
-                            .recompute = parse_recompute(config_.activation_checkpoint.mode)});
+                            .recompute = parse_recompute(config_.activation_checkpoint.mode),
+                            .ranks = &ranks_,
+                            .exchange = {.bucket_bytes = uint64_t(config_.distributed.bucket_mb * 1e6),
+                                         .share_memory = config_.distributed.exchange == "auto"}});
+    if (ranks_.size() > 1) say("gradients   " + training_->exchange_text());
 }
 
 // Loads the latest checkpoint, or makes the first weights; returns the steps done.
@@ -246,6 +300,8 @@ int64_t Run::resume() {
         gradient_norms_.restore(state_.recent_gradient_norms);
         begun_ = saved_ = state_.step;
         say(fmt::format("resume      from {}", checkpoint->folder().string()));
+        if (const int64_t windows = checkpoint->config().global_batch_size(); windows != config_.global_batch_size())
+            say(fmt::format("resume      with {} windows per step; there were {} before", config_.global_batch_size(), windows));
     } else if (!config_.checkpoint.initial_load_path.empty()) {
         parameters_->load(ModelFiles::open(config_.checkpoint.initial_load_path));
         say(fmt::format("weights     from {}", config_.checkpoint.initial_load_path));
@@ -273,8 +329,7 @@ void Run::say_memory() {
 
 Run::Drawn Run::draw() {
     Drawn drawn;
-    for (int64_t i = 0; i < config_.global_batch_size() / config_.training.local_batch_size; i++)
-        drawn.batches.push_back(source_->next());
+    for (int64_t i = 0; i < micro_steps_; i++) drawn.batches.push_back(source_->next());
     drawn.after = source_->position();
     return drawn;
 }
@@ -288,6 +343,7 @@ void Run::update_quantization(int64_t step) {
     training_->set_quantized(true);
     training_->fit_centroids(step);
     state_.quantized = true;
+    check_same_weights("k-means fit");
     if (first) {
         // Another loss is to be expected from here on.
         losses_.restore({});
@@ -297,16 +353,20 @@ void Run::update_quantization(int64_t step) {
 }
 
 void Run::validate(int64_t step) {
-    const auto [loss, tokens] = validation_loss(*training_, validation_tokens_, batch_options_, config_.validation.steps);
-    metrics_->add_validation(step, loss, tokens);
+    BatchOptions options = batch_options_;  // the same batches, whatever the number of ranks
+    options.rank = 0, options.world_size = 1;
+    const auto [loss, tokens] = validation_loss(*training_, validation_tokens_, options, config_.validation.steps, ranks_);
+    if (metrics_) metrics_->add_validation(step, loss, tokens);
     if (tensorboard_) tensorboard_->add(step, std::array{Scalar{"loss/validation", loss}});
     say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), tokens));
 }
 
 // Of the state now. Training goes on while it is written.
 void Run::save() {
-    report(writer_->wait());
+    check_same_weights("before a checkpoint");
     begun_ = state_.step;
+    if (!writer_) return;  // another rank writes
+    report(writer_->wait());
     writer_->begin(state_);
     report(writer_->poll());
 }
@@ -328,8 +388,9 @@ void Run::report(const std::optional<CheckpointResult>& result) {
 
 // At the end of a run: the checkpoint of the last step is there, or it is an Error.
 void Run::finish_checkpoints() {
-    if (!writer_) return;
+    if (!config_.checkpoint.enable) return;
     if (begun_ != state_.step && state_.step > 0) save();
+    if (!writer_) return;
     report(writer_->wait());
     if (saved_ != state_.step && state_.step > 0)
         fail("the checkpoint of step {}, the last one, could not be written ({}); when there is room, go on with: {}",
@@ -339,7 +400,7 @@ void Run::finish_checkpoints() {
 
 void Run::report_skip(int64_t step) {
     const AdamwState& s = state_.optimizer;
-    metrics_->add_skip(step, s.loss, s.gradient_norm);
+    if (metrics_) metrics_->add_skip(step, s.loss, s.gradient_norm);
     say(fmt::format("step {}: skipped, loss {} and gradient norm {} are not both finite ({} skipped so far)", step, s.loss,
                     s.gradient_norm, s.skipped));
     if (int64_t(s.consecutive_skipped) > config_.training.max_consecutive_skips)
@@ -368,7 +429,7 @@ void Run::report_epochs(const DataPosition& before) {
 void Run::judge(const char* of, OutlierWatch& watch, double value) {
     const std::optional<Outlier> outlier = watch.add(value);
     if (!outlier) return;
-    metrics_->add_outlier(state_.step, of, *outlier);
+    if (metrics_) metrics_->add_outlier(state_.step, of, *outlier);
     say(fmt::format("step {}: {} {:.4g} stands out: {:.1f} deviations above the median {:.4g} of the steps before", state_.step,
                     of, outlier->value, outlier->deviations, outlier->median));
 }
@@ -420,7 +481,7 @@ void Run::log_step() {
     const int64_t step = state_.step, steps = config_.training.steps,
                   step_tokens = config_.global_batch_size() * config_.training.seq_len;
     const bool log = step % config_.metrics.log_freq == 0 || step == steps || step == 1;
-    if (!log && !output_.progress) return;
+    if (!metrics_ || (!log && !output_.progress)) return;
     const double rate = double(window_steps_ * step_tokens) / std::max(window_seconds_, 1e-9);
     StepMetrics m{.step = step,
                   .loss = state_.optimizer.loss,
@@ -455,23 +516,22 @@ TrainResult Run::train() {
     const int64_t steps = config_.training.steps, first = state_.step;
     const std::vector<int64_t>& profiled = config_.profiling.steps;
     start_ = Clock::now();
-    bool stopped = options_.stop && options_.stop();
+    bool stopped = asked_to_stop();
     if (first >= steps) say(fmt::format("the run is complete: {} of {} steps are done", first, steps));
 
     if (!stopped && first < steps) next_ = draw();
     for (int64_t step = first + 1; step <= steps && !stopped; step++) {
-        const bool profile = config_.profiling.enable && std::find(profiled.begin(), profiled.end(), step) != profiled.end();
+        const bool profile =
+            ranks_.first() && config_.profiling.enable && std::find(profiled.begin(), profiled.end(), step) != profiled.end();
         if (profile) begin_profile();
         take_step(step);
         trace_.cpu("log", [&] { log_step(); });
         if (config_.validation.enable && (step % config_.validation.freq == 0 || step == steps))
             trace_.cpu("validation", [&] { validate(step); });
-        stopped = options_.stop && options_.stop();
-        if (writer_) {
-            report(writer_->poll());
-            if (step % config_.checkpoint.interval == 0 || step == steps || step == again_)
-                trace_.cpu("checkpoint", [&] { save(); });
-        }
+        stopped = asked_to_stop();
+        if (writer_) report(writer_->poll());
+        if (config_.checkpoint.enable && (step % config_.checkpoint.interval == 0 || step == steps || ranks_.any(step == again_)))
+            trace_.cpu("checkpoint", [&] { save(); });
         if (profile) end_profile();
     }
     finish_checkpoints();
@@ -506,8 +566,15 @@ DType weight_type(Precision precision) {
     return precision == Precision::bf16 ? DType::bf16 : precision == Precision::f16 ? DType::f16 : DType::f32;
 }
 
-TrainResult train(Device& device, const TrainConfig& config, const TrainOptions& options, const TrainOutput& output) {
+TrainResult train(Device& device, const TrainConfig& given, const TrainOptions& options, const TrainOutput& output) {
+    TrainConfig config = given;
     validate(config, "configuration");
+    if (options.ranks && options.ranks->size() > 1 && config.training.global_batch_size == 0)
+        config.training.global_batch_size = config.training.local_batch_size * options.ranks->size();
+    if (options.ranks && !options.ranks->first()) {
+        options.ranks->barrier();  // rank 0 looks at the folder
+        return Run(device, config, options, output).train();
+    }
     check_dump_folder(config, options.resume);
     const fs::path folder = config.job.dump_folder;
     std::error_code error;
@@ -516,6 +583,7 @@ TrainResult train(Device& device, const TrainConfig& config, const TrainOptions&
     if (error) fail("{}: cannot create the folder: {}", folder.string(), error.message());
     FolderLock lock(folder);
     try {
+        if (options.ranks) options.ranks->barrier();
         return Run(device, config, options, output).train();
     } catch (...) {
         if (!existed) fs::remove(folder, error);  // where nothing came to be in it

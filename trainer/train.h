@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "trainer/checkpoint.h"
+#include "trainer/communicator.h"
 #include "trainer/config.h"
 
 namespace vkqat {
@@ -27,6 +28,9 @@ struct TrainOptions {
     std::function<bool()> stop;
     // Called before a step is run, for tests.
     std::function<void(int64_t step, ParameterStore&)> before_step;
+    // The processes that train together: each draws its share of every step's windows, and rank 0 writes. nullptr: this one is
+    // alone. Where one of them is asked to stop, all stop.
+    Communicator* ranks = nullptr;
 };
 
 struct TrainResult {

@@ -43,6 +43,8 @@ struct TrainingStep::Graphs {
         update_graph_;
     std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, update;
     uint64_t arena_bytes = 0;
+    std::unique_ptr<GradientExchange> exchange;  // with several ranks
+    GradientExchange::Schedule first_schedule, next_schedule;
 };
 
 TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const TrainingStepOptions& options)
@@ -54,7 +56,8 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
     scale_ = device.allocate_host(4, "scale of the loss");
     settings_ = device.allocate_host(sizeof(AdamwSettings), "settings of the optimiser");
     scalars_ = device.allocate_host(sizeof(KmeansScalars), "settings of the k-means fit");
-    loss_ = device.allocate(4, "loss");
+    // The ranks add up their losses on the CPU.
+    loss_ = options.ranks && options.ranks->size() > 1 ? device.allocate_host(4, "loss") : device.allocate(4, "loss");
     rows_ = device.allocate(words, "loss of each token");
     state_ = device.allocate(sizeof(AdamwState), "state of the optimiser");
     AdamwState start{};
@@ -180,11 +183,17 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     const uint64_t limit = s.options_.activation_limit ? s.options_.activation_limit : s.device_.free_memory();
     if (arena_bytes > limit) refuse(s, limit);
     auto arena = std::make_shared<Arena>(s.device_, arena_bytes, "activations");
-    auto record = [&](const std::unique_ptr<Graph>& g, const char* name) {
-        return g ? std::make_unique<Executable>(*g, name, arena) : nullptr;
+    auto record = [&](const std::unique_ptr<Graph>& g, const char* name, const std::vector<size_t>& cuts = {}) {
+        return g ? std::make_unique<Executable>(*g, name, arena, cuts) : nullptr;
     };
-    first = record(first_graph, "forward and backward");
-    next = record(next_graph, "forward and backward, accumulating");
+    if (s.options_.ranks && s.options_.ranks->size() > 1) {
+        exchange = std::make_unique<GradientExchange>(s.device_, *s.options_.ranks, s.parameters_.gradient_blocks(),
+                                                      s.options_.exchange);
+        first_schedule = exchange->schedule(*first_graph);
+        next_schedule = exchange->schedule(*next_graph);
+    }
+    first = record(first_graph, "forward and backward", first_schedule.cuts);
+    next = record(next_graph, "forward and backward, accumulating", next_schedule.cuts);
     evaluate = record(evaluate_graph, "evaluation");
     prepare_full = record(full_graph, "weights");
     prepare_quantized = record(quantized_graph, "quantized weights");
@@ -261,7 +270,10 @@ void TrainingStep::fit_centroids(int64_t step) {
 }
 
 void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
-    double scale = 1 / double(std::max<int64_t>(label_count(batches), 1));
+    GradientExchange* exchange = graphs_->exchange.get();
+    int64_t labels = label_count(batches);
+    if (exchange) labels = options_.ranks->sum(labels);
+    double scale = 1 / double(std::max<int64_t>(labels, 1));
     for (size_t i = 0; i < batches.size(); i++) {
         fill_inputs(batches[i], scale);
         if (i == 0) {
@@ -270,7 +282,16 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
             std::memcpy(settings_.mapped(), &settings, sizeof settings);
             prepare();
         }
-        submit(i == 0 ? *graphs_->first : *graphs_->next);
+        Executable& micro_step = i == 0 ? *graphs_->first : *graphs_->next;
+        if (exchange && i + 1 == batches.size())
+            exchange->run(micro_step, i == 0 ? graphs_->first_schedule : graphs_->next_schedule);
+        else
+            submit(micro_step);
+    }
+    if (exchange) {
+        float loss = *loss_.mapped_as<float>().data();
+        options_.ranks->all_reduce_sum(std::span(&loss, 1));
+        *loss_.mapped_as<float>().data() = loss;
     }
     submit(*graphs_->update);
 }
@@ -322,5 +343,10 @@ std::vector<ProfileRow> TrainingStep::profile() {
 }
 
 uint64_t TrainingStep::activation_bytes() const { return graphs_->arena_bytes; }
+
+std::string TrainingStep::exchange_text() const {
+    if (!graphs_->exchange) return "";
+    return fmt::format("{} buckets through {}", graphs_->exchange->buckets(), graphs_->exchange->way());
+}
 
 }  // namespace vkqat

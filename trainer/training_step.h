@@ -10,6 +10,7 @@
 
 #include "runtime/graph/executable.h"
 #include "trainer/data.h"
+#include "trainer/gradient_exchange.h"
 #include "trainer/parameters.h"
 
 namespace vkqat {
@@ -25,6 +26,8 @@ struct TrainingStepOptions {
     Precision precision = Precision::f32;
     Recompute recompute = Recompute::none;
     uint64_t activation_limit = 0;  // bytes that the activations may take; 0: what is free on the device
+    Communicator* ranks = nullptr;  // whose gradients are summed; nullptr: this process is alone
+    ExchangeOptions exchange;
 };
 
 // "none", "selective" or "full" (activation_checkpoint.mode). Error: anything else.
@@ -41,7 +44,8 @@ public:
     bool quantized() const { return quantized_; }
     // Fits the centroids of all quantized layers (k-means only; otherwise nothing happens). `step` varies the random start.
     void fit_centroids(int64_t step);
-    // One step: the gradient is the mean over all labels of the batches. Submits and does not wait for the end.
+    // One step: the gradient is the mean over all labels of the batches, of all ranks. Submits and does not wait for the end;
+    // with several ranks it waits for the gradients.
     void run(std::span<const Batch> batches, double learning_rate);
     // Brings the weights of the matrix products up to date with the master weights; run() does that by itself.
     void prepare();
@@ -62,6 +66,8 @@ public:
     // Time of each node of one step, which is done once more with the last inputs: for a profile, not within a training.
     std::vector<ProfileRow> profile();
     uint64_t activation_bytes() const;
+    // How gradients are exchanged, for the log; empty for one rank.
+    std::string exchange_text() const;
 
 private:
     struct Graphs;

@@ -5,7 +5,7 @@
 namespace vkqat {
 
 ValidationLoss validation_loss(TrainingStep& training, const std::shared_ptr<const TokenCache>& tokens,
-                               const BatchOptions& options, int64_t max_batches) {
+                               const BatchOptions& options, int64_t max_batches, Communicator& ranks) {
     const int64_t batch_size = options.batch_size, seq_len = options.seq_len;
     const uint64_t total = tokens->tokens() + tokens->documents() * uint64_t((options.bos_id >= 0) + (options.eos_id >= 0));
     const int64_t windows = std::max<int64_t>(1, int64_t(total / uint64_t(seq_len + 1)));
@@ -17,6 +17,7 @@ ValidationLoss validation_loss(TrainingStep& training, const std::shared_ptr<con
     int64_t labels = 0;
     for (int64_t i = 0; i < batches; i++) {
         Batch batch = source.next();
+        if (i % ranks.size() != ranks.rank()) continue;
         // Windows behind the last one have been seen already.
         for (int64_t row = std::max<int64_t>(0, windows - i * batch_size); row < batch_size; row++)
             std::fill_n(batch.labels.begin() + row * seq_len, seq_len, no_label);
@@ -24,6 +25,8 @@ ValidationLoss validation_loss(TrainingStep& training, const std::shared_ptr<con
         nats += sum;
         labels += count;
     }
+    ranks.all_reduce_sum(std::span(&nats, 1));
+    labels = ranks.sum(labels);
     return {nats / double(std::max<int64_t>(labels, 1)), labels};
 }
 

@@ -14,8 +14,9 @@ struct ValidationLoss {
 };
 
 // Over as many windows as `tokens` fills (at least one, none twice), or over `max_batches` batches of `options` (0: all). The
-// weights are those of the forward pass now: quantized, where the training is. Same options: same windows each time.
+// weights are those of the forward pass now: quantized, where the training is. Same options: same windows each time. The ranks
+// share the batches, and all get the result.
 ValidationLoss validation_loss(TrainingStep& training, const std::shared_ptr<const TokenCache>& tokens,
-                               const BatchOptions& options, int64_t max_batches);
+                               const BatchOptions& options, int64_t max_batches, Communicator& ranks);
 
 }  // namespace vkqat

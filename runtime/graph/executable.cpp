@@ -55,8 +55,8 @@ Arena::Arena(Device& device, uint64_t bytes, const std::string& what) : bytes_(b
         blocks_.push_back(device.allocate(std::min(block_bytes_, std::max<uint64_t>(bytes, 1) - done), what));
 }
 
-Executable::Executable(const Graph& graph, std::string name, std::shared_ptr<Arena> arena)
-    : device_(graph.device()), graph_(graph), name_(std::move(name)), arena_(std::move(arena)) {
+Executable::Executable(const Graph& graph, std::string name, std::shared_ptr<Arena> arena, std::vector<size_t> cuts)
+    : device_(graph.device()), graph_(graph), name_(std::move(name)), arena_(std::move(arena)), cuts_(std::move(cuts)) {
     plan_ = plan(graph, Arena::block_bytes(device_));
     if (!arena_) arena_ = std::make_shared<Arena>(device_, plan_.arena_bytes, "activations of " + name_);
     if (arena_->bytes() < plan_.arena_bytes)
@@ -153,7 +153,9 @@ void Executable::record() {
     for (size_t begin = 0; begin < steps_.size() || segments_.empty();) {
         size_t end = begin;
         double seconds = 0;
-        while (end < steps_.size() && (segment_seconds_ == 0 || end == begin || seconds + estimates_[end] <= segment_seconds_))
+        const auto cut = std::upper_bound(cuts_.begin(), cuts_.end(), begin);
+        const size_t most = cut == cuts_.end() ? steps_.size() : std::min(*cut, steps_.size());
+        while (end < most && (segment_seconds_ == 0 || end == begin || seconds + estimates_[end] <= segment_seconds_))
             seconds += estimates_[end++];
         VkCommandBufferAllocateInfo allocate{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
                                              .commandPool = pool_,
@@ -174,19 +176,34 @@ void Executable::record() {
     }
 }
 
+void Executable::submit_segments(const std::function<void(Segment&)>& submit) {
+    if (segment_seconds_ > 0 && !measured_)
+        split_again(submit);
+    else
+        for (Segment& s : segments_) submit(s);
+}
+
 uint64_t Executable::replay(uint32_t times) {
     uint64_t value = 0;
     try {
         if (segment_seconds_ == 0 && segments_.size() == 1 && times > 0)
             return segments_[0].value = device_.submit(segments_[0].commands, times);
-        for (uint32_t i = 0; i < times; i++) {
-            if (segment_seconds_ > 0 && !measured_) {
-                split_again();
-                value = device_.submitted();
-                continue;
-            }
-            for (Segment& s : segments_) value = s.value = device_.submit(s.commands);
-        }
+        for (uint32_t i = 0; i < times; i++)
+            submit_segments([&](Segment& s) { value = s.value = device_.submit(s.commands); });
+    } catch (const Error& e) {
+        report_lost(e);
+    }
+    return value;
+}
+
+uint64_t Executable::replay_to_cuts(const std::function<void(size_t, uint64_t)>& at_cut) {
+    uint64_t value = 0;
+    size_t cut = 0;
+    try {
+        submit_segments([&](Segment& s) {
+            value = s.value = device_.submit(s.commands);
+            for (; cut < cuts_.size() && cuts_[cut] <= s.end; cut++) at_cut(cut, value);
+        });
     } catch (const Error& e) {
         report_lost(e);
     }
@@ -194,12 +211,12 @@ uint64_t Executable::replay(uint32_t times) {
 }
 
 // The first replay on a device that drives a display waits for each segment and takes its time, and then cuts again.
-void Executable::split_again() {
+void Executable::split_again(const std::function<void(Segment&)>& submit) {
     using clock = std::chrono::steady_clock;
     device_.wait_idle();
     for (Segment& s : segments_) {
         auto start = clock::now();
-        s.value = device_.submit(s.commands);
+        submit(s);
         device_.wait(s.value);
         double seconds = std::chrono::duration<double>(clock::now() - start).count();
         double guessed = 0;

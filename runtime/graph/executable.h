@@ -34,7 +34,8 @@ struct ProfileRow {
 class Executable {
 public:
     // Plans, compiles and records. With an `arena`, which must be large enough, its memory is used; otherwise one is made.
-    Executable(const Graph& graph, std::string name, std::shared_ptr<Arena> arena = nullptr);
+    // `cuts`: node counts, ascending, behind which a submission ends, so that others may wait for what has been done by then.
+    Executable(const Graph& graph, std::string name, std::shared_ptr<Arena> arena = nullptr, std::vector<size_t> cuts = {});
     ~Executable();
     Executable(const Executable&) = delete;
     Executable& operator=(const Executable&) = delete;
@@ -42,6 +43,8 @@ public:
     // Submits the graph after everything submitted before, `times` times in a row: in one submission, unless submissions must be
     // short. Returns the timeline value that marks the end.
     uint64_t replay(uint32_t times = 1);
+    // Once, in submissions that end at the cuts: calls `at_cut` behind each, with the timeline value that marks its end.
+    uint64_t replay_to_cuts(const std::function<void(size_t index, uint64_t value)>& at_cut);
     void run() { device_.wait(replay()); }
     // Runs once with a timestamp around each node, which keeps nodes from overlapping; waits. Error without timestamps.
     std::vector<ProfileRow> profile();
@@ -71,13 +74,20 @@ private:
         std::string label;
         double bytes, flops;
     };
+    // Work is cut into segments of consecutive steps, each a submission short enough for a device that drives a display.
+    struct Segment {
+        size_t begin, end;
+        VkCommandBuffer commands;
+        uint64_t value = 0;  // timeline value of its last submission
+    };
     void resolve(const Graph& graph);
     void record();
     void record_step(VkCommandBuffer commands, const Step& step) const;
     void record_steps(VkCommandBuffer commands, size_t begin, size_t end) const;
     // Runs what `fill` records between a reset of `count` timestamps and the end, and returns the timestamps in seconds.
     std::vector<double> with_timestamps(uint32_t count, const std::function<void(VkCommandBuffer, VkQueryPool)>& fill);
-    void split_again();
+    void submit_segments(const std::function<void(Segment&)>& submit);
+    void split_again(const std::function<void(Segment&)>& submit);
     [[noreturn]] void report_lost(const Error& error) const;
 
     Device& device_;
@@ -87,12 +97,7 @@ private:
     std::shared_ptr<Arena> arena_;
     std::vector<Step> steps_;
     VkCommandPool pool_ = VK_NULL_HANDLE;
-    // Work is cut into segments of consecutive steps, each a submission short enough for a device that drives a display.
-    struct Segment {
-        size_t begin, end;
-        VkCommandBuffer commands;
-        uint64_t value = 0;  // timeline value of its last submission
-    };
+    std::vector<size_t> cuts_;
     std::vector<Segment> segments_;
     double segment_seconds_ = 0;  // 0: not limited
     bool measured_ = false;

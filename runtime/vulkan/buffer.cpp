@@ -18,6 +18,7 @@ Buffer::Buffer(Device& device, uint64_t bytes, MemoryKind kind, const std::strin
                             .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_SHADER_DEVICE_ADDRESS_BIT |
                                      VK_BUFFER_USAGE_TRANSFER_SRC_BIT | VK_BUFFER_USAGE_TRANSFER_DST_BIT |
                                      VK_BUFFER_USAGE_INDIRECT_BUFFER_BIT};
+    device.share(info);
     VmaAllocationCreateInfo how{.usage = VMA_MEMORY_USAGE_AUTO};
     if (kind == MemoryKind::host) {
         how.usage = VMA_MEMORY_USAGE_AUTO_PREFER_HOST;

@@ -124,6 +124,13 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     c.memory_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     c.pipeline_executable_info = has_extension(extensions, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
     c.device_fault = has_extension(extensions, VK_EXT_DEVICE_FAULT_EXTENSION_NAME);
+    if (has_extension(extensions, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)) {
+        VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
+        VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &host};
+        vkGetPhysicalDeviceProperties2(device, &more);
+        c.host_memory_alignment = host.minImportedHostPointerAlignment;
+    }
     // Drivers may accept a cooperative-matrix pipeline that they do not advertise, and then abort: only the feature counts.
     if (has_coopmat && coopmat.cooperativeMatrix && c.memory_model)
         c.cooperative_matrices = cooperative_matrices(device);

@@ -45,6 +45,7 @@ struct Capabilities {
     bool float16 = false, int8 = false, storage16 = false, storage8 = false, bfloat16 = false;
     bool memory_model = false;  // Vulkan's, with the device's scope: workgroups of one dispatch may hand data on
     bool memory_budget = false, pipeline_executable_info = false, device_fault = false;
+    uint64_t host_memory_alignment = 0;  // of memory of the process that the device may use in place; 0: it cannot
     std::vector<CooperativeMatrixShape> cooperative_matrices;
     Quirks quirks;
 

@@ -27,7 +27,7 @@ std::string_view result_name(VkResult result) {
 }
 
 Device::Device(const Instance& instance, const DeviceOptions& options) : instance_(instance.handle()) {
-    physical_ = instance.select(options.selector);
+    physical_ = instance.select(options.selector, options.which);
     capabilities_ = query_capabilities(physical_);
     if (!options.cooperative_matrices) capabilities_.cooperative_matrices.clear();
     if (options.subgroup_size) {
@@ -54,10 +54,25 @@ void Device::create_logical_device(bool compile_only) {
     if (found == families.end()) fail("{}: no queue for compute shaders", c.name);
     queue_family_ = uint32_t(found - families.begin());
     if (found->timestampValidBits == 0) capabilities_.timestamp_period_ns = 0;
+    queue_families_ = {queue_family_};
+    // A family that only copies has engines of its own; one of them for each direction.
+    constexpr VkQueueFlags not_copies = VK_QUEUE_GRAPHICS_BIT | VK_QUEUE_COMPUTE_BIT | VK_QUEUE_VIDEO_DECODE_BIT_KHR |
+                                        VK_QUEUE_VIDEO_ENCODE_BIT_KHR | VK_QUEUE_OPTICAL_FLOW_BIT_NV;
+    auto copies = std::find_if(families.begin(), families.end(), [&](const VkQueueFamilyProperties& f) {
+        return (f.queueFlags & VK_QUEUE_TRANSFER_BIT) && !(f.queueFlags & not_copies) && f.queueCount > 0;
+    });
+    if (copies != families.end()) {
+        queue_families_.push_back(uint32_t(copies - families.begin()));
+        copy_queues_.resize(std::min(copies->queueCount, 2u));
+    }
 
-    float priority = 1;
-    VkDeviceQueueCreateInfo queue{.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
-                                  .queueFamilyIndex = queue_family_, .queueCount = 1, .pQueuePriorities = &priority};
+    const float priorities[] = {1, 1};
+    std::vector<VkDeviceQueueCreateInfo> queues;
+    for (uint32_t family : queue_families_)
+        queues.push_back({.sType = VK_STRUCTURE_TYPE_DEVICE_QUEUE_CREATE_INFO,
+                          .queueFamilyIndex = family,
+                          .queueCount = family == queue_family_ ? 1 : uint32_t(copy_queues_.size()),
+                          .pQueuePriorities = priorities});
     std::vector<const char*> extensions;
     VkPhysicalDeviceVulkan13Features f13{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES,
                                          .subgroupSizeControl = c.subgroup_size_control,
@@ -106,13 +121,15 @@ void Device::create_logical_device(bool compile_only) {
         *next = &executable, next = &executable.pNext;
     }
     if (c.memory_budget) extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    if (c.host_memory_alignment) extensions.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
 
     VkDeviceCreateInfo info{.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &features,
-                            .queueCreateInfoCount = 1, .pQueueCreateInfos = &queue,
+                            .queueCreateInfoCount = uint32_t(queues.size()), .pQueueCreateInfos = queues.data(),
                             .enabledExtensionCount = uint32_t(extensions.size()), .ppEnabledExtensionNames = extensions.data()};
     check(vkCreateDevice(physical_, &info, nullptr, &device_), "creating the device " + c.name);
     volkLoadDeviceTable(&vk_, device_);
     vk_.vkGetDeviceQueue(device_, queue_family_, 0, &queue_);
+    for (uint32_t i = 0; i < copy_queues_.size(); i++) vk_.vkGetDeviceQueue(device_, queue_families_[1], i, &copy_queues_[i]);
 
     VmaVulkanFunctions functions{};
     functions.vkGetInstanceProcAddr = vkGetInstanceProcAddr;

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "runtime/vulkan/buffer.h"
 #include "runtime/vulkan/capabilities.h"
@@ -14,6 +15,7 @@ namespace vkqat {
 
 struct DeviceOptions {
     std::string selector;         // index or part of a name; empty: the best one
+    uint32_t which = 0;           // of several devices that the selector means, as Instance::select()
     uint32_t subgroup_size = 0;   // 0: the driver's default; otherwise stated for every pipeline (8, 16, 32, 64)
     bool pipeline_disk_cache = true;
     bool cooperative_matrices = true;  // false: as if the device had none (the portable variants run)
@@ -32,6 +34,17 @@ public:
     const VolkDeviceTable& vk() const { return vk_; }
     const Capabilities& capabilities() const { return capabilities_; }
     uint32_t queue_family() const { return queue_family_; }
+    // Queues that copy beside the compute queue (copy_queue.h), 0 to 2, and the families that use a buffer.
+    const std::vector<VkQueue>& copy_queues() const { return copy_queues_; }
+    const std::vector<uint32_t>& queue_families() const { return queue_families_; }
+    // Makes a buffer that is to be created usable on all of them without handing it over.
+    void share(VkBufferCreateInfo& info) const {
+        if (queue_families_.size() < 2) return;
+        info.sharingMode = VK_SHARING_MODE_CONCURRENT;
+        info.queueFamilyIndexCount = uint32_t(queue_families_.size());
+        info.pQueueFamilyIndices = queue_families_.data();
+    }
+    VkSemaphore timeline() const { return timeline_; }
     Pipelines& pipelines() { return *pipelines_; }
     VmaAllocator_T* allocator() const { return allocator_; }
 
@@ -67,6 +80,8 @@ private:
     VolkDeviceTable vk_ = {};
     VkQueue queue_ = VK_NULL_HANDLE;
     uint32_t queue_family_ = 0;
+    std::vector<VkQueue> copy_queues_;
+    std::vector<uint32_t> queue_families_;  // the compute queue's, then that of the copies if there is one
     VkSemaphore timeline_ = VK_NULL_HANDLE;
     uint64_t submitted_ = 0;
     VkCommandPool transfer_pool_ = VK_NULL_HANDLE;

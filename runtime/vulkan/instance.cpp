@@ -102,19 +102,24 @@ Instance::~Instance() {
     if (instance_) vkDestroyInstance(instance_, nullptr);
 }
 
-VkPhysicalDevice Instance::select(const std::string& selector) const {
+VkPhysicalDevice Instance::select(const std::string& selector, uint32_t which) const {
     std::string list;
     for (size_t i = 0; i < devices_.size(); i++)
         list += fmt::format("\n  {}: {}", i, query_capabilities(devices_[i]).name);
     for (const std::string& reason : rejected_) list += "\n  not usable: " + reason;
     if (devices_.empty()) fail("no usable Vulkan device{}", list.empty() ? " on this machine" : list);
-    if (selector.empty()) return devices_[0];
-    if (std::all_of(selector.begin(), selector.end(), [](unsigned char c) { return std::isdigit(c); })) {
-        if (selector.size() < 5 && std::stoul(selector) < devices_.size()) return devices_[std::stoul(selector)];
+    std::vector<VkPhysicalDevice> meant;
+    if (selector.empty()) {
+        const DeviceKind kind = query_capabilities(devices_[0]).kind;
+        for (VkPhysicalDevice device : devices_)
+            if (query_capabilities(device).kind == kind) meant.push_back(device);
+    } else if (std::all_of(selector.begin(), selector.end(), [](unsigned char c) { return std::isdigit(c); })) {
+        if (selector.size() < 5 && std::stoul(selector) < devices_.size()) meant.push_back(devices_[std::stoul(selector)]);
     } else {
         for (VkPhysicalDevice device : devices_)
-            if (lower(query_capabilities(device).name).find(lower(selector)) != std::string::npos) return device;
+            if (lower(query_capabilities(device).name).find(lower(selector)) != std::string::npos) meant.push_back(device);
     }
+    if (!meant.empty()) return meant[which % meant.size()];
     fail("no device '{}'; there are:{}", selector, list);
 }
 

@@ -26,7 +26,8 @@ public:
     // All devices, best first: discrete, integrated, virtual, CPU; devices that cannot run vkqat are left out.
     const std::vector<VkPhysicalDevice>& devices() const { return devices_; }
     // A device by index or by part of its name (case does not matter); empty: the first. Error that lists what there is.
-    VkPhysicalDevice select(const std::string& selector) const;
+    // `which`: of several that are meant (by a name; without one: all of the first one's kind), counted round and round.
+    VkPhysicalDevice select(const std::string& selector, uint32_t which = 0) const;
     // Errors and warnings of the validation layers so far.
     size_t validation_messages() const { return messages_; }
     // Devices that were left out, each with the reason.

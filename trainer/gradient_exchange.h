@@ -1,0 +1,87 @@
+// Sums the gradients of all ranks while the backward pass still runs.
+//
+// Gradients lie in flat blocks; a bucket is a stretch of one. The graph's recording is cut behind the node that completes a
+// bucket; a copy queue then brings the bucket to host memory, the ranks add it up, and it goes back, all beside the nodes that
+// follow.
+//
+// Ranks of one machine share that memory: each adds up its part of a bucket over all ranks, in their order, and reads the other
+// parts from where the others have written them. Devices use the memory in place where they can. Over several machines a bucket
+// is summed by MPI.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "runtime/graph/executable.h"
+#include "runtime/vulkan/copy_queue.h"
+#include "trainer/communicator.h"
+#include "trainer/shared_memory.h"
+
+namespace vkqat {
+
+struct ExchangeOptions {
+    uint64_t bucket_bytes = uint64_t(32) << 20;
+    bool share_memory = true;  // where the ranks are on one machine
+};
+
+class GradientExchange {
+public:
+    // gradients: the blocks, f32, the same on every rank. Uses twice their size of host memory for each rank.
+    GradientExchange(Device& device, Communicator& ranks, const std::vector<Buffer>& gradients, const ExchangeOptions& options);
+    ~GradientExchange();
+
+    // Behind which nodes of a graph which buckets are complete.
+    struct Schedule {
+        std::vector<size_t> cuts;                  // node counts, for the Executable
+        std::vector<std::vector<size_t>> buckets;  // of each cut
+    };
+    Schedule schedule(const Graph& graph) const;
+    // Replays the graph, which was recorded with the schedule's cuts. On return it has ended, and the blocks hold the sums.
+    void run(Executable& executable, const Schedule& schedule);
+
+    size_t buckets() const { return buckets_.size(); }
+    // "shared memory, used by the device in place": for the log.
+    std::string way() const;
+
+private:
+    struct Bucket {
+        size_t block;
+        uint64_t first, count;  // elements
+    };
+    struct alignas(64) Counter {
+        uint64_t step;
+    };
+    // Host memory of all blocks as the device sees it: the memory itself, or copies that are carried over by the CPU.
+    struct HostBlocks {
+        std::vector<HostMemory> in_place;
+        std::vector<Buffer> copies;
+    };
+    HostBlocks host_blocks(std::byte* memory, const std::string& what);
+    BufferPart host_part(const HostBlocks& blocks, const Bucket& bucket) const;
+    bool share();
+    void reduce_shared(size_t bucket, uint64_t down);
+    void await(const Counter& counter) const;
+    Counter& contributed(int rank, size_t bucket) const;
+    Counter& reduced(int rank, size_t bucket) const;
+    float* floats(const SharedMemory& memory, const Bucket& bucket) const;
+
+    Device& device_;
+    Communicator& ranks_;
+    const std::vector<Buffer>& gradients_;
+    std::vector<Bucket> buckets_;
+    std::vector<uint64_t> block_offset_;  // of a block in host memory, in bytes
+    uint64_t host_bytes_ = 0;
+    uint64_t step_ = 0;
+    bool shared_ = false;
+    std::atomic<bool> failed_ = false;
+    std::vector<SharedMemory> contributions_;  // one of each rank
+    SharedMemory result_, control_;
+    HostBlocks down_, up_;
+    CopyQueue down_queue_;
+    std::unique_ptr<CopyQueue> own_up_queue_;
+    CopyQueue* up_queue_;
+};
+
+}  // namespace vkqat
