@@ -15,6 +15,7 @@
 #include "tools/bench_model.h"
 #include "tools/bench_train.h"
 #include "tools/command.h"
+#include "tools/console.h"
 
 namespace vkqat {
 namespace {
@@ -154,6 +155,7 @@ void print(const nlohmann::json& r) {
     if (r.contains("TFLOP_per_s")) line += fmt::format(" {:>9.3f} TFLOP/s", r["TFLOP_per_s"].get<double>());
     if (r.contains("tokens_per_s")) line += fmt::format(" {:>9.1f} tokens/s", r["tokens_per_s"].get<double>());
     fmt::print("{}   ({:.1f} to {:.1f} us)\n", line, r["fastest"].get<double>(), r["slowest"].get<double>());
+    if (r.contains("text")) fmt::print("    {}\n", r["text"].get<std::string>());
     if (r.contains("memory_GB")) {
         double total = 0;
         std::string parts;
@@ -178,6 +180,8 @@ void print(const nlohmann::json& r) {
 struct Options {
     std::vector<std::string> what;
     ModelBench whole;
+    std::string cache = "f16";
+    std::vector<int64_t> batches;
     TrainBench train;
     int64_t size = 0;
     std::vector<int64_t> extents;
@@ -186,7 +190,9 @@ struct Options {
 };
 
 void run(const Options& options, const std::string& selector) {
+    Stopwatch opening;
     Gpu gpu(selector);
+    const double device_seconds = opening.seconds();
     Device& device = gpu.device;
     const Capabilities& c = device.capabilities();
     bool cpu = c.kind == DeviceKind::cpu;
@@ -228,6 +234,7 @@ void run(const Options& options, const std::string& selector) {
         TrainBench train = options.train;
         train.flavor = options.whole.flavor;
         train.bits = options.whole.bits;
+        if (!options.batches.empty()) train.batch = options.batches[0];
         train.vocabulary = options.whole.vocabulary;
         if (wanted("train")) bench_train(device, train, add);
     }
@@ -236,6 +243,10 @@ void run(const Options& options, const std::string& selector) {
         whole.decode = wanted("decode");
         whole.prefill = wanted("prefill");
         whole.load = wanted("load");
+        whole.device_seconds = device_seconds;
+        if (!options.batches.empty()) whole.batches = options.batches;
+        for (DType type : {DType::f32, DType::f16, DType::bf16, DType::i8})
+            if (options.cache == name(type)) whole.cache = type;
         if (whole.decode || whole.prefill || whole.load) bench_model(device, whole, add);
     }
     if (options.json) fmt::print("{}\n", report.dump(1));
@@ -262,11 +273,16 @@ void add_bench_command(CLI::App& app) {
     command->add_option("--vocabulary", whole.vocabulary, "of the flavor")->check(CLI::Range(16, 1 << 20))->capture_default_str();
     command->add_option("--cached", whole.positions, "decode: positions that are cached already, one or more")
         ->check(CLI::Range(0, 1 << 20));
+    command
+        ->add_option("--batch", options->batches, "decode: sequences at once, one number or more (1); train: windows of a step")
+        ->check(CLI::Range(1, 4096));
+    command->add_option("--cache", options->cache, "decode, prefill: type of the KV cache: f32, f16, bf16, i8")
+        ->check(CLI::IsMember({"f32", "f16", "bf16", "i8"}))
+        ->capture_default_str();
     command->add_option("--prompt", whole.prompt, "prefill: tokens of the prompt")
         ->check(CLI::Range(1, 1 << 17))
         ->capture_default_str();
     TrainBench& train = options->train;
-    command->add_option("--batch", train.batch, "train: windows of a step")->check(CLI::Range(1, 4096))->capture_default_str();
     command->add_option("--seq", train.seq_len, "train: tokens of a window")
         ->check(CLI::Range(1, 1 << 17))
         ->capture_default_str();
@@ -293,7 +309,8 @@ void add_bench_command(CLI::App& app) {
         "Examples:\n  vkqat bench\n  vkqat bench matmul --size 2048\n  vkqat bench copy --json\n  vkqat bench decode prefill "
         "--flavor 12B --bits 4\n"
         "  vkqat bench train --flavor 1B --bits 4 --batch 8 --seq 2048\n"
-        "  vkqat bench decode --model my-model --cached 0 4096 32000");
+        "  vkqat bench decode --model my-model --cached 0 4096 32000\n"
+        "  vkqat bench decode --flavor 12B --batch 1 4 16\n  vkqat bench load --model my-model");
     command->callback([options, device] { run(*options, *device); });
 }
 

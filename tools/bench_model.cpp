@@ -2,11 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "runtime/model/memory.h"
 #include "runtime/model/session.h"
 #include "tools/bench_report.h"
+#include "tools/console.h"
 #include "trainer/flavors.h"
 
 namespace vkqat {
@@ -16,6 +20,22 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// Of this process: what it has had in memory at most, mapped files included, and what it has now that is no file's.
+struct HostMemory {
+    uint64_t peak = 0, own = 0;
+};
+
+HostMemory host_memory() {
+    HostMemory memory;
+    std::ifstream status("/proc/self/status");
+    for (std::string key, line; status >> key && std::getline(status, line);) {
+        const uint64_t bytes = std::strtoull(line.c_str(), nullptr, 10) * 1024;
+        if (key == "VmHWM:") memory.peak = bytes;
+        if (key == "RssAnon:" || key == "RssShmem:") memory.own += bytes;
+    }
+    return memory;
+}
+
 LlamaConfig flavor_config(const ModelBench& o, int64_t positions) {
     TrainConfig config;
     config.model.flavor = o.flavor;
@@ -24,31 +44,34 @@ LlamaConfig flavor_config(const ModelBench& o, int64_t positions) {
     return c;
 }
 
-void decode_rows(const LlamaWeights& weights, Session& session, const std::string& name, const ModelBench& o,
-                 const std::function<void(const nlohmann::json&)>& add) {
+void decode_rows(const LlamaWeights& weights, int64_t batch, const SessionOptions& options, const std::string& name,
+                 const ModelBench& o, const std::function<void(const nlohmann::json&)>& add) {
+    constexpr int64_t tokens = 32;  // one submission
+    Sequences sequences(weights, {.count = batch, .context = options.context, .prefill_rows = 1, .cache = options.cache});
     for (int64_t position : o.positions) {
-        constexpr int64_t tokens = 32;
         // What the cache holds does not change the time: positions are filled by chance, not by a prompt of that length.
-        session.pretend(position);
-        auto warm = Clock::now();
-        while (seconds_since(warm) < 0.5) {
-            session.decode(tokens, [](int32_t) { return true; });
-            session.pretend(position);
-        }
-        std::vector<double> seconds;
-        for (int i = 0; i < 9; i++) {
+        const std::vector<int32_t> cached(size_t(position) + 1, 0);
+        auto once = [&] {
+            for (int64_t i = 0; i < batch; i++) sequences.resume(i, cached);
             auto start = Clock::now();
-            session.decode(tokens, [](int32_t) { return true; });
-            seconds.push_back(seconds_since(start) / double(tokens));
-            session.pretend(position);
-        }
-        nlohmann::json r = timing(fmt::format("decode {}, {} cached", name, position), seconds);
+            weights.device().wait(sequences.decode(tokens));
+            return seconds_since(start) / double(tokens);
+        };
+        auto warm = Clock::now();
+        do once();
+        while (seconds_since(warm) < 0.5);
+        std::vector<double> seconds;
+        for (int i = 0; i < 9; i++) seconds.push_back(once());
+        const std::string many = batch > 1 ? fmt::format("{} x ", batch) : "";
+        nlohmann::json r = timing(fmt::format("decode {}{}, {} cached", many, name, position), seconds);
         const double time = r["microseconds"].get<double>() / 1e6;
-        r["tokens_per_s"] = 1 / time;
+        r["tokens_per_s"] = double(batch) / time;
         r["GB_per_s"] = double(weights.bytes_per_token()) / time / 1e9;
         r["cached"] = position;
-        r["nodes"] = by_node(session.profile_decode());
-        session.pretend(position);
+        r["batch"] = batch;
+        r["cache"] = vkqat::name(options.cache);
+        for (int64_t i = 0; i < batch; i++) sequences.resume(i, cached);
+        r["nodes"] = by_node(sequences.profile_decode());
         add(r);
     }
 }
@@ -85,27 +108,49 @@ void bench_model(Device& device, const ModelBench& o, const std::function<void(c
     const int64_t furthest = *std::max_element(o.positions.begin(), o.positions.end()) + 64;
     const int64_t wanted = std::max(o.decode ? furthest : 0, o.prefill ? o.prompt + 8 : 0);
     auto start = Clock::now();
-    LlamaWeights weights = o.model.empty() ? LlamaWeights(device, flavor_config(o, wanted),
-                                                          LlamaWeights::Random{.bits = o.bits == 16 ? 0 : int(o.bits)})
-                                           : LlamaWeights(device, o.model);
+    const LlamaWeights::Random random{.bits = o.bits == 16 ? 0 : int(o.bits)};
+    LlamaWeights::Random planned_random = random;
+    planned_random.planned = true;
+    const LlamaWeights planned = o.model.empty() ? LlamaWeights(device, flavor_config(o, wanted), planned_random)
+                                                 : LlamaWeights(device, o.model, LlamaWeights::Planned{});
+    const SessionOptions options{.context = std::min(std::max<int64_t>(wanted, 16), planned.config().max_position_embeddings),
+                                 .prefill_rows = o.prefill ? std::min<int64_t>(o.prompt, 512) : 64,
+                                 .cache = o.cache};
+    const int64_t most = o.decode ? *std::max_element(o.batches.begin(), o.batches.end()) : 1;
+    require_memory(planned, sequences_options(options, most), o.model.empty() ? o.flavor : o.model);
+    ProgressLine progress;
+    auto show = [&](uint64_t done, uint64_t total) { progress.show("loading " + o.model, double(done), double(total)); };
+    LlamaWeights weights =
+        o.model.empty() ? LlamaWeights(device, flavor_config(o, wanted), random) : LlamaWeights(device, o.model, show);
     device.wait_idle();
+    progress.clear();
     const double loaded = seconds_since(start);
     const std::string name = o.model.empty() ? fmt::format("{} at {} bits", o.flavor, o.bits) : o.model;
     const LlamaConfig& c = weights.config();
-    Session session(weights, {.context = std::min(wanted, c.max_position_embeddings),
-                              .prefill_rows = o.prefill ? std::min<int64_t>(o.prompt, 512) : 64,
-                              .cache = DType::f16});
     if (o.load && !o.model.empty()) {
         const int32_t one = 1;
-        session.prefill(std::span(&one, 1));
+        Session(weights, options).prefill(std::span(&one, 1));
         nlohmann::json r = timing("load " + name, {loaded});
+        const double first = o.device_seconds + seconds_since(start);
         r["GB_per_s"] = double(weights.bytes()) / loaded / 1e9;
-        r["start_to_first_token_s"] = seconds_since(start);
+        r["start_to_first_token_s"] = first;
+        const HostMemory memory = host_memory();
+        r["model_bytes"] = weights.bytes();
+        r["peak_resident_bytes"] = memory.peak;
+        r["own_bytes"] = memory.own;
+        r["text"] = fmt::format(
+            "first token {:.2f} s after the program began to open the device; host memory: {} at most with mapped "
+            "files, {} without them now",
+            first, human_bytes(double(memory.peak)), human_bytes(double(memory.own)));
         add(r);
     }
     const double matrix_weights = double(c.parameters()) - double(c.vocab_size * c.hidden_size) * (c.tie_word_embeddings ? 1 : 2);
-    if (o.decode) decode_rows(weights, session, name, o, add);
-    if (o.prefill) prefill_row(session, name, o.prompt, 2 * matrix_weights, add);
+    if (o.decode)
+        for (int64_t batch : o.batches) decode_rows(weights, batch, options, name, o, add);
+    if (o.prefill) {
+        Session session(weights, options);
+        prefill_row(session, name, o.prompt, 2 * matrix_weights, add);
+    }
 }
 
 }  // namespace vkqat

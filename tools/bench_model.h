@@ -16,7 +16,10 @@ struct ModelBench {
     int64_t bits = 4;
     int64_t vocabulary = 128256;
     std::vector<int64_t> positions = {0};  // decode: cached positions at which it is measured
-    int64_t prompt = 512;                  // prefill: tokens
+    std::vector<int64_t> batches = {1};    // decode: sequences at once
+    DType cache = DType::f16;
+    double device_seconds = 0;  // that opening the device has taken; part of the time to the first token
+    int64_t prompt = 512;       // prefill: tokens
     bool decode = true, prefill = true, load = false;
 };
 

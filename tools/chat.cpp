@@ -70,6 +70,7 @@ struct Options {
     std::string model;
     std::optional<std::string> system;
     SamplingOptions sampling;
+    CacheOption cache;
     std::shared_ptr<std::string> device;
     int64_t context = 0, max_tokens = 1024;
 };
@@ -261,8 +262,9 @@ void run(const Options& o) {
 
     Gpu gpu(*o.device);
     announce_cpu(gpu);
-    LlamaWeights weights = load_weights(gpu, directory);
-    Session session(weights, session_options(gpu.device, o.context));
+    const SessionOptions options = o.cache.session(gpu.device, o.context);
+    LlamaWeights weights = load_weights(gpu, directory, sequences_options(options));
+    Session session(weights, options);
     session.set_sampler(sampling.parameters);
     bool terminal = is_terminal(stdin);
     if (terminal)
@@ -288,6 +290,7 @@ void add_chat_command(CLI::App& app) {
         ->check(between(8, int64_t(1) << 24))
         ->type_name("N");
     o->device = add_device_option(*command);
+    o->cache.add(*command);
     o->sampling.add(*command);
     command->footer("In the conversation:\n" + std::string(help_text) +
                     "\nExamples:\n  vkqat chat MODEL --system \"You answer in one sentence.\"\n"

@@ -24,12 +24,13 @@ struct Options {
     int64_t context = 0, batch = 0;
     bool as_json = false;
     TaskEvaluation tasks;
+    CacheOption cache;  // given: the tokens go through a KV cache of that type
     std::shared_ptr<std::string> device;
 };
 
 // What is said of one model.
 struct Row {
-    std::string path, name, method, device;
+    std::string path, name, method, device, cache;
     uint64_t weight_bytes = 0;
     double bits_per_weight = 0;  // of the linear layers of attention and MLP
     int64_t context = 0, batch = 0, windows = 0, tokens = 0;
@@ -125,6 +126,33 @@ double score(const LlamaWeights& weights, Windows windows, int64_t batch, const 
     return total;
 }
 
+// The same, window by window through a KV cache.
+double score_cached(const LlamaWeights& weights, const Windows& windows, const SessionOptions& options, const std::string& what) {
+    double total = 0, done = 0, work = 0;
+    for (auto& window : windows) work += double(window.size());
+    Sequences sequence(weights, sequences_options(options));
+    ProgressLine progress;
+    for (auto& window : windows) {
+        progress.show(what, done, work);
+        for (float nats : sequence.score(0, window)) total += double(nats);
+        done += double(window.size());
+    }
+    return total;
+}
+
+// Error before the weights are loaded if they do not fit into the device's memory with what scoring takes.
+void require_scoring_memory(Gpu& gpu, const std::filesystem::path& directory, int64_t batch, int64_t seq_len) {
+    const LlamaWeights planned(gpu.device, directory, LlamaWeights::Planned{});
+    const uint64_t free = gpu.device.free_memory();
+    auto need = [&](int64_t windows) { return planned.device_bytes() + Scorer(planned, windows, seq_len).device_bytes(); };
+    if (need(batch) <= free) return;
+    int64_t fits = batch;
+    while (fits > 0 && need(fits) > free) fits /= 2;
+    fail("{}: {} windows of {} tokens at a time take {} with the weights, but {} has about {} free{}", directory.string(), batch,
+         seq_len, human_bytes(double(need(batch))), gpu.device.capabilities().name, human_bytes(double(free)),
+         fits ? fmt::format("; --batch {} would fit", fits) : "; choose a smaller --context, fewer bits or a smaller model");
+}
+
 Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& o) {
     std::filesystem::path directory = path;
     Row row{.path = path, .name = model_name(directory), .device = gpu.device.capabilities().name};
@@ -142,12 +170,20 @@ Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& 
     row.windows = int64_t(windows.size());
     for (auto& window : windows) row.tokens += int64_t(window.size()) - 1;
     bool cpu = gpu.device.capabilities().kind == DeviceKind::cpu;
-    row.batch = std::min<int64_t>(o.batch ? o.batch : cpu ? 4 : 8, row.windows);
+    row.batch = o.cache.type.empty() ? std::min<int64_t>(o.batch ? o.batch : cpu ? 4 : 8, row.windows) : 1;
+    row.cache = o.cache.type;
 
-    LlamaWeights weights = load_weights(gpu, directory);
+    const SessionOptions session = o.cache.session(gpu.device, context);
+    int64_t longest = 0;
+    for (auto& window : windows) longest = std::max(longest, int64_t(window.size()));
+    if (o.cache.type.empty()) require_scoring_memory(gpu, directory, row.batch, longest);
+    LlamaWeights weights =
+        o.cache.type.empty() ? load_weights(gpu, directory) : load_weights(gpu, directory, sequences_options(session));
     row.weight_bytes = weights.bytes();
     Stopwatch time;
-    row.nll = score(weights, windows, row.batch, row.name) / double(row.tokens);
+    row.nll = (o.cache.type.empty() ? score(weights, windows, row.batch, row.name)
+                                    : score_cached(weights, windows, session, row.name)) /
+              double(row.tokens);
     row.seconds = time.seconds();
     if (!std::isfinite(row.nll)) std::fprintf(stderr, "vkqat: %s: the likelihood is not a finite number\n", path.c_str());
     row.decode_rate = measure_decode(weights, windows[0], config.max_position_embeddings);
@@ -166,6 +202,7 @@ nlohmann::ordered_json to_json(const Row& row, const Row& first) {
             {"windows", row.windows},
             {"context", row.context},
             {"batch", row.batch},
+            {"cache", row.cache.empty() ? "none" : row.cache},
             {"device", row.device},
             {"seconds", row.seconds},
             {"tokens_per_second", double(row.tokens) / row.seconds},
@@ -218,6 +255,7 @@ void print_table(const std::vector<Row>& rows, const Options& o) {
 void run(const Options& o) {
     if (o.file.empty() == o.tasks.tasks.empty()) throw UsageError("one of --perplexity and --tasks is needed");
     if (!o.tasks.tasks.empty()) {
+        if (!o.cache.type.empty()) throw UsageError("--cache goes with --perplexity");
         TaskEvaluation tasks = o.tasks;
         tasks.models = o.models;
         tasks.as_json = o.as_json;
@@ -291,6 +329,7 @@ void add_eval_command(CLI::App& app) {
         ->check(between(16, 1 << 20))
         ->type_name("N")
         ->group(group);
+    o->cache.add(*command, "score through a KV cache of this type, window by window: f32, f16, bf16, i8 (without a cache)");
     o->device = add_device_option(*command);
     command->footer(
         "The text is tokenized in one piece behind one start token and cut into windows without overlap. With\n"

@@ -1,9 +1,10 @@
-// vkqat generate: continues a text.
+// vkqat generate: continues a text, or those of a file (generate_many.h).
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "runtime/text/utf8.h"
 #include "tools/console.h"
+#include "tools/generate_many.h"
 #include "tools/model.h"
 
 namespace vkqat {
@@ -16,11 +17,23 @@ struct Options {
     std::shared_ptr<std::string> device;
     int64_t max_tokens = 256;
     bool print_ids = false, as_json = false, ignore_end = false;
+    std::string prompts, out;
+    int64_t batch = 0;
+    CacheOption cache;
 };
 
 void run(const Options& o) {
     std::filesystem::path directory = o.model;
     check_model_directory(directory);
+    if (!o.prompts.empty()) {
+        if (o.prompt.text || !o.prompt.ids.empty()) throw UsageError("--prompts excludes --prompt and --ids");
+        if (o.out.empty()) throw UsageError("--prompts needs --out FILE.jsonl for the results");
+        if (o.print_ids || o.as_json)
+            throw UsageError("--prompts writes ids and text to --out: leave out --print-ids and --json");
+        generate_many(o.model, {o.prompts, o.out, o.batch, o.max_tokens, o.ignore_end, o.cache}, o.sampling, *o.device);
+        return;
+    }
+    if (!o.out.empty() || o.batch) throw UsageError("--out and --batch go with --prompts FILE");
     LlamaConfig config = read_llama_config(directory);
     GenerationConfig generation = read_generation_config(directory);
     SamplingOptions::Result sampling = o.sampling.resolve(generation);
@@ -37,8 +50,9 @@ void run(const Options& o) {
 
     Gpu gpu(*o.device);
     announce_cpu(gpu);
-    LlamaWeights weights = load_weights(gpu, directory);
-    Session session(weights, session_options(gpu.device, int64_t(prompt.size()) + std::min(room, o.max_tokens)));
+    const SessionOptions options = o.cache.session(gpu.device, int64_t(prompt.size()) + std::min(room, o.max_tokens));
+    LlamaWeights weights = load_weights(gpu, directory, sequences_options(options));
+    Session session(weights, options);
     session.set_sampler(sampling.parameters);
 
     std::vector<int32_t> ids;
@@ -60,7 +74,7 @@ void run(const Options& o) {
     double prefill_seconds = prefill_time.seconds();
     Stopwatch decode_time;
     int64_t decoded = 0;
-    if (take(first)) decoded = session.decode(o.max_tokens - 1, take);
+    if (take(first)) decoded = session.decode(o.max_tokens - 1, take, o.as_json ? 16 : 1);
     double decode_seconds = decode_time.seconds();
     if (as_text) print(displayable(stream.finish()));
 
@@ -104,13 +118,27 @@ void add_generate_command(CLI::App& app) {
     command->add_flag("--ignore-end", o->ignore_end, "go on behind tokens that end a text");
     command->add_flag("--print-ids", o->print_ids, "print the new ids instead of the text");
     command->add_flag("--json", o->as_json, "print ids, text and times as JSON at the end");
+    const char* many = "Many texts";
+    command->add_option("--prompts", o->prompts, "a prompt in each line; .jsonl: objects with prompt or ids, max_tokens, seed")
+        ->type_name("FILE")
+        ->group(many);
+    command->add_option("--out", o->out, "where the results go; prompts that it answers already are left out")
+        ->type_name("FILE.jsonl")
+        ->group(many);
+    command->add_option("--batch", o->batch, "texts at a time (16; 4 on a CPU)")
+        ->check(between(1, 1024))
+        ->type_name("N")
+        ->group(many);
     o->device = add_device_option(*command);
+    o->cache.add(*command);
     o->sampling.add(*command);
     command->footer(
         "Examples:\n"
         "  vkqat generate MODEL --prompt \"Once upon a time\" --max-tokens 64\n"
         "  vkqat generate MODEL --prompt \"The little dog\" --temperature 1 --min-p 0.05 --seed 7\n"
-        "  vkqat generate MODEL --ids 1,403,407,261 --greedy --print-ids");
+        "  vkqat generate MODEL --ids 1,403,407,261 --greedy --print-ids\n"
+        "  vkqat generate MODEL --prompts questions.txt --out answers.jsonl --batch 32 --temperature 1\n\n"
+        "With --prompts the seed of each text is --seed plus the number of its prompt, counted from 0.");
     command->callback([=] { run(*o); });
 }
 

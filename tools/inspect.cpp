@@ -1,9 +1,10 @@
-// vkqat inspect: what a model directory holds. Needs no device.
+// vkqat inspect: what a model directory holds (needs no device), and with --context the memory that it takes on one.
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "runtime/formats/json_text.h"
 #include "runtime/formats/packing.h"
+#include "runtime/model/memory.h"
 #include "runtime/text/chat_template.h"
 #include "tools/console.h"
 #include "tools/model.h"
@@ -28,6 +29,15 @@ struct Contents {
     double bits_per_weight() const {         // of the linear layers of attention and MLP
         return 8 * double(parts[1].bytes() + parts[2].bytes()) / double(parts[1].weights + parts[2].weights);
     }
+};
+
+// What --context asks for.
+struct Memory {
+    std::string device;
+    SequencesOptions options;
+    MemoryNeed need;
+    uint64_t free = 0;
+    int64_t largest = 0;  // context that would fit
 };
 
 // Looks at every tensor that the architecture needs: what is missing or does not fit is an error.
@@ -98,7 +108,7 @@ bool has_chat_template(const std::filesystem::path& directory, const std::option
 }
 
 void print_json(const ModelFiles& files, const LlamaConfig& c, const Contents& contents,
-                const std::optional<Tokenizer>& tokenizer) {
+                const std::optional<Tokenizer>& tokenizer, const std::optional<Memory>& memory) {
     using Json = nlohmann::ordered_json;
     Json parts;
     for (const Part& part : contents.parts) {
@@ -135,11 +145,23 @@ void print_json(const ModelFiles& files, const LlamaConfig& c, const Contents& c
         result["tokenizer"] = {{"kind", tokenizer->kind()},
                                {"vocab_size", tokenizer->vocab_size()},
                                {"chat_template", has_chat_template(files.directory(), tokenizer)}};
+    if (memory)
+        result["memory"] = {{"device", memory->device},
+                            {"context", memory->options.context},
+                            {"batch", memory->options.count},
+                            {"cache", name(memory->options.cache)},
+                            {"weight_bytes", memory->need.weights},
+                            {"cache_bytes", memory->need.cache},
+                            {"workspace_bytes", memory->need.workspace},
+                            {"other_bytes", memory->need.rest},
+                            {"total_bytes", memory->need.total()},
+                            {"free_bytes", memory->free},
+                            {"largest_context", memory->largest}};
     std::printf("%s\n", result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
 void print_text(const ModelFiles& files, const LlamaConfig& c, const Contents& contents,
-                const std::optional<Tokenizer>& tokenizer) {
+                const std::optional<Tokenizer>& tokenizer, const std::optional<Memory>& memory) {
     auto line = [](const char* what, const std::string& text) { std::printf("%-15s%s\n", what, text.c_str()); };
     line("model", model_name(files.directory()));
     line("architecture", fmt::format("Llama, {} layers, hidden size {}, MLP {}", c.layers, c.hidden_size, c.intermediate_size));
@@ -175,7 +197,8 @@ void print_text(const ModelFiles& files, const LlamaConfig& c, const Contents& c
         if (packed)
             for (uint64_t bytes : {part.dense, part.indices, part.scales, part.centroids}) cells.push_back(cell(bytes));
         cells.push_back(cell(part.bytes()));
-        cells.push_back(fmt::format("{:.1f} %", 100 * double(part.bytes()) / double(std::max<uint64_t>(1, files.stored_bytes()))));
+        cells.push_back(
+            fmt::format("{:.1f} %", 100 * double(part.bytes()) / double(std::max<uint64_t>(1, files.stored_bytes()))));
         cells.push_back(part.weights ? fmt::format("{:.3f}", 8 * double(part.bytes()) / double(part.weights)) : "-");
         table.add(std::move(cells));
     };
@@ -187,6 +210,17 @@ void print_text(const ModelFiles& files, const LlamaConfig& c, const Contents& c
     }
     row(total);
     table.print();
+    if (!memory) return;
+    std::printf("\nTo run with a context of %s%s and a cache in %s, %s has to hold\n",
+                with_commas(memory->options.context).c_str(),
+                memory->options.count > 1 ? fmt::format(" for each of {} texts", memory->options.count).c_str() : "",
+                std::string(name(memory->options.cache)).c_str(), memory->device.c_str());
+    Table need({"  weights", ">cache", ">workspace", ">other", ">together", ">free", ">largest context"});
+    auto size = [](uint64_t bytes) { return human_bytes(double(bytes)); };
+    need.add({"  " + size(memory->need.weights), size(memory->need.cache), size(memory->need.workspace), size(memory->need.rest),
+              size(memory->need.total()), size(memory->free), memory->largest ? with_commas(memory->largest) : "none"});
+    need.print();
+    if (memory->need.total() > memory->free) std::printf("which it cannot.\n");
 }
 
 }  // namespace
@@ -195,12 +229,23 @@ void add_inspect_command(CLI::App& app) {
     struct Options {
         std::string model;
         bool as_json = false;
+        int64_t context = 0, texts = 1;
+        CacheOption cache;
+        std::shared_ptr<std::string> device;
     };
     CLI::App* command = app.add_subcommand("inspect", "show a model's architecture, formats and sizes");
     auto o = std::make_shared<Options>();
     command->add_option("MODEL", o->model, "directory of the model, or a .gguf file")->required()->type_name("MODEL");
     command->add_flag("--json", o->as_json, "print JSON");
-    command->footer("Examples:\n  vkqat inspect MODEL\n  vkqat inspect MODEL --json");
+    command->add_option("--context", o->context, "also the memory that a device needs for so many tokens of prompt and text")
+        ->check(between(1, int64_t(1) << 24))
+        ->type_name("N");
+    command->add_option("--batch", o->texts, "texts at a time, for the memory (1)")->check(between(1, 1024))->type_name("N");
+    o->cache.add(*command);
+    o->device = add_device_option(*command);
+    command->footer(
+        "Examples:\n  vkqat inspect MODEL\n  vkqat inspect MODEL --json\n"
+        "  vkqat inspect MODEL --context 32768 --cache i8");
     command->callback([=] {
         std::filesystem::path directory = o->model;
         check_model_directory(directory);
@@ -208,7 +253,16 @@ void add_inspect_command(CLI::App& app) {
         ModelFiles files = ModelFiles::open(directory);
         Contents contents = read_contents(files, config);
         std::optional<Tokenizer> tokenizer = find_tokenizer(directory, config);
-        (o->as_json ? print_json : print_text)(files, config, contents, tokenizer);
+        std::optional<Memory> memory;
+        if (o->context) {
+            Gpu gpu(*o->device);
+            const LlamaWeights planned(gpu.device, directory, LlamaWeights::Planned{});
+            const SequencesOptions options = sequences_options(o->cache.session(gpu.device, o->context), o->texts);
+            const uint64_t free = gpu.device.free_memory();
+            memory = Memory{gpu.device.capabilities().name, options, memory_need(planned, options), free,
+                            largest_context(planned, options, free)};
+        }
+        (o->as_json ? print_json : print_text)(files, config, contents, tokenizer, memory);
     });
 }
 

@@ -6,6 +6,7 @@
 
 #include "runtime/formats/gguf.h"
 #include "runtime/formats/json_text.h"
+#include "runtime/model/memory.h"
 #include "runtime/text/utf8.h"
 #include "tools/console.h"
 
@@ -76,6 +77,13 @@ LlamaWeights load_weights(Gpu& gpu, const fs::path& directory) {
     std::string what = "loading " + model_name(directory);
     return LlamaWeights(gpu.device, directory,
                         [&](uint64_t done, uint64_t total) { progress.show(what, double(done), double(total)); });
+}
+
+LlamaWeights load_weights(Gpu& gpu, const fs::path& directory, SequencesOptions sequences) {
+    const LlamaWeights planned(gpu.device, directory, LlamaWeights::Planned{});
+    if (sequences.context == 0) sequences.context = std::min<int64_t>(planned.config().max_position_embeddings, 4096);
+    require_memory(planned, sequences, model_name(directory));
+    return load_weights(gpu, directory);
 }
 
 std::vector<int32_t> parse_ids(const std::string& text) {
@@ -171,6 +179,17 @@ SamplingOptions::Result SamplingOptions::resolve(const GenerationConfig& generat
     }
     if (p.repetition_penalty != 1) text += fmt::format(", repetition penalty {:.4g}", p.repetition_penalty);
     return {p, chosen_seed, text};
+}
+
+void CacheOption::add(CLI::App& command, const std::string& help) {
+    command.add_option("--cache", type, help)->check(CLI::IsMember({"f32", "f16", "bf16", "i8"}))->type_name("TYPE");
+}
+
+SessionOptions CacheOption::session(const Device& device, int64_t context) const {
+    SessionOptions options = session_options(device, context);
+    for (DType each : {DType::f32, DType::f16, DType::bf16, DType::i8})
+        if (type == name(each)) options.cache = each;
+    return options;
 }
 
 std::vector<int32_t> end_ids(const GenerationConfig& generation, const std::optional<Tokenizer>& tokenizer) {

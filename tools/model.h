@@ -34,6 +34,8 @@ std::string quoted_piece(const Tokenizer& tokenizer, int32_t id);
 void announce_cpu(const Gpu& gpu);
 // Uploads the weights, with a progress line on a terminal.
 LlamaWeights load_weights(Gpu& gpu, const std::filesystem::path& directory);
+// The same for these sequences: Error before anything is read if they do not fit into the device's memory with the weights.
+LlamaWeights load_weights(Gpu& gpu, const std::filesystem::path& directory, SequencesOptions sequences);
 
 // "1,2,3", also with spaces. UsageError if there is anything else in it or nothing.
 std::vector<int32_t> parse_ids(const std::string& text);
@@ -64,6 +66,14 @@ struct SamplingOptions {
     };
     void add(CLI::App& command);
     Result resolve(const GenerationConfig& generation) const;
+};
+
+// --cache f32|f16|bf16|i8: the type of the KV cache. Not given: what suits the device.
+struct CacheOption {
+    std::string type;
+    void add(CLI::App& command, const std::string& help = "type of the KV cache: f32, f16, bf16, i8 (f16; f32 on a CPU)");
+    // session_options() of the device with that cache.
+    SessionOptions session(const Device& device, int64_t context) const;
 };
 
 // Ids that end a text: those of generation_config.json, else of config.json, else the tokenizer's.

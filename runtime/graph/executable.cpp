@@ -57,6 +57,8 @@ Arena::Arena(Device& device, uint64_t bytes, const std::string& what) : bytes_(b
 
 Executable::Executable(const Graph& graph, std::string name, std::shared_ptr<Arena> arena, std::vector<size_t> cuts)
     : device_(graph.device()), graph_(graph), name_(std::move(name)), arena_(std::move(arena)), cuts_(std::move(cuts)) {
+    for (const auto& storage : graph.storages())
+        if (storage.address && !storage.buffer) fail("graph '{}' cannot run: '{}' has no memory", name_, storage.name);
     plan_ = plan(graph, Arena::block_bytes(device_));
     if (!arena_) arena_ = std::make_shared<Arena>(device_, plan_.arena_bytes, "activations of " + name_);
     if (arena_->bytes() < plan_.arena_bytes)

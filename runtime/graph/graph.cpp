@@ -30,10 +30,11 @@ Tensor Graph::tensor(const Shape& shape, DType dtype, std::string name) {
 
 Tensor Graph::external(const Buffer& buffer, uint64_t offset, const Shape& shape, DType dtype, std::string name) {
     Tensor t = tensor(shape, dtype, std::move(name));
-    if (offset + t.bytes() > buffer.bytes())
+    if (buffer && offset + t.bytes() > buffer.bytes())
         fail("tensor '{}' needs {} bytes at {}, but its buffer has {}", t.name(), t.bytes(), offset, buffer.bytes());
     Storage& s = storages_.back();
-    s.address = buffer.address() + offset;
+    constexpr uint64_t nowhere = uint64_t(1) << 62;  // aligned to everything
+    s.address = (buffer ? buffer.address() : nowhere) + offset;
     s.buffer = buffer.handle();
     s.buffer_offset = offset;
     return t;

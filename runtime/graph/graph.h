@@ -94,7 +94,7 @@ public:
     // A tensor whose memory the plan assigns; it lives from its first to its last use.
     Tensor tensor(const Shape& shape, DType dtype, std::string name);
     Tensor like(Tensor other, std::string name) { return tensor(other.shape(), other.dtype(), std::move(name)); }
-    // A tensor in memory that somebody else owns and that outlives the graph's executables.
+    // A tensor in memory of somebody else that outlives the executables. In an empty buffer: the graph can be planned, not run.
     Tensor external(const Buffer& buffer, uint64_t offset, const Shape& shape, DType dtype, std::string name);
     // The same memory seen with another shape, from a byte offset on.
     Tensor view(Tensor of, uint64_t byte_offset, const Shape& shape, std::string name);

@@ -7,11 +7,13 @@
 
 namespace vkqat {
 
-LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Random& random) : device_(device), config_(config) {
+LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Random& random)
+    : device_(device), config_(config), planned_(random.planned) {
     const LlamaConfig& c = config_;
     packed_ = random.bits != 0;
     uint32_t seed = random.seed;
     auto fill = [&](const Placed& p, float low, float high) {
+        if (planned_) return;
         Graph g(device_);
         Tensor t = g.external(p.buffer, 0, p.shape, p.dtype, p.name);
         random_fill(g, t, seed++ * 2654435761u, low, high);
@@ -19,7 +21,7 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
         bytes_ += p.buffer.bytes();
     };
     auto dense = [&](const Shape& shape, DType type, float low, float high, const std::string& name) {
-        Placed p{device_.allocate(uint64_t(shape.elements()) * vkqat::bytes(type), name), shape, type, name};
+        Placed p{allocate(uint64_t(shape.elements()) * vkqat::bytes(type), name), shape, type, name};
         fill(p, low, high);
         return p;
     };
@@ -39,7 +41,7 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
         const int64_t count = int64_t(1) << random.bits;
         for (size_t part = 0; part < rows.size(); part++)
             for (int64_t i = 0; i < count; i++) centroids.push_back(2 * (float(i) + 0.5f) / float(count) - 1);
-        device_.upload(p.centroids.buffer, 0, std::as_bytes(std::span(centroids)));
+        if (!planned_) device_.upload(p.centroids.buffer, 0, std::as_bytes(std::span(centroids)));
         bytes_ += p.centroids.buffer.bytes();
         m.packed.push_back(std::move(p));
         return m;

@@ -43,12 +43,15 @@ Scorer::Scorer(const LlamaWeights& weights, int64_t batch, int64_t seq_len)
     if (batch < 1 || seq_len < 1) fail("scoring needs at least one sequence of one token");
     Device& device = weights.device();
     const int64_t tokens = batch * seq_len;
-    for (Buffer* b : {&ids_, &labels_, &document_start_, &document_end_})
-        *b = device.allocate_host(uint64_t(tokens) * 4, "tokens to score");
-    scale_ = device.allocate_host(4, "scale of the loss");
-    *static_cast<float*>(scale_.mapped()) = 1;
-    rows_ = device.allocate(uint64_t(tokens) * 4, "scores");
-    rope_ = upload_rope(device, weights.config(), seq_len);
+    const bool planned = weights.planned();
+    if (!planned) {
+        for (Buffer* b : {&ids_, &labels_, &document_start_, &document_end_})
+            *b = device.allocate_host(uint64_t(tokens) * 4, "tokens to score");
+        scale_ = device.allocate_host(4, "scale of the loss");
+        *static_cast<float*>(scale_.mapped()) = 1;
+        rows_ = device.allocate(uint64_t(tokens) * 4, "scores");
+        rope_ = upload_rope(device, weights.config(), seq_len);
+    }
     graph_ = std::make_unique<Graph>(device);
     Graph& g = *graph_;
     auto input = [&](const Buffer& b, const Shape& shape, const char* name) { return g.external(b, 0, shape, DType::i32, name); };
@@ -59,7 +62,8 @@ Scorer::Scorer(const LlamaWeights& weights, int64_t batch, int64_t seq_len)
                                   input(document_end_, {batch, seq_len}, "document_end"));
     head_loss(g, hidden, model.head, input(labels_, {tokens}, "labels"), g.external(scale_, 0, {1}, DType::f32, "scale"),
               {.rows = g.external(rows_, 0, {tokens}, DType::f32, "scores")});
-    executable_ = std::make_unique<Executable>(g, "scoring");
+    device_bytes_ = plan(g, Arena::block_bytes(device)).arena_bytes + uint64_t(tokens + seq_len * weights.config().head_dim) * 4;
+    if (!planned) executable_ = std::make_unique<Executable>(g, "scoring");
 }
 
 Scorer::~Scorer() = default;
@@ -67,6 +71,7 @@ Scorer::~Scorer() = default;
 std::vector<float> Scorer::score(std::span<const int32_t> ids, std::span<const int32_t> labels,
                                  std::span<const int32_t> document_start, std::span<const int32_t> document_end) {
     size_t tokens = size_t(batch_ * seq_len_);
+    if (!executable_) fail("scoring: the weights are only planned");
     if (ids.size() != tokens || labels.size() != tokens || document_start.size() != tokens || document_end.size() != tokens)
         fail("scoring: expected {} tokens, found {}", tokens, ids.size());
     check_ids(ids, weights_.config().vocab_size, false, "token id");

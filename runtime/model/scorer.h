@@ -12,11 +12,13 @@ namespace vkqat {
 
 class Scorer {
 public:
-    // Graph for `batch` sequences of `seq_len` tokens. `weights` must outlive it.
+    // Graph for `batch` sequences of `seq_len` tokens. `weights` must outlive it. With planned weights nothing is allocated and
+    // nothing can run: only device_bytes() is known.
     Scorer(const LlamaWeights& weights, int64_t batch, int64_t seq_len);
     ~Scorer();
     int64_t batch() const { return batch_; }
     int64_t seq_len() const { return seq_len_; }
+    uint64_t device_bytes() const { return device_bytes_; }  // without the weights
     // Nats of each label, [batch * seq_len], 0 where the label is negative. All spans [batch * seq_len]; document_start and
     // document_end as in runtime/ops/attention.h. Error for an id or label outside the vocabulary.
     std::vector<float> score(std::span<const int32_t> ids, std::span<const int32_t> labels,
@@ -25,6 +27,7 @@ public:
 private:
     const LlamaWeights& weights_;
     int64_t batch_, seq_len_;
+    uint64_t device_bytes_ = 0;
     Buffer ids_, labels_, document_start_, document_end_, scale_, rope_, rows_;
     std::unique_ptr<Graph> graph_;
     std::unique_ptr<Executable> executable_;

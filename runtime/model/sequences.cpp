@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/ops/cross_entropy.h"
 #include "runtime/ops/decode_attention.h"
 #include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/embedding.h"
-#include "runtime/ops/kv_cache.h"
+#include "runtime/ops/kv_cache_i8.h"
 #include "runtime/ops/rope.h"
 
 namespace vkqat {
@@ -34,44 +35,60 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     if (count_ < 1 || count_ > 1024) fail("{} sequences at once were asked for; expected 1 to 1024", count_);
     pieces_ = piece_sizes(std::clamp<int64_t>(options.prefill_rows, 1, context_));
     const uint64_t bytes = uint64_t(count_ * context_ * c.kv_dim()) * vkqat::bytes(cache_type_);
-    cache_bytes_ = 2 * bytes * uint64_t(c.layers);
+    const uint64_t scale_bytes = cache_type_ == DType::i8 ? uint64_t(count_ * context_ * c.kv_heads) * 4 : 0;
+    cache_bytes_ = 2 * (bytes + scale_bytes) * uint64_t(c.layers);
     for (int64_t i = 0; i < c.layers; i++) {
-        keys_.push_back(device_.allocate(bytes, fmt::format("keys of {} x {} positions", count_, context_)));
-        values_.push_back(device_.allocate(bytes, fmt::format("values of {} x {} positions", count_, context_)));
+        keys_.push_back(allocate(bytes, fmt::format("keys of {} x {} positions", count_, context_)));
+        values_.push_back(allocate(bytes, fmt::format("values of {} x {} positions", count_, context_)));
+        key_scales_.push_back(scale_bytes ? allocate(scale_bytes, "scales of keys") : Buffer());
+        value_scales_.push_back(scale_bytes ? allocate(scale_bytes, "scales of values") : Buffer());
     }
-    auto fill = [&](Buffer& buffer, const std::vector<uint32_t>& words, const char* what) {
-        buffer = device_.allocate(words.size() * 4, what);
-        device_.upload(buffer, 0, std::as_bytes(std::span(words)));
-    };
     const auto n = uint64_t(count_);
-    std::vector<float> table = llama_rope_table(c, context_);
-    rope_ = device_.allocate(table.size() * 4, "RoPE table");
-    device_.upload(rope_, 0, std::as_bytes(std::span(table)));
-    parameters_ = device_.allocate_host(n * sizeof(SamplerParameters), "samplers");
-    std::fill_n(parameters_.mapped_as<SamplerParameters>().begin(), n, greedy_parameters());
-    limits_ = device_.allocate_host(n * 4, "limits");
-    std::fill_n(limits_.mapped_as<uint32_t>().begin(), n, uint32_t(context_));
-    ids_ = device_.allocate_host(uint64_t(pieces_[0]) * 4, "prompt");
-    valid_ = device_.allocate_host(4, "prompt");
-    last_row_ = device_.allocate_host(4, "prompt");
-    generated_ = device_.allocate_host(n * uint64_t(context_) * 4, "generated tokens");
-    fill(tokens_, std::vector<uint32_t>(n, 0), "tokens");
-    fill(positions_, std::vector<uint32_t>(n, UINT32_MAX), "positions");
-    fill(counters_, std::vector<uint32_t>(size_t(decode_attention_counters(count_, head_shape(c))), 0), "attention counters");
-    fill(seen_, std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
-    logits_ = device_.allocate(n * uint64_t(c.vocab_size) * 4, "logits");
+    rope_ = allocate(uint64_t(context_ * c.head_dim) * 4, "RoPE table");
+    parameters_ = allocate_host(n * sizeof(SamplerParameters), "samplers");
+    limits_ = allocate_host(n * 4, "limits");
+    ids_ = allocate_host(uint64_t(pieces_[0]) * 4, "prompt");
+    valid_ = allocate_host(4, "prompt");
+    last_row_ = allocate_host(4, "prompt");
+    generated_ = allocate_host(n * uint64_t(context_) * 4, "generated tokens");
+    tokens_ = allocate_filled(std::vector<uint32_t>(n, 0), "tokens");
+    positions_ = allocate_filled(std::vector<uint32_t>(n, UINT32_MAX), "positions");
+    counters_ =
+        allocate_filled(std::vector<uint32_t>(size_t(decode_attention_counters(count_, head_shape(c))), 0), "attention counters");
+    seen_ = allocate_filled(std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
+    logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
     decode_.graph = decode_graph();
-    uint64_t block = Arena::block_bytes(device_), workspace = plan(*decode_.graph, block).arena_bytes;
-    for (bool last : {false, true}) {
-        prefills_.push_back({0, pieces_[0], last, {prefill_graph(0, pieces_[0], last), nullptr}});
-        workspace = std::max(workspace, plan(*prefills_.back().recording.graph, block).arena_bytes);
+    const uint64_t block = Arena::block_bytes(device_);
+    workspace_ = plan(*decode_.graph, block).arena_bytes;
+    for (Piece piece : {Piece::inner, Piece::last}) {
+        prefills_.push_back({0, pieces_[0], piece, {prefill_graph(0, pieces_[0], piece), nullptr}});
+        workspace_ = std::max(workspace_, plan(*prefills_.back().recording.graph, block).arena_bytes);
     }
-    arena_ = std::make_shared<Arena>(device_, workspace, "activations");
-    for (Prefill& p : prefills_)
-        p.recording.executable =
-            std::make_unique<Executable>(*p.recording.graph, p.last ? "prefill, last piece" : "prefill", arena_);
+    device_bytes_ += workspace_;
+    if (weights.planned()) return;
+    std::vector<float> table = llama_rope_table(c, context_);
+    device_.upload(rope_, 0, std::as_bytes(std::span(table)));
+    std::fill_n(parameters_.mapped_as<SamplerParameters>().begin(), n, greedy_parameters());
+    std::fill_n(limits_.mapped_as<uint32_t>().begin(), n, uint32_t(context_));
+    arena_ = std::make_shared<Arena>(device_, workspace_, "activations");
+    for (Prefill& p : prefills_) p.recording.executable = std::make_unique<Executable>(*p.recording.graph, "prefill", arena_);
     decode_.executable = std::make_unique<Executable>(*decode_.graph, "decode", arena_);
+}
+
+Buffer Sequences::allocate(uint64_t bytes, const std::string& what) {
+    device_bytes_ += bytes;
+    return weights_.planned() ? Buffer() : device_.allocate(bytes, what);
+}
+
+Buffer Sequences::allocate_filled(const std::vector<uint32_t>& words, const std::string& what) {
+    Buffer buffer = allocate(words.size() * 4, what);
+    if (buffer) device_.upload(buffer, 0, std::as_bytes(std::span(words)));
+    return buffer;
+}
+
+Buffer Sequences::allocate_host(uint64_t bytes, const std::string& what) {
+    return weights_.planned() ? Buffer() : device_.allocate_host(bytes, what);
 }
 
 Sequences::~Sequences() {
@@ -118,14 +135,20 @@ std::unique_ptr<Graph> Sequences::decode_graph() const {
         [&](Graph& to, int64_t layer, Tensor qkv) {
             Tensor k = to.external(keys_[size_t(layer)], 0, cache, cache_type_, "keys");
             Tensor v = to.external(values_[size_t(layer)], 0, cache, cache_type_, "values");
-            return decode_attention(to, qkv, table, k, v, position, shape, context_, {.counters = counters});
+            DecodeAttentionOptions options{.counters = counters};
+            if (cache_type_ == DType::i8) {
+                const Shape scales{count_ * c.kv_heads, context_};
+                options.scales_k = to.external(key_scales_[size_t(layer)], 0, scales, DType::f32, "scales of keys");
+                options.scales_v = to.external(value_scales_[size_t(layer)], 0, scales, DType::f32, "scales of values");
+            }
+            return decode_attention(to, qkv, table, k, v, position, shape, context_, options);
         },
         logits);
     sample(g, logits, sampler(g, -1, position, {}));
     return graph;
 }
 
-std::unique_ptr<Graph> Sequences::prefill_graph(int64_t at, int64_t rows, bool last) const {
+std::unique_ptr<Graph> Sequences::prefill_graph(int64_t at, int64_t rows, Piece piece) const {
     auto graph = std::make_unique<Graph>(device_);
     Graph& g = *graph;
     const LlamaConfig& c = weights_.config();
@@ -144,11 +167,23 @@ std::unique_ptr<Graph> Sequences::prefill_graph(int64_t at, int64_t rows, bool l
         [&](Graph& to, int64_t layer, Tensor qkv) {
             Tensor k = to.external(keys_[size_t(layer)], cache_offset, cache, cache_type_, "keys");
             Tensor v = to.external(values_[size_t(layer)], cache_offset, cache, cache_type_, "values");
+            if (cache_type_ == DType::i8) {
+                const Shape scales{c.kv_heads, context_};
+                const uint64_t offset = uint64_t(at * scales.elements()) * 4;
+                const CacheI8 held{k, v, to.external(key_scales_[size_t(layer)], offset, scales, DType::f32, "scales of keys"),
+                                   to.external(value_scales_[size_t(layer)], offset, scales, DType::f32, "scales of values")};
+                store_kv(to, qkv, held, position, shape, count);
+                return cached_attention(to, qkv, held, position, shape, count);
+            }
             store_kv(to, qkv, k, v, position, shape, count);
             return cached_attention(to, qkv, k, v, position, shape, count);
         });
     mark_seen(g, ids, external(g, seen_, at, c.vocab_size, DType::u32, "seen"), count);
-    if (!last) {
+    if (piece != Piece::last) {
+        if (piece == Piece::scored)
+            head_loss(g, hidden, model.head, g.external(labels_, 0, {rows}, DType::i32, "labels"),
+                      g.external(loss_scale_, 0, {1}, DType::f32, "scale"),
+                      {.rows = g.external(scores_, 0, {rows}, DType::f32, "scores")});
         advance_position(g, position, count);
         return graph;
     }
@@ -160,14 +195,14 @@ std::unique_ptr<Graph> Sequences::prefill_graph(int64_t at, int64_t rows, bool l
     return graph;
 }
 
-Executable& Sequences::prefill_piece(int64_t at, int64_t rows, bool last) {
+Executable& Sequences::prefill_piece(int64_t at, int64_t rows, Piece piece) {
     for (Prefill& p : prefills_)
-        if (p.at == at && p.rows == rows && p.last == last) return *p.recording.executable;
-    Recording made{prefill_graph(at, rows, last), nullptr};
+        if (p.at == at && p.rows == rows && p.piece == piece) return *p.recording.executable;
+    Recording made{prefill_graph(at, rows, piece), nullptr};
     const bool fits = plan(*made.graph, Arena::block_bytes(device_)).arena_bytes <= arena_->bytes();
     made.executable =
-        std::make_unique<Executable>(*made.graph, last ? "prefill, last piece" : "prefill", fits ? arena_ : nullptr);
-    prefills_.push_back({at, rows, last, std::move(made)});
+        std::make_unique<Executable>(*made.graph, piece == Piece::scored ? "scoring" : "prefill", fits ? arena_ : nullptr);
+    prefills_.push_back({at, rows, piece, std::move(made)});
     return *prefills_.back().recording.executable;
 }
 
@@ -175,7 +210,7 @@ std::vector<ProfileRow> Sequences::profile_prefill() {
     device_.wait_idle();
     valid_.mapped_as<uint32_t>()[0] = uint32_t(pieces_[0]);
     last_row_.mapped_as<int32_t>()[0] = int32_t(pieces_[0] - 1);
-    return prefill_piece(0, pieces_[0], true).profile();
+    return prefill_piece(0, pieces_[0], Piece::last).profile();
 }
 
 void Sequences::check_prompt(std::span<const int32_t> prompt) const {
@@ -218,17 +253,48 @@ int32_t Sequences::prefill(int64_t at, std::span<const int32_t> prompt, int64_t 
         for (int64_t size : pieces_)
             if (size_t(size) >= left) rows = size;
         const size_t n = std::min<size_t>(size_t(rows), left);
-        Executable& piece = prefill_piece(at, rows, n == left);
-        device_.wait_idle();
-        std::memset(ids_.mapped(), 0, ids_.bytes());
-        std::memcpy(ids_.mapped(), prompt.data() + begin, n * 4);
-        valid_.mapped_as<uint32_t>()[0] = uint32_t(n);
-        last_row_.mapped_as<int32_t>()[0] = int32_t(n - 1);
+        Executable& piece = prefill_piece(at, rows, n == left ? Piece::last : Piece::inner);
+        write_piece(prompt.subspan(begin, n));
         piece.replay();
         begin += n;
     }
     device_.wait_idle();
     return generated(at, int64_t(prompt.size()) - 1);
+}
+
+// Waits for the piece before it.
+void Sequences::write_piece(std::span<const int32_t> tokens) {
+    device_.wait_idle();
+    std::memset(ids_.mapped(), 0, ids_.bytes());
+    std::memcpy(ids_.mapped(), tokens.data(), tokens.size_bytes());
+    valid_.mapped_as<uint32_t>()[0] = uint32_t(tokens.size());
+    last_row_.mapped_as<int32_t>()[0] = int32_t(tokens.size()) - 1;
+}
+
+std::vector<float> Sequences::score(int64_t at, std::span<const int32_t> tokens) {
+    check_prompt(tokens);
+    const auto rows = size_t(pieces_[0]);
+    if (!labels_) {
+        labels_ = device_.allocate_host(rows * 4, "labels");
+        loss_scale_ = device_.allocate_host(4, "scale of the loss");
+        loss_scale_.mapped_as<float>()[0] = 1;
+        scores_ = device_.allocate(rows * 4, "scores");
+    }
+    Executable& piece = prefill_piece(at, pieces_[0], Piece::scored);
+    set_position(at, 0);
+    std::vector<float> nats, of_piece(rows);
+    for (size_t begin = 0; begin + 1 < tokens.size(); begin += rows) {
+        const size_t n = std::min(rows, tokens.size() - 1 - begin);
+        write_piece(tokens.subspan(begin, n));
+        auto labels = labels_.mapped_as<int32_t>();
+        std::fill(labels.begin(), labels.end(), -1);
+        std::copy_n(tokens.begin() + int64_t(begin) + 1, n, labels.begin());
+        piece.run();
+        device_.download(scores_, 0, std::as_writable_bytes(std::span(of_piece)));
+        nats.insert(nats.end(), of_piece.begin(), of_piece.begin() + int64_t(n));
+    }
+    resume(at, {});
+    return nats;
 }
 
 void Sequences::resume(int64_t at, std::span<const int32_t> tokens) {

@@ -16,12 +16,13 @@ struct SequencesOptions {
     int64_t count = 1;
     int64_t context = 0;        // positions in the cache of each; 0: what the model allows, at most 4096
     int64_t prefill_rows = 64;  // tokens of a prompt per graph, at most
-    DType cache = DType::f32;   // f32, f16 or bf16
+    DType cache = DType::f32;   // f32, f16, bf16, or i8 with a scale for each head's vector (runtime/ops/kv_cache_i8.h)
 };
 
 class Sequences {
 public:
-    // `weights` must outlive it. Error if the caches do not fit into memory, or the context exceeds what the model allows.
+    // `weights` must outlive it. Error if the caches do not fit into memory, or the context exceeds what the model allows. With
+    // planned weights nothing is allocated and nothing can run: only the sizes below are known.
     Sequences(const LlamaWeights& weights, const SequencesOptions& options);
     ~Sequences();
     Sequences(const Sequences&) = delete;
@@ -31,7 +32,8 @@ public:
     int64_t count() const { return count_; }
     int64_t context() const { return context_; }
     uint64_t cache_bytes() const { return cache_bytes_; }
-    uint64_t workspace_bytes() const { return arena_->bytes(); }
+    uint64_t workspace_bytes() const { return workspace_; }
+    uint64_t device_bytes() const { return device_bytes_; }  // all of it, without the weights
 
     // Error naming what is wrong with a prompt: empty, longer than the context, an id outside of the vocabulary.
     void check_prompt(std::span<const int32_t> prompt) const;
@@ -41,6 +43,9 @@ public:
     void set_sampler(int64_t at, const SamplerParameters& parameters);
     // Runs prompt[cached ..] behind the `cached` tokens whose keys and values are there already; returns the token that follows.
     int32_t prefill(int64_t at, std::span<const int32_t> prompt, int64_t cached);
+    // Nats of each token behind the first, [tokens - 1], each predicted through the cache as a prompt's tokens are: what a cache
+    // of few bits costs. As long as a prompt at most.
+    std::vector<float> score(int64_t at, std::span<const int32_t> tokens);
     // As if `tokens` had been made so far: all but the last are in the cache, the last is fed next. None: not active.
     void resume(int64_t at, std::span<const int32_t> tokens);
     std::vector<float> logits(int64_t at) const;  // that the last token was sampled from, [vocab_size]
@@ -66,17 +71,21 @@ private:
         std::unique_ptr<Graph> graph;
         std::unique_ptr<Executable> executable;
     };
+    enum class Piece { inner, last, scored };  // of a prompt; the last one's last token goes through the head and is sampled from
     struct Prefill {
         int64_t at, rows;
-        bool last;
+        Piece piece;
         Recording recording;
     };
+    Buffer allocate(uint64_t bytes, const std::string& what);
+    Buffer allocate_filled(const std::vector<uint32_t>& words, const std::string& what);
+    Buffer allocate_host(uint64_t bytes, const std::string& what);
     Tensor external(Graph& g, const Buffer& b, int64_t at, int64_t elements, DType type, const char* name) const;
     SamplerTensors sampler(Graph& g, int64_t at, Tensor position, Tensor count) const;
     std::unique_ptr<Graph> decode_graph() const;
-    // `rows` tokens for one sequence; with `last` the last valid one goes through the head and a token is sampled.
-    std::unique_ptr<Graph> prefill_graph(int64_t at, int64_t rows, bool last) const;
-    Executable& prefill_piece(int64_t at, int64_t rows, bool last);
+    std::unique_ptr<Graph> prefill_graph(int64_t at, int64_t rows, Piece piece) const;  // `rows` tokens for one sequence
+    Executable& prefill_piece(int64_t at, int64_t rows, Piece piece);
+    void write_piece(std::span<const int32_t> tokens);
     void set_position(int64_t at, uint32_t position);
     void set_seen(int64_t at, std::span<const int32_t> tokens);
 
@@ -85,9 +94,11 @@ private:
     int64_t count_, context_;
     std::vector<int64_t> pieces_;  // tokens of the prefill graphs, falling
     DType cache_type_;
-    uint64_t cache_bytes_ = 0;
-    std::vector<Buffer> keys_, values_;  // by layer
+    uint64_t cache_bytes_ = 0, workspace_ = 0, device_bytes_ = 0;
+    std::vector<Buffer> keys_, values_;              // by layer
+    std::vector<Buffer> key_scales_, value_scales_;  // by layer, of 8-bit caches
     Buffer rope_, parameters_, limits_, ids_, valid_, last_row_, tokens_, positions_, generated_, seen_, logits_, counters_;
+    Buffer labels_, scores_, loss_scale_;  // for score(), made when they are first needed
     std::shared_ptr<Arena> arena_;
     Recording decode_;
     std::vector<Prefill> prefills_;  // made when they are first needed

@@ -12,13 +12,18 @@ namespace vkqat {
 struct SessionOptions {
     int64_t context = 0;        // positions in the cache; 0: what the model allows, at most 4096
     int64_t prefill_rows = 64;  // tokens of a prompt per graph
-    DType cache = DType::f32;   // f32, f16 or bf16
+    DType cache = DType::f32;   // f32, f16, bf16 or i8
 };
 
 // What users want of a device: on a GPU a cache in f16 and prompts by 512 tokens, on a CPU fp32 and 64.
 inline SessionOptions session_options(const Device& device, int64_t context) {
     if (device.capabilities().kind == DeviceKind::cpu) return {.context = context};
     return {.context = context, .prefill_rows = 512, .cache = DType::f16};
+}
+
+// `count` sequences like that one.
+inline SequencesOptions sequences_options(const SessionOptions& o, int64_t count = 1) {
+    return {.count = count, .context = o.context, .prefill_rows = o.prefill_rows, .cache = o.cache};
 }
 
 class Session {

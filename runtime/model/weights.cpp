@@ -9,13 +9,19 @@ void LlamaWeights::count(uint64_t bytes) {
     if (progress_) progress_(bytes_, total_);
 }
 
+Buffer LlamaWeights::allocate(uint64_t bytes, const std::string& what) {
+    device_bytes_ += bytes;
+    return planned_ ? Buffer() : device_.allocate(bytes, what);
+}
+
 LlamaWeights::Placed LlamaWeights::place(const TensorView& view) {
     Shape shape = view.shape.size() == 1 ? Shape{view.shape[0]} : Shape{view.shape.at(0), view.shape.at(1)};
+    const uint64_t bytes = uint64_t(shape.elements()) * vkqat::bytes(view.dtype);
+    Placed p{allocate(bytes, view.name), shape, view.dtype, view.name};
+    if (planned_) return p;
     RawBytes storage;
-    std::span<const std::byte> data = contents(view, storage);
-    Placed p{device_.allocate(data.size(), view.name), shape, view.dtype, view.name};
-    uploader_->copy(p.buffer, 0, data);
-    count(data.size());
+    uploader_->copy(p.buffer, 0, contents(view, storage));
+    count(bytes);
     return p;
 }
 
@@ -35,12 +41,13 @@ LlamaWeights::Placed LlamaWeights::dense(const ModelFiles& files, const std::vec
     Placed p{{}, {all_rows, cols}, type, names[0]};
     if (!is_float(type))
         fail("{}: tensor {}: expected a float type, found {}", files.directory().string(), names[0], vkqat::name(type));
-    p.buffer = device_.allocate(uint64_t(all_rows * cols) * vkqat::bytes(type), names[0]);
+    p.buffer = allocate(uint64_t(all_rows * cols) * vkqat::bytes(type), names[0]);
     uint64_t offset = 0;
     for (size_t i = 0; i < names.size(); i++) {
         const TensorView& view = files.get(names[i], std::vector<int64_t>{rows[i], cols});
         if (view.dtype != type)
             fail("{}: tensors {} and {} have different types", files.directory().string(), names[0], names[i]);
+        if (planned_) continue;
         RawBytes storage;
         std::span<const std::byte> data = contents(view, storage);
         uploader_->copy(p.buffer, offset, data);
@@ -60,10 +67,15 @@ LlamaWeights::Packed LlamaWeights::empty_packed(const std::vector<int64_t>& rows
     PackedExtents extents = packed_extents(rows, in, bits, block_size);
     auto place_empty = [&](const Shape& shape, DType type, const char* what) {
         std::string label = name + what;
-        return Placed{device_.allocate(uint64_t(shape.elements()) * vkqat::bytes(type), label), shape, type, label};
+        return Placed{allocate(uint64_t(shape.elements()) * vkqat::bytes(type), label), shape, type, label};
     };
-    return {place_empty({extents.words}, DType::u32, ".weight_packed"), place_empty({extents.scales}, DType::bf16, ".scales"),
-            place_empty({int64_t(rows.size()), int64_t(1) << bits}, DType::f32, ".centroids"), bits, block_size, in, rows};
+    return {place_empty({extents.words}, DType::u32, ".weight_packed"),
+            place_empty({extents.scales}, DType::bf16, ".scales"),
+            place_empty({int64_t(rows.size()), int64_t(1) << bits}, DType::f32, ".centroids"),
+            bits,
+            block_size,
+            in,
+            rows};
 }
 
 // Several layers of one width below one another. Their rows go through pinned memory in pieces, and the device puts them into
@@ -72,6 +84,7 @@ LlamaWeights::Packed LlamaWeights::packed(const std::vector<PackedLinear>& parts
     std::vector<int64_t> rows;
     for (const PackedLinear& part : parts) rows.push_back(part.out);
     Packed p = empty_packed(rows, parts[0].in, parts[0].bits, parts[0].block_size, name);
+    if (planned_) return p;
     PackedExtents extents = packed_extents(p.rows, p.in, p.bits, p.block_size);
     const uint64_t row_bytes = uint64_t(packed_row_bytes(p.in, p.bits)), scale_bytes = uint64_t(extents.blocks) * 2;
     const auto piece_rows = int64_t((uploader_->piece_bytes() - 512) / (row_bytes + scale_bytes) / 32 * 32);
@@ -129,14 +142,25 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
 
 LlamaWeights::LlamaWeights(Device& device, const std::filesystem::path& model_directory, const Progress& progress)
     : device_(device), config_(read_llama_config(model_directory)), progress_(progress) {
+    load(model_directory);
+}
+
+LlamaWeights::LlamaWeights(Device& device, const std::filesystem::path& model_directory, Planned)
+    : device_(device), config_(read_llama_config(model_directory)), planned_(true) {
+    load(model_directory);
+}
+
+void LlamaWeights::load(const std::filesystem::path& model_directory) {
     ModelFiles files = ModelFiles::open(model_directory);
     total_ = files.total_bytes();
-    uint64_t free = device.free_memory();
-    if (total_ > free)
-        fail("{}: its weights take {:.1f} GB, but {} has about {:.1f} GB free; choose fewer bits or a smaller model",
-             model_directory.string(), double(total_) / 1e9, device.capabilities().name, double(free) / 1e9);
     const LlamaConfig& c = config_;
-    uploader_ = std::make_unique<Uploader>(device, std::clamp<uint64_t>(total_ / 4, uint64_t(1) << 20, uint64_t(64) << 20));
+    if (!planned_) {
+        uint64_t free = device_.free_memory();
+        if (total_ > free)
+            fail("{}: its weights take {:.1f} GB, but {} has about {:.1f} GB free; choose fewer bits or a smaller model",
+                 model_directory.string(), double(total_) / 1e9, device_.capabilities().name, double(free) / 1e9);
+        uploader_ = std::make_unique<Uploader>(device_, std::clamp<uint64_t>(total_ / 4, uint64_t(1) << 20, uint64_t(64) << 20));
+    }
     in_context(model_directory.string(), [&] {
         embedding_ = dense(files, {"model.embed_tokens.weight"}, c.hidden_size, {c.vocab_size});
         for (int64_t i = 0; i < c.layers; i++) {
@@ -154,7 +178,7 @@ LlamaWeights::LlamaWeights(Device& device, const std::filesystem::path& model_di
         norm_ = vector(files, "model.norm.weight", c.hidden_size);
         if (!c.tie_word_embeddings) head_ = dense(files, {"lm_head.weight"}, c.hidden_size, {c.vocab_size});
     });
-    uploader_->finish();
+    if (uploader_) uploader_->finish();
     uploader_.reset();
     progress_ = {};
 }

@@ -22,18 +22,26 @@ public:
     // is missing.
     LlamaWeights(Device& device, const std::filesystem::path& model_directory, const Progress& progress = {});
 
+    // Only how the weights would lie on the device: nothing is read or allocated. Graphs of them can be planned but not run
+    // (memory.h). The same errors about tensors.
+    struct Planned {};
+    LlamaWeights(Device& device, const std::filesystem::path& model_directory, Planned);
+
     // The same shapes with random contents, made on the device: for benchmarks. bits 0: matrices dense in bf16.
     struct Random {
         int bits = 4;
         int64_t block_size = 64;
         uint32_t seed = 1;
+        bool planned = false;  // as Planned
     };
     LlamaWeights(Device& device, const LlamaConfig& config, const Random& random);
 
     Device& device() const { return device_; }
     const LlamaConfig& config() const { return config_; }
-    bool packed() const { return packed_; }  // whether any layer is
-    uint64_t bytes() const { return bytes_; }
+    bool planned() const { return planned_; }
+    bool packed() const { return packed_; }                  // whether any layer is
+    uint64_t bytes() const { return bytes_; }                // of the model
+    uint64_t device_bytes() const { return device_bytes_; }  // as it lies on the device, in tiles
     // Bytes that decoding one token reads: all but the embedding (of which it reads a row).
     uint64_t bytes_per_token() const;
     // The model in a graph that lives no longer than this.
@@ -61,6 +69,8 @@ private:
         Placed attention_norm, mlp_norm;
         Matrix qkv, o, gate_up, down;
     };
+    void load(const std::filesystem::path& model_directory);
+    Buffer allocate(uint64_t bytes, const std::string& what);
     Placed place(const TensorView& view);
     Packed packed(const std::vector<PackedLinear>& parts, const std::string& name);
     Placed dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols, const std::vector<int64_t>& rows);
@@ -73,8 +83,8 @@ private:
     Device& device_;
     LlamaConfig config_;
     Progress progress_;
-    uint64_t bytes_ = 0, total_ = 0;
-    bool packed_ = false;
+    uint64_t bytes_ = 0, total_ = 0, device_bytes_ = 0;
+    bool packed_ = false, planned_ = false;
     Placed embedding_, norm_, head_;
     std::vector<Layer> layers_;
     std::unique_ptr<Uploader> uploader_;  // while loading; last, so that it waits before buffers go
