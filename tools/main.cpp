@@ -84,6 +84,7 @@ int main(int argc, char** argv) {
         add_tokenizer_command(app);
         add_train_command(app);
         add_export_command(app);
+        add_quantize_command(app);
         add_inspect_command(app);
         add_eval_command(app);
         add_generate_command(app);

@@ -1,0 +1,520 @@
+#include "trainer/quantize_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <sstream>
+
+#include "runtime/formats/checkpoint.h"
+#include "runtime/formats/packing.h"
+#include "runtime/ops/cast.h"
+#include "runtime/support/files.h"
+#include "shaders/args/kmeans.h"
+#include "shaders/args/onebit.h"
+#include "trainer/bit_budget.h"
+#include "trainer/calibration.h"
+#include "trainer/clipping.h"
+#include "trainer/export.h"
+#include "trainer/kmeans.h"
+#include "trainer/parameters.h"
+#include "trainer/tokenizer_files.h"
+
+namespace vkqat {
+namespace fs = std::filesystem;
+
+namespace {
+
+// What has been found for one matrix at one width.
+struct Fit {
+    std::vector<float> centroids, bounds;
+};
+
+struct Matrix {
+    std::string layer;       // name without .weight
+    int64_t out, in, index;  // index: the layer's number
+    LayerProduct product;
+    std::map<int, Fit> fits;  // by bits
+};
+
+LayerProduct product_of(const std::string& name) {
+    if (name.ends_with("o_proj")) return LayerProduct::o;
+    if (name.ends_with("gate_proj") || name.ends_with("up_proj")) return LayerProduct::gate_up;
+    return name.ends_with("down_proj") ? LayerProduct::down : LayerProduct::qkv;
+}
+
+bool is_packable(const QuantizerConfig& config) { return !config.has_gradient(); }
+
+// The widths that a budget chooses from.
+std::vector<int> widths(const QuantizerConfig& config) {
+    return config.kind == QuantizerKind::nonlinear ? std::vector<int>{1, 2, 3, 4, 8} : std::vector<int>{2, 3, 4, 8};
+}
+
+void check(const QuantizeOptions& o, const Batch* calibration) {
+    validate(o.quantizer);
+    const QuantizerKind kind = o.quantizer.kind;
+    if (kind == QuantizerKind::none || kind == QuantizerKind::onebit)
+        fail("quantizer '{}' cannot quantize a model without training", name(kind));
+    if (o.weighted && kind != QuantizerKind::nonlinear) fail("only the quantizer nonlinear can be weighted, not {}", name(kind));
+    if (o.clip && !o.quantizer.asymmetric()) fail("clipping is for the quantizers int_asym and nf, not {}", name(kind));
+    if (o.budget && kind != QuantizerKind::nonlinear && kind != QuantizerKind::sym_int)
+        fail("a budget is for the quantizers nonlinear and sym_int, not {}", name(kind));
+    if (o.budget && !o.rules.empty()) fail("a budget chooses the bits of every layer: leave the table of bits out");
+    if ((o.weighted || o.clip || o.budget) && !calibration)
+        fail("calibration text is needed for weighted k-means, clipping and budgets");
+}
+
+class Quantization {
+public:
+    Quantization(Device& device, const fs::path& model, const fs::path& out, const QuantizeOptions& options,
+                 const Batch* calibration, const std::function<void(const std::string&)>& line)
+        : device_(device),
+          files_(ModelFiles::open(model)),
+          model_(model),
+          out_(out),
+          work_(out.string() + ".work"),
+          options_(options),
+          calibration_text_(calibration),
+          line_(line) {}
+    QuantizeResult run(const std::function<bool()>& stop);
+
+private:
+    QuantizerConfig config(int bits) const {
+        QuantizerConfig c = options_.quantizer;
+        c.bits = bits;
+        return c;
+    }
+    int bits_of(const std::string& layer) const;
+    std::vector<float> weight(const Matrix& m) const {
+        return read_floats(files_.get(m.layer + ".weight", std::vector{m.out, m.in}));
+    }
+    void open_work_folder();
+    fs::path layer_file(int64_t layer) const { return work_ / fmt::format("layer-{:04}.safetensors", layer); }
+    bool load_layer(int64_t layer);
+    void save_layer(int64_t layer) const;
+    void fit_layer(int64_t layer);
+    void measure_layer(int64_t layer);
+    std::vector<float> column_squares(const Buffer& sums, int64_t in) const;
+    void fit(Matrix& m, int bits, const std::vector<float>& squares, const Buffer* gram);
+    std::vector<float> quantized(const Matrix& m, int bits) const;
+    uint64_t packed_bytes(const Matrix& m, int bits) const;
+    void choose(QuantizeResult& result, uint64_t dense_bytes);
+    void write(QuantizeResult& result);
+
+    Device& device_;
+    ModelFiles files_;
+    fs::path model_, out_, work_;
+    const QuantizeOptions& options_;
+    const Batch* calibration_text_;
+    const std::function<void(const std::string&)>& line_;
+    LlamaConfig llama_;
+    std::vector<Parameter> parameters_;
+    std::vector<Matrix> matrices_;
+    std::vector<int> chosen_;                               // bits, by matrix
+    std::vector<std::array<std::vector<double>, 4>> loss_;  // by layer, product and width
+    std::unique_ptr<LlamaWeights> weights_;
+    std::unique_ptr<Calibration> calibration_;
+    std::array<Buffer, 4> squares_, grams_;  // of the present layer's inputs, by product
+};
+
+int Quantization::bits_of(const std::string& layer) const {
+    int bits = options_.quantizer.bits;
+    for (const BitsRule& rule : options_.rules)
+        if ((layer + ".").find(rule.pattern) != std::string::npos) bits = rule.bits;
+    return bits;
+}
+
+// The folder of what is measured; another run's with other options is refused.
+void Quantization::open_work_folder() {
+    const QuantizerConfig& q = options_.quantizer;
+    std::string text = fmt::format("model {}\nquantizer {} {} bits, {} x {}, {}\nweighted {}, clip {}, budget {}, seed {}\n",
+                                   fs::absolute(model_).string(), name(q.kind), q.bits, q.block_dim_1, q.block_dim_2,
+                                   name(q.scale), options_.weighted, options_.clip, options_.budget > 0, options_.seed);
+    for (const BitsRule& rule : options_.rules) text += fmt::format("bits {} {}\n", rule.pattern, rule.bits);
+    if (calibration_text_) {
+        uint64_t hash = 1469598103934665603ull;  // FNV-1a
+        for (int32_t id : calibration_text_->ids) hash = (hash ^ uint32_t(id)) * 1099511628211ull;
+        text += fmt::format("calibration {} tokens, {:016x}\n", calibration_text_->ids.size(), hash);
+    }
+    const fs::path settings = work_ / "settings.txt";
+    if (fs::exists(work_)) {
+        if (!fs::exists(settings) || read_text_file(settings, 1 << 20) != text)
+            fail("{}: holds what was measured with other options; remove it, or choose another output", work_.string());
+        if (line_) line_(fmt::format("going on with {}", work_.string()));
+        return;
+    }
+    fs::create_directories(work_);
+    write_text_file(settings, text);
+}
+
+bool Quantization::load_layer(int64_t layer) {
+    const fs::path path = layer_file(layer);
+    if (!fs::exists(path)) return false;
+    const SafetensorsFile file(path);
+    for (Matrix& m : matrices_) {
+        if (m.index != layer) continue;
+        for (int bits : options_.budget ? widths(options_.quantizer) : std::vector<int>{bits_of(m.layer)}) {
+            const std::string prefix = fmt::format("{}.{}.", m.layer, bits);
+            Fit& fit = m.fits[bits];
+            if (const TensorView* t = file.find(prefix + "centroids")) fit.centroids = read_floats(*t);
+            if (const TensorView* t = file.find(prefix + "bounds")) fit.bounds = read_floats(*t);
+            const size_t levels = options_.quantizer.kind == QuantizerKind::nonlinear ? size_t(1) << bits : 0;
+            if (fit.centroids.size() != levels)
+                fail("{}: {} centroids of {}, expected {}", path.string(), fit.centroids.size(), m.layer, levels);
+            if (!fit.bounds.empty() && fit.bounds.size() != 2 * size_t(block_layout(config(bits), m.out, m.in, m.layer).blocks()))
+                fail("{}: the bounds of {} do not fit it", path.string(), m.layer);
+        }
+    }
+    if (options_.budget) {
+        const std::vector<float> values = read_floats(file.get("divergence"));
+        const size_t count = widths(options_.quantizer).size();
+        if (values.size() != 4 * count) fail("{}: expected {} divergences, found {}", path.string(), 4 * count, values.size());
+        for (size_t p = 0; p < 4; p++)
+            loss_[size_t(layer)][p].assign(values.begin() + long(p * count), values.begin() + long((p + 1) * count));
+    }
+    return true;
+}
+
+void Quantization::save_layer(int64_t layer) const {
+    std::map<std::string, std::vector<float>> values;
+    for (const Matrix& m : matrices_)
+        if (m.index == layer)
+            for (const auto& [bits, fit] : m.fits) {
+                if (!fit.centroids.empty()) values[fmt::format("{}.{}.centroids", m.layer, bits)] = fit.centroids;
+                if (!fit.bounds.empty()) values[fmt::format("{}.{}.bounds", m.layer, bits)] = fit.bounds;
+            }
+    for (const std::vector<double>& losses : loss_[size_t(layer)])
+        values["divergence"].insert(values["divergence"].end(), losses.begin(), losses.end());
+    std::vector<TensorInfo> tensors;
+    for (const auto& [name, list] : values) tensors.push_back({name, DType::f32, {int64_t(list.size())}});
+    SafetensorsWriter writer(layer_file(layer), tensors);
+    for (const auto& [name, list] : values) writer.write(name, std::as_bytes(std::span(list)));
+    writer.finish();
+}
+
+std::vector<float> Quantization::column_squares(const Buffer& sums, int64_t in) const {
+    const int64_t chunks = int64_t(sums.bytes() / 4) / in;
+    std::vector<float> parts(size_t(chunks * in)), result(static_cast<size_t>(in), 0.f);
+    device_.download(sums, 0, std::as_writable_bytes(std::span(parts)));
+    for (size_t i = 0; i < parts.size(); i++) result[i % size_t(in)] += parts[i] / float(calibration_->tokens());
+    return result;
+}
+
+// Centroids, or bounds, of a matrix at one width.
+void Quantization::fit(Matrix& m, int bits, const std::vector<float>& squares, const Buffer* gram) {
+    const QuantizerConfig c = config(bits);
+    Fit& result = m.fits[bits];
+    const bool clipped = gram && !m.layer.ends_with("q_proj") && !m.layer.ends_with("k_proj");
+    if (c.kind != QuantizerKind::nonlinear && !clipped) return;
+    const std::vector<float> w = weight(m);
+    const Shape shape{m.out, m.in};
+    Buffer weight_buffer = device_.allocate(w.size() * 4, m.layer);
+    device_.upload(weight_buffer, 0, std::as_bytes(std::span(w)));
+    Graph g(device_);
+    Tensor weight_tensor = g.external(weight_buffer, 0, shape, DType::f32, m.layer);
+    if (clipped) {
+        const BlockLayout layout = block_layout(c, m.out, m.in, m.layer);
+        Buffer bounds = device_.allocate(uint64_t(layout.blocks()) * 8, "bounds"),
+               error = device_.allocate(bounds.bytes(), "errors");
+        const Shape of_blocks{m.out, layout.cols, 2};
+        search_clipping(g, weight_tensor,
+                        g.external(*gram, 0, {layout.cols, layout.block_cols, layout.block_cols}, DType::f32, "gram"),
+                        g.external(bounds, 0, of_blocks, DType::f32, "bounds"),
+                        g.external(error, 0, of_blocks, DType::f32, "errors"), c, m.layer);
+        Executable(g, "clipping").run();
+        result.bounds.resize(size_t(layout.blocks()) * 2);
+        device_.download(bounds, 0, std::as_writable_bytes(std::span(result.bounds)));
+        std::vector<float> errors(result.bounds.size());
+        device_.download(error, 0, std::as_writable_bytes(std::span(errors)));
+        double before = 0, after = 0;
+        for (size_t i = 0; i < errors.size(); i += 2) before += double(errors[i]), after += double(errors[i + 1]);
+        if (line_)
+            line_(
+                fmt::format("{}: clipping leaves {:.1f} % of the squared error", m.layer, 100 * after / std::max(before, 1e-30)));
+        return;
+    }
+    Buffer importance;
+    if (!squares.empty()) {
+        std::vector<float> values(w.size());
+        const BlockLayout layout = block_layout(c, m.out, m.in, m.layer);
+        if (layout.block_rows != 1) fail("{}: weighted k-means takes blocks of one row", m.layer);
+        const std::vector<float> scales = block_scales(w, m.in, layout.block_cols, c.scale);
+        for (size_t i = 0; i < values.size(); i++) {
+            const float scale = scales[i / size_t(layout.block_cols)];
+            values[i] = squares[i % size_t(m.in)] * scale * scale;
+        }
+        importance = device_.allocate(values.size() * 4, "importance");
+        device_.upload(importance, 0, std::as_bytes(std::span(values)));
+    }
+    const auto levels = size_t(c.centroids());
+    result.centroids.assign(levels, 0.f);
+    for (size_t i = 0; i < levels; i++) result.centroids[i] = -2.f + 4.f * float(i) / float(levels - 1);
+    Buffer centroids = device_.allocate(levels * 4, "centroids"), scalars = device_.allocate(sizeof(KmeansScalars), "scalars");
+    device_.upload(centroids, 0, std::as_bytes(std::span(result.centroids)));
+    KmeansScalars settings{};
+    settings.second_moment_correction = 1;
+    settings.seed = uint32_t(options_.seed);
+    device_.upload(scalars, 0, std::as_bytes(std::span(&settings, 1)));
+    fit_centroids(g, weight_tensor, c, g.external(centroids, 0, {int64_t(levels)}, DType::f32, "centroids"),
+                  importance ? g.external(importance, 0, shape, DType::f32, "importance") : Tensor(),
+                  g.external(scalars, 0, {sizeof(KmeansScalars) / 4}, DType::u32, "scalars"), m.layer);
+    Executable(g, "k-means").run();
+    device_.download(centroids, 0, std::as_writable_bytes(std::span(result.centroids)));
+}
+
+// The values of a matrix as they will be in the written model, [out, in].
+std::vector<float> Quantization::quantized(const Matrix& m, int bits) const {
+    std::vector<float> w = weight(m);
+    const Fit& fit = m.fits.at(bits);
+    const QuantizerConfig c = config(bits);
+    if (is_packable(c)) return dequantize(pack_layer(w, m.out, m.in, c, fit.centroids, m.layer));
+    if (!fit.bounds.empty()) clip_weights(w, fit.bounds, block_layout(c, m.out, m.in, m.layer).block_cols);
+    Buffer from = device_.allocate(w.size() * 4, m.layer), to = device_.allocate(w.size() * 4, m.layer);
+    device_.upload(from, 0, std::as_bytes(std::span(w)));
+    Graph g(device_);
+    quantize_weights(g, g.external(from, 0, {m.out, m.in}, DType::f32, "w"), g.external(to, 0, {m.out, m.in}, DType::f32, "q"), c,
+                     {}, m.layer);
+    Executable(g, "quantize").run();
+    device_.download(to, 0, std::as_writable_bytes(std::span(w)));
+    return w;
+}
+
+// Runs the present layer of the calibration text for what fits need: sums of the inputs' squares, Gram matrices.
+void Quantization::measure_layer(int64_t layer) {
+    calibration_->observe_layer([&](Graph& g, const std::array<Tensor, 4>& inputs) {
+        for (size_t p = 0; p < 4; p++) {
+            const auto rows = uint32_t(inputs[p].rows()), in_dim = uint32_t(inputs[p].cols());
+            if (options_.weighted) {
+                const uint32_t chunk_rows = std::max(32u, (rows + 255) / 256), chunks = (rows + chunk_rows - 1) / chunk_rows;
+                squares_[p] = device_.allocate(uint64_t(chunks) * in_dim * 4, "squares of inputs");
+                constexpr uint32_t width = 64;
+                g.dispatch(
+                    Kernel{"column_products", {width, g.capabilities().uniform_loads() && in_dim % 8 == 0}},
+                    {in(inputs[p]), in(inputs[p]), out(g.external(squares_[p], 0, {chunks, in_dim}, DType::f32, "squares"))},
+                    ColumnProductsArgs{.rows = rows, .dim = in_dim, .chunk_rows = chunk_rows},
+                    linear_grid(int64_t(chunks) * ((in_dim + width - 1) / width)), "squares");
+            }
+            if (options_.clip) {
+                const int64_t group = options_.quantizer.block_dim_2 ? options_.quantizer.block_dim_2 : in_dim;
+                if (in_dim % group) fail("layer {}: inputs of {} columns have no groups of {}", layer, in_dim, group);
+                grams_[p] = device_.allocate(uint64_t(in_dim) * uint64_t(group) * 4, "Gram matrices");
+                gram_blocks(g, inputs[p], g.external(grams_[p], 0, {int64_t(in_dim) / group, group, group}, DType::f32, "gram"));
+            }
+        }
+    });
+}
+
+void Quantization::fit_layer(int64_t layer) {
+    if (options_.weighted || options_.clip) measure_layer(layer);
+    for (Matrix& m : matrices_) {
+        if (m.index != layer) continue;
+        const auto p = size_t(m.product);
+        const std::vector<float> squares = options_.weighted ? column_squares(squares_[p], m.in) : std::vector<float>();
+        for (int bits : options_.budget ? widths(options_.quantizer) : std::vector<int>{bits_of(m.layer)})
+            fit(m, bits, squares, options_.clip ? &grams_[p] : nullptr);
+    }
+    if (options_.budget) {
+        for (LayerProduct product : layer_products)
+            for (int bits : widths(options_.quantizer)) {
+                std::vector<float> values;
+                for (const Matrix& m : matrices_)
+                    if (m.index == layer && m.product == product) {
+                        const std::vector<float> one = quantized(m, bits);
+                        values.insert(values.end(), one.begin(), one.end());
+                    }
+                loss_[size_t(layer)][size_t(product)].push_back(calibration_->divergence(product, values));
+            }
+    }
+    if (calibration_) calibration_->run_layer();
+    save_layer(layer);
+}
+
+uint64_t Quantization::packed_bytes(const Matrix& m, int bits) const {
+    const BlockLayout layout = block_layout(config(bits), m.out, m.in, m.layer);
+    const int stored = options_.quantizer.kind == QuantizerKind::ternary  ? 2
+                       : options_.quantizer.kind == QuantizerKind::binary ? 1
+                                                                          : bits;
+    return uint64_t(m.out * packed_row_bytes(m.in, stored)) + uint64_t(m.out * layout.cols) * 2 + (uint64_t(4) << stored);
+}
+
+void Quantization::choose(QuantizeResult& result, uint64_t dense_bytes) {
+    const std::vector<int> all = widths(options_.quantizer);
+    std::vector<std::vector<BitChoice>> parts;
+    for (size_t layer = 0; layer < loss_.size(); layer++)
+        for (LayerProduct product : layer_products) {
+            std::vector<BitChoice> choices;
+            double least = INFINITY;
+            for (size_t i = 0; i < all.size(); i++) {
+                // More bits are never worse: what a measurement says otherwise is noise.
+                least = std::min(least, loss_[layer][size_t(product)].at(i));
+                BitChoice choice{.bits = all[i], .bytes = 0, .loss = least};
+                for (const Matrix& m : matrices_)
+                    if (m.index == int64_t(layer) && m.product == product) choice.bytes += packed_bytes(m, all[i]);
+                choices.push_back(choice);
+            }
+            parts.push_back(choices);
+        }
+    if (options_.budget < dense_bytes)
+        fail("the budget of {:.1f} MB is less than embeddings, norms and head take: {:.1f} MB", double(options_.budget) / 1e6,
+             double(dense_bytes) / 1e6);
+    const std::vector<size_t> picked = choose_bits(parts, options_.budget - dense_bytes);
+    for (size_t part = 0; part < parts.size(); part++) {
+        const BitChoice& choice = parts[part][picked[part]];
+        result.expected_divergence += choice.loss;
+        for (size_t i = 0; i < matrices_.size(); i++)
+            if (matrices_[i].index == int64_t(part / 4) && size_t(matrices_[i].product) == part % 4) chosen_[i] = choice.bits;
+    }
+}
+
+void Quantization::write(QuantizeResult& result) {
+    ModelSettings settings{.config = llama_};
+    const DType dtype = options_.dtype;
+    settings.config.torch_dtype = dtype == DType::f32 ? "float32" : dtype == DType::f16 ? "float16" : "bfloat16";
+    const bool packed = is_packable(options_.quantizer);
+    result.dense_quantized = !packed;
+    std::vector<TensorInfo> tensors;
+    std::map<std::string, size_t> by_layer;
+    for (size_t i = 0; i < matrices_.size(); i++) by_layer[matrices_[i].layer] = i;
+    bool mixed = false, three = false;
+    for (const Parameter& p : parameters_) {
+        const auto found = by_layer.find(p.layer_name());
+        if (found == by_layer.end() || !packed) {
+            TensorInfo info{.name = p.name, .dtype = dtype};
+            for (int d = 0; d < p.shape.rank(); d++) info.shape.push_back(p.shape[d]);
+            result.dense_bytes += uint64_t(byte_size(info));
+            tensors.push_back(info);
+            continue;
+        }
+        const Matrix& m = matrices_[found->second];
+        const PackedWeight one = [&] {  // one row says what the layer's tensors look like
+            std::vector<float> row(size_t(options_.quantizer.block_dim_1 ? options_.quantizer.block_dim_1 : m.out) * size_t(m.in),
+                                   1.f);
+            return pack_layer(row, int64_t(row.size()) / m.in, m.in, config(chosen_[found->second]),
+                              m.fits.at(chosen_[found->second]).centroids, m.layer);
+        }();
+        mixed |= chosen_[found->second] != chosen_[0];
+        three |= one.bits == 3;
+        const int64_t blocks = m.in / one.block_size;
+        for (const TensorInfo& info :
+             {TensorInfo{m.layer + ".weight_packed", DType::u8, {m.out, packed_row_bytes(m.in, one.bits)}},
+              TensorInfo{m.layer + ".scales", DType::bf16, {m.out, blocks}},
+              TensorInfo{m.layer + ".centroids", DType::f32, {int64_t(one.centroids.size())}}}) {
+            result.packed_bytes += uint64_t(byte_size(info));
+            tensors.push_back(info);
+        }
+        result.packed_layers++;
+        if (!settings.quantization)
+            settings.quantization = QuantizationConfig{.quant_method = std::string(name(options_.quantizer.kind)),
+                                                       .bits = one.bits,
+                                                       .block_size = options_.quantizer.block_dim_2,
+                                                       .relative_scale = std::string(name(options_.quantizer.scale)),
+                                                       .num_centroids = int(one.centroids.size()),
+                                                       .centroids = one.centroids};
+    }
+    if (settings.quantization && mixed) {  // each layer's centroids say what it has
+        settings.quantization->bits = settings.quantization->num_centroids = 0;
+        settings.quantization->centroids.clear();
+    }
+    if (settings.quantization && three) settings.quantization->packing = std::string(packing_dense_msb_first);
+    if (std::error_code error; fs::exists(model_ / "generation_config.json", error))
+        settings.generation = read_generation_config(model_);
+    for (const TokenizerFile& file : tokenizer_files(model_)) settings.copies.push_back(file.path);
+
+    auto source = [&](const TensorInfo& tensor, const TensorSink& sink) {
+        const std::string layer = tensor.name.substr(0, tensor.name.rfind('.'));
+        const auto found = by_layer.find(layer);
+        if (found == by_layer.end()) return sink(to_bytes(read_floats(files_.get(tensor.name, tensor.shape)), dtype));
+        const Matrix& m = matrices_[found->second];
+        const int bits = chosen_[found->second];
+        if (!packed) return sink(to_bytes(quantized(m, bits), dtype));
+        const PackedWeight layer_packed = pack_layer(weight(m), m.out, m.in, config(bits), m.fits.at(bits).centroids, m.layer);
+        if (tensor.name.ends_with(".centroids")) return sink(std::as_bytes(std::span(layer_packed.centroids)));
+        if (tensor.name.ends_with(".scales")) return sink(std::as_bytes(std::span(layer_packed.scales)));
+        sink(std::as_bytes(std::span(layer_packed.packed)));
+    };
+    write_model_directory(out_, settings, std::move(tensors), source);
+}
+
+QuantizeResult Quantization::run(const std::function<bool()>& stop) {
+    check(options_, calibration_text_);
+    if (fs::exists(out_)) fail("{}: exists already; choose another name or remove it", out_.string());
+    if (files_.quantization()) fail("{}: is quantized already; a model in full precision is needed", model_.string());
+    if (!fs::is_directory(model_)) fail("{}: expected a model directory (Hugging Face), not a file", model_.string());
+    llama_ = read_llama_config(model_);
+    parameters_ = llama_parameters(llama_, true, {"output"});
+    uint64_t dense_bytes = 0;
+    for (const Parameter& p : parameters_) {
+        if (!p.quantized) {
+            dense_bytes += uint64_t(p.shape.elements()) * bytes(options_.dtype);
+            continue;
+        }
+        Matrix m{p.layer_name(), p.shape[0], p.shape[1], p.layer, product_of(p.layer_name()), {}};
+        files_.get(m.layer + ".weight", std::vector{m.out, m.in});
+        const int bits = options_.budget ? widths(options_.quantizer).front() : bits_of(m.layer);
+        in_context(m.layer, [&] { validate(config(bits)); });
+        block_layout(config(bits), m.out, m.in, m.layer);
+        chosen_.push_back(bits);
+        matrices_.push_back(std::move(m));
+    }
+    loss_.resize(size_t(llama_.layers));
+    if (calibration_text_) {
+        weights_ = std::make_unique<LlamaWeights>(device_, model_);
+        calibration_ = std::make_unique<Calibration>(*weights_, *calibration_text_);
+    }
+    open_work_folder();
+    for (int64_t layer = 0; layer < llama_.layers; layer++) {
+        if (stop && stop()) fail("stopped in front of layer {} of {}; the same command goes on from there", layer, llama_.layers);
+        if (load_layer(layer)) {
+            if (calibration_) calibration_->run_layer();
+            continue;
+        }
+        fit_layer(layer);
+        if (line_) {
+            std::string text = fmt::format("layer {} of {}", layer + 1, llama_.layers);
+            for (LayerProduct product : layer_products)
+                if (const auto& losses = loss_[size_t(layer)][size_t(product)]; !losses.empty()) {
+                    constexpr std::array<std::string_view, 4> names = {"qkv", "o", "gate_up", "down"};
+                    std::vector<std::string> numbers;
+                    for (double v : losses) numbers.push_back(fmt::format("{:.2g}", v));
+                    text += fmt::format("  {} {}", names[size_t(product)], fmt::join(numbers, "/"));
+                }
+            line_(text);
+        }
+    }
+    QuantizeResult result;
+    if (options_.budget) choose(result, dense_bytes);
+    write(result);
+    for (size_t i = 0; i < matrices_.size(); i++) result.bits.push_back({matrices_[i].layer + ".", chosen_[i]});
+    std::error_code error;
+    fs::remove_all(work_, error);
+    return result;
+}
+
+}  // namespace
+
+std::vector<BitsRule> read_bits_table(const fs::path& file) {
+    std::istringstream text(read_text_file(file, 1 << 24));
+    std::vector<BitsRule> rules;
+    std::string line;
+    for (int number = 1; std::getline(text, line); number++) {
+        line = line.substr(0, line.find('#'));
+        std::istringstream words(line);
+        BitsRule rule;
+        std::string rest;
+        if (!(words >> rule.pattern)) continue;
+        if (!(words >> rule.bits) || words >> rest || !is_packed_bits(rule.bits))
+            fail("{}:{}: expected a part of a layer's name and 1, 2, 3, 4 or 8 bits", file.string(), number);
+        rules.push_back(rule);
+    }
+    return rules;
+}
+
+QuantizeResult quantize_model(Device& device, const fs::path& model, const fs::path& out, const QuantizeOptions& options,
+                              const Batch* calibration, const std::function<void(const std::string&)>& line,
+                              const std::function<bool()>& stop) {
+    return Quantization(device, model, out, options, calibration, line).run(stop);
+}
+
+}  // namespace vkqat

@@ -1,0 +1,53 @@
+// Quantization of a trained model without training: each matrix by itself, rounded to the nearest level of its quantizer.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "runtime/formats/llama_config.h"
+#include "runtime/vulkan/device.h"
+#include "trainer/data.h"
+#include "trainer/quantizer.h"
+
+namespace vkqat {
+
+// Bits for the layers whose name contains `pattern` ("layers.0.", "down_proj"); of several that do, the last one counts.
+struct BitsRule {
+    std::string pattern;
+    int bits = 0;
+};
+// Lines of a pattern and a number of bits; # begins a comment. Error naming file and line.
+std::vector<BitsRule> read_bits_table(const std::filesystem::path& file);
+
+struct QuantizeOptions {
+    QuantizerConfig quantizer;  // its bits: those of layers that no rule names
+    std::vector<BitsRule> rules;
+    // k-means: a value weighs as much as its error does in the layer's output, E[x^2] of its input times its block's scale
+    // squared.
+    bool weighted = false;
+    bool clip = false;    // int_asym and nf: search of clipping bounds (clipping.h); query and key projections are not clipped
+    uint64_t budget = 0;  // bytes of all weights; 0: none. nonlinear or sym_int: bits are chosen by what each costs
+    DType dtype = DType::bf16;  // of what is not packed
+    uint64_t seed = 0;
+};
+
+struct QuantizeResult {
+    uint64_t packed_bytes = 0, dense_bytes = 0;
+    uint64_t packed_layers = 0;
+    bool dense_quantized = false;    // int_asym and nf: written as dense values, for there is no packed form of them
+    std::vector<BitsRule> bits;      // of each layer; a table for the next time
+    double expected_divergence = 0;  // budget: sum of the parts' KL divergences from the model, nats per token
+};
+
+// Reads a model directory in full precision and writes a new one. `calibration`: needed for weighted, clip and budget, otherwise
+// null. What has been measured is kept in `out`.work and found there by the next call with the same options after an
+// interruption; it is removed at the end. `line`: news, may be empty. Errors: `out` exists; the model is packed; options that do
+// not go together; a budget that is too small; `stop` returned true between two layers (what was done stays in `out`.work).
+QuantizeResult quantize_model(Device& device, const std::filesystem::path& model, const std::filesystem::path& out,
+                              const QuantizeOptions& options, const Batch* calibration,
+                              const std::function<void(const std::string&)>& line, const std::function<bool()>& stop = {});
+
+}  // namespace vkqat
