@@ -47,9 +47,16 @@ LayerProduct product_of(const std::string& name) {
 
 bool is_packable(const QuantizerConfig& config) { return !config.has_gradient(); }
 
-// The widths that a budget chooses from.
-std::vector<int> widths(const QuantizerConfig& config) {
-    return config.kind == QuantizerKind::nonlinear ? std::vector<int>{1, 2, 3, 4, 8} : std::vector<int>{2, 3, 4, 8};
+// The widths that a budget chooses from: those of which a row of every matrix is a whole number of bytes.
+std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>& matrices) {
+    std::vector<int> all{2, 3, 4, 8};
+    if (config.kind == QuantizerKind::nonlinear) all.insert(all.begin(), 1);
+    std::erase_if(all, [&](int bits) {
+        return std::any_of(matrices.begin(), matrices.end(),
+                           [&](const Matrix& m) { return m.in * bits % 8 != 0 || (bits == 3 && m.in % 8 != 0); });
+    });
+    if (all.empty()) fail("no width packs the rows of every layer into whole bytes");
+    return all;
 }
 
 void check(const QuantizeOptions& o, const Batch* calibration) {
@@ -112,6 +119,7 @@ private:
     LlamaConfig llama_;
     std::vector<Parameter> parameters_;
     std::vector<Matrix> matrices_;
+    std::vector<int> widths_;                               // that a budget chooses from
     std::vector<int> chosen_;                               // bits, by matrix
     std::vector<std::array<std::vector<double>, 4>> loss_;  // by layer, product and width
     std::unique_ptr<LlamaWeights> weights_;
@@ -155,7 +163,7 @@ bool Quantization::load_layer(int64_t layer) {
     const SafetensorsFile file(path);
     for (Matrix& m : matrices_) {
         if (m.index != layer) continue;
-        for (int bits : options_.budget ? widths(options_.quantizer) : std::vector<int>{bits_of(m.layer)}) {
+        for (int bits : options_.budget ? widths_ : std::vector<int>{bits_of(m.layer)}) {
             const std::string prefix = fmt::format("{}.{}.", m.layer, bits);
             Fit& fit = m.fits[bits];
             if (const TensorView* t = file.find(prefix + "centroids")) fit.centroids = read_floats(*t);
@@ -169,7 +177,7 @@ bool Quantization::load_layer(int64_t layer) {
     }
     if (options_.budget) {
         const std::vector<float> values = read_floats(file.get("divergence"));
-        const size_t count = widths(options_.quantizer).size();
+        const size_t count = widths_.size();
         if (values.size() != 4 * count) fail("{}: expected {} divergences, found {}", path.string(), 4 * count, values.size());
         for (size_t p = 0; p < 4; p++)
             loss_[size_t(layer)][p].assign(values.begin() + long(p * count), values.begin() + long((p + 1) * count));
@@ -312,12 +320,12 @@ void Quantization::fit_layer(int64_t layer) {
         if (m.index != layer) continue;
         const auto p = size_t(m.product);
         const std::vector<float> squares = options_.weighted ? column_squares(squares_[p], m.in) : std::vector<float>();
-        for (int bits : options_.budget ? widths(options_.quantizer) : std::vector<int>{bits_of(m.layer)})
+        for (int bits : options_.budget ? widths_ : std::vector<int>{bits_of(m.layer)})
             fit(m, bits, squares, options_.clip ? &grams_[p] : nullptr);
     }
     if (options_.budget) {
         for (LayerProduct product : layer_products)
-            for (int bits : widths(options_.quantizer)) {
+            for (int bits : widths_) {
                 std::vector<float> values;
                 for (const Matrix& m : matrices_)
                     if (m.index == layer && m.product == product) {
@@ -340,7 +348,7 @@ uint64_t Quantization::packed_bytes(const Matrix& m, int bits) const {
 }
 
 void Quantization::choose(QuantizeResult& result, uint64_t dense_bytes) {
-    const std::vector<int> all = widths(options_.quantizer);
+    const std::vector<int> all = widths_;
     std::vector<std::vector<BitChoice>> parts;
     for (size_t layer = 0; layer < loss_.size(); layer++)
         for (LayerProduct product : layer_products) {
@@ -452,12 +460,13 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
         }
         Matrix m{p.layer_name(), p.shape[0], p.shape[1], p.layer, product_of(p.layer_name()), {}};
         files_.get(m.layer + ".weight", std::vector{m.out, m.in});
-        const int bits = options_.budget ? widths(options_.quantizer).front() : bits_of(m.layer);
+        const int bits = bits_of(m.layer);
         in_context(m.layer, [&] { validate(config(bits)); });
         block_layout(config(bits), m.out, m.in, m.layer);
         chosen_.push_back(bits);
         matrices_.push_back(std::move(m));
     }
+    if (options_.budget) widths_ = widths(options_.quantizer, matrices_);
     loss_.resize(size_t(llama_.layers));
     if (calibration_text_) {
         weights_ = std::make_unique<LlamaWeights>(device_, model_);
