@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "evaluation/text.h"
+#include "runtime/model/batch_session.h"
 #include "runtime/support/error.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/utf8.h"
@@ -60,9 +61,10 @@ GenerationWork answer_questions(const LlamaWeights& weights, const Tokenizer& to
     if (task.max_tokens >= allowed)
         fail("{}: up to {} tokens are to be written, but the model allows {} positions", task.name, task.max_tokens, allowed);
     std::vector<std::vector<int32_t>> prompts(task.questions.size());
-    int64_t context = 0;
+    int64_t context = 0, left = 0;
     for (size_t i = 0; i < task.questions.size(); i++) {
         if (answers[i]) continue;
+        left++;
         std::vector<int32_t>& ids = prompts[i] = tokenizer.encode(task.questions[i].contexts[0], {.parse_special = true});
         const int64_t longest = allowed - task.max_tokens;
         if (int64_t(ids.size()) > longest) ids.erase(ids.begin(), ids.end() - longest);
@@ -70,25 +72,36 @@ GenerationWork answer_questions(const LlamaWeights& weights, const Tokenizer& to
         context = std::max(context, int64_t(ids.size()) + task.max_tokens);
     }
     if (context == 0) return work;
-    Session session(weights, session_options(weights.device(), context));
+    const bool cpu = weights.device().capabilities().kind == DeviceKind::cpu;
+    const SessionOptions options = session_options(weights.device(), context);
+    BatchSession batch(weights, {.slots = std::min<int64_t>(cpu ? 4 : 16, left),
+                                 .context = context,
+                                 .prefill_rows = options.prefill_rows,
+                                 .cache = options.cache,
+                                 .keep_prefix = true});
     const auto begin = std::chrono::steady_clock::now();
-    for (size_t i = 0; i < task.questions.size(); i++) {
+    std::vector<std::vector<int32_t>> written(prompts.size());
+    std::vector<size_t> question;  // of each request
+    for (size_t i = 0; i < prompts.size(); i++) {
         if (answers[i]) continue;
-        std::vector<int32_t> written;
-        std::string text;
-        auto take = [&](int32_t id) {  // false: that was the end
-            if (std::find(end_ids.begin(), end_ids.end(), id) != end_ids.end()) return false;
-            written.push_back(id);
-            text = tokenizer.decode(written);
-            return int64_t(written.size()) < task.max_tokens && find_end(text, task.until) == text.npos;
-        };
         work.prompt_tokens += int64_t(prompts[i].size());
-        if (take(session.prefill(prompts[i]))) session.decode(task.max_tokens - 1, take);
-        work.tokens += int64_t(written.size());
-        text.resize(std::min(text.size(), find_end(text, task.until)));
-        answers[i] = judge(task, task.questions[i], text);
-        if (done) done(i, *answers[i]);
+        GenerationRequest request{.prompt = std::move(prompts[i]), .ends = end_ids, .max_tokens = task.max_tokens};
+        request.on_token = [&tokenizer, &task, &ids = written[i]](int32_t id) {
+            ids.push_back(id);
+            return find_end(tokenizer.decode(ids), task.until) == std::string::npos;
+        };
+        batch.add(std::move(request));
+        question.push_back(i);
     }
+    while (batch.unfinished() > 0)
+        for (const GenerationResult& result : batch.step()) {
+            const size_t i = question[size_t(result.id)];
+            std::string text = tokenizer.decode(result.tokens);
+            work.tokens += int64_t(result.tokens.size());
+            text.resize(std::min(text.size(), find_end(text, task.until)));
+            answers[i] = judge(task, task.questions[i], text);
+            if (done) done(i, *answers[i]);
+        }
     work.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     return work;
 }

@@ -22,8 +22,9 @@ struct GenerationWork {
     double seconds = 0;
 };
 
-// Writes greedily, one question after the other (what their prompts share is computed once), those whose place in `answers` is
-// empty. `end_ids` end a text besides task.until. Prompts lose their front where they do not fit.
+// Writes greedily, several questions at a time (what their prompts share stays in the cache), those whose place in `answers` is
+// empty; `done` gets them as they are finished. `end_ids` end a text besides task.until. Prompts lose their front where they do
+// not fit.
 GenerationWork answer_questions(const LlamaWeights& weights, const Tokenizer& tokenizer, const std::vector<int32_t>& end_ids,
                                 const Task& task, std::vector<std::optional<Answer>>& answers,
                                 const std::function<void(size_t question, const Answer& answer)>& done);

@@ -7,11 +7,19 @@ namespace {
 
 constexpr size_t in_flight = 2;
 
+// How many tokens of a prompt are held already; its last one must run in any case.
+size_t shared(const std::vector<int32_t>& prompt, const std::vector<int32_t>& held) {
+    size_t n = 0;
+    while (n < held.size() && n + 1 < prompt.size() && held[n] == prompt[n]) n++;
+    return n;
+}
+
 }  // namespace
 
 BatchSession::BatchSession(const LlamaWeights& weights, const BatchOptions& o)
     : device_(weights.device()),
       sequences_(weights, {.count = o.slots, .context = o.context, .prefill_rows = o.prefill_rows, .cache = o.cache}),
+      keep_prefix_(o.keep_prefix),
       at_once_(std::clamp<int64_t>(o.at_once, 1, 256)),
       slots_(size_t(o.slots)) {}
 
@@ -31,6 +39,11 @@ void BatchSession::take_token(size_t at, int32_t token, std::vector<GenerationRe
         slot.result.stop = why;
         slot.active = false;
         active_--;
+        if (keep_prefix_) {  // the last token may not have run
+            slot.held = request.prompt;
+            if (!slot.result.tokens.empty())
+                slot.held.insert(slot.held.end(), slot.result.tokens.begin(), slot.result.tokens.end() - 1);
+        }
         sequences_.set_limit(int64_t(at), 0);  // tokens in flight are nobody's; the device soon leaves the slot out
         done.push_back(std::move(slot.result));
     };
@@ -50,19 +63,32 @@ void BatchSession::fill_slots(std::vector<GenerationResult>& done) {
         submissions_.pop_front();
         take(std::move(first), done);
     }
-    for (size_t at = 0; at < slots_.size() && !line_.empty(); at++) {
-        while (!slots_[at].active && !line_.empty()) {  // again, if the first token ends the text
-            Waiting next = std::move(line_.front());
-            line_.pop_front();
-            const auto length = int64_t(next.request.prompt.size());
-            sequences_.set_sampler(int64_t(at), next.request.sampler);
-            const int32_t token = sequences_.prefill(int64_t(at), next.request.prompt, 0);
-            sequences_.set_limit(int64_t(at), length + next.request.max_tokens - 1);
-            slots_[at] = {std::move(next.request), {.id = next.id}, length, true};
-            active_++;
-            take_token(at, token, done);
-        }
+    while (active_ < slots() && !line_.empty()) {
+        Waiting next = std::move(line_.front());
+        line_.pop_front();
+        const auto length = int64_t(next.request.prompt.size());
+        const size_t at = choose_slot(next.request.prompt);
+        sequences_.set_sampler(int64_t(at), next.request.sampler);
+        const auto cached = int64_t(shared(next.request.prompt, slots_[at].held));
+        slots_[at].held.clear();  // if it fails, nothing is
+        const int32_t token = sequences_.prefill(int64_t(at), next.request.prompt, cached);
+        sequences_.set_limit(int64_t(at), length + next.request.max_tokens - 1);
+        slots_[at] = {std::move(next.request), {.id = next.id}, length, {}, true};
+        active_++;
+        reused_ += cached;
+        take_token(at, token, done);
     }
+}
+
+// The free slot that holds the most of the prompt's beginning, the first of equals.
+size_t BatchSession::choose_slot(const std::vector<int32_t>& prompt) const {
+    size_t best = slots_.size(), most = 0;
+    for (size_t at = 0; at < slots_.size(); at++) {
+        if (slots_[at].active) continue;
+        const size_t kept = shared(prompt, slots_[at].held);
+        if (best == slots_.size() || kept > most) best = at, most = kept;
+    }
+    return best;
 }
 
 void BatchSession::submit() {

@@ -34,6 +34,10 @@ struct BatchOptions {
     int64_t prefill_rows = 64;  // tokens of a prompt per graph, at most
     DType cache = DType::f32;
     int64_t at_once = 4;  // tokens of each slot in one submission; two submissions are in flight
+    // A prompt goes into the free slot whose last text begins most like it, and what they share stays in the cache. Saves time
+    // where prompts begin alike; but what is cached was computed by other kernels, so on GPUs a text may then depend on those
+    // before it.
+    bool keep_prefix = false;
 };
 
 class BatchSession {
@@ -51,7 +55,8 @@ public:
 
     int64_t slots() const { return sequences_.count(); }
     int64_t context() const { return sequences_.context(); }
-    int64_t made() const { return made_; }  // tokens of all results so far, those of unfinished ones included
+    int64_t made() const { return made_; }      // tokens of all results so far, those of unfinished ones included
+    int64_t reused() const { return reused_; }  // tokens of prompts that were in the cache already
     uint64_t cache_bytes() const { return sequences_.cache_bytes(); }
 
 private:
@@ -62,7 +67,8 @@ private:
     struct Slot {
         GenerationRequest request;
         GenerationResult result;
-        int64_t position = 0;  // where the last known token stands
+        int64_t position = 0;       // where the last known token stands
+        std::vector<int32_t> held;  // not active: whose keys and values are in the cache
         bool active = false;
     };
     struct Submission {
@@ -71,13 +77,15 @@ private:
         std::vector<int64_t> ids;  // whose tokens it makes, by slot; -1: nobody's
     };
     void fill_slots(std::vector<GenerationResult>& done);
+    size_t choose_slot(const std::vector<int32_t>& prompt) const;
     void submit();
     void take(Submission submission, std::vector<GenerationResult>& done);
     void take_token(size_t at, int32_t token, std::vector<GenerationResult>& done);
 
     Device& device_;
     Sequences sequences_;
-    int64_t at_once_, next_id_ = 0, active_ = 0, made_ = 0;
+    bool keep_prefix_;
+    int64_t at_once_, next_id_ = 0, active_ = 0, made_ = 0, reused_ = 0;
     std::deque<Waiting> line_;
     std::vector<Slot> slots_;
     std::deque<Submission> submissions_;

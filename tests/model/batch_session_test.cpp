@@ -166,6 +166,32 @@ TEST_F(ReferenceBatch, TextsEndForTheirOwnReasons) {
     EXPECT_EQ(all(batch)[6].tokens, text);
 }
 
+TEST_F(ReferenceBatch, PromptsThatBeginAlikeKeepTheirBeginning) {
+    if (!sums_alike()) GTEST_SKIP() << "equal to the last bit on CPUs only";
+    const auto examples = prompt(4), other = prompt(2);  // 21 and 12 tokens
+    std::vector<GenerationRequest> requests;
+    for (int i = 0; i < 6; i++) {
+        GenerationRequest r{.prompt = i % 3 == 2 ? other : examples, .max_tokens = 6 + i};
+        r.prompt.push_back(300 + i);
+        requests.push_back(r);
+    }
+    GenerationRequest further = requests[0];  // goes on behind the text of the first
+    const auto text = alone(requests[0], 80);
+    further.prompt.insert(further.prompt.end(), text.begin(), text.end());
+    further.prompt.push_back(299);
+    requests.push_back(further);
+    requests.push_back(requests[0]);  // the same again: its last token must run
+    BatchSession batch(*weights_, {.slots = 2, .context = 80, .keep_prefix = true});
+    for (auto& r : requests) batch.add(r);
+    auto results = all(batch);
+    for (size_t i = 0; i < requests.size(); i++) EXPECT_EQ(results[int64_t(i)].tokens, alone(requests[i], 80)) << i;
+    EXPECT_GE(batch.reused(), 3 * int64_t(examples.size()));
+    BatchSession plain(*weights_, {.slots = 2, .context = 80});
+    for (auto& r : requests) plain.add(r);
+    all(plain);
+    EXPECT_EQ(plain.reused(), 0);
+}
+
 TEST_F(ReferenceBatch, RequestsThatCannotBeServedAreErrors) {
     BatchSession batch(*weights_, {.slots = 2, .context = 8});
     EXPECT_THROW(batch.add({.prompt = {}}), Error);
