@@ -25,7 +25,7 @@ void adamw(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor loss, Ten
     for (const OptimizerBlock& b : blocks) {
         int64_t count = b.weight.elements();
         g.dispatch(Kernel{"adamw", {64}}, {inout(b.weight), in(b.gradient), inout(b.m), inout(b.v), in(settings), in(state)},
-                   AdamwArgs{.count = uint32_t(count)}, linear_grid((count + 63) / 64), "adamw", {.flops = 14.0 * double(count)});
+                   AdamwArgs{.count = uint32_t(count)}, linear_grid((count + 255) / 256), "adamw", {.flops = 14.0 * double(count)});
     }
 }
 

@@ -16,10 +16,11 @@ constexpr int64_t part_elements = 16384;
 
 enum Stage : uint32_t { all, statistics, apply };  // as in quantize.comp
 
-Kernel quantize_kernel(Graph& g, const QuantizerConfig& config, DType output, Stage stage, bool whole_tiles) {
+Kernel quantize_kernel(Graph& g, const QuantizerConfig& config, DType output, Stage stage, bool whole_tiles,
+                       uint32_t parts_each = 1) {
     return {"quantize_" + std::string(name(output)),
             {g.capabilities().subgroup_size, g.capabilities().uniform_loads(), uint32_t(config.kind), uint32_t(config.scale),
-             uint32_t(config.bits), stage, whole_tiles}};
+             uint32_t(config.bits), stage, whole_tiles, parts_each}};
 }
 
 // Scales, and q(W) where `q` is there.
@@ -38,12 +39,18 @@ void run(Graph& g, Tensor w, Tensor q, QuantizerConfig config, Tensor centroids,
                             .block_cols = uint32_t(layout.block_cols),
                             .part_rows = uint32_t(part_rows),
                             .part_cols = uint32_t(part_cols)};
-    const Grid grid = linear_grid(layout.blocks() * parts);
+    // Small blocks: several for a workgroup, which loads the centroids once (CPUs compile a loop over them slowly, and gain
+    // nothing).
+    const int64_t all_parts = layout.blocks() * parts;
+    const Grid grid = linear_grid(all_parts);
+    const bool several = g.capabilities().kind != DeviceKind::cpu && part_cols * part_rows <= 1024 && all_parts >= 65536;
+    const int64_t each = several ? 8 : 1;
     const double elements = double(w.elements());
     const DType output = q ? q.dtype() : DType::f32;
     if (parts == 1 || config.scale == ScaleStatistic::none) {  // without statistics the parts are independent
-        g.dispatch(quantize_kernel(g, config, output, all, whole_tiles), {in(w), in(centroids), {}, out(q), out(scales)}, args,
-                   grid, q ? "quantize" : "block_scales",
+        g.dispatch(quantize_kernel(g, config, output, all, whole_tiles, uint32_t(each)),
+                   {in(w), in(centroids), {}, out(q), out(scales)}, args, linear_grid((all_parts + each - 1) / each),
+                   q ? "quantize" : "block_scales",
                    {.flops = elements * (2 + double(std::max<int64_t>(centroids ? config.bits : 2, 2)))});
         return;
     }

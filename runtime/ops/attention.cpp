@@ -62,8 +62,19 @@ namespace {
 Tensor portable_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Tensor document_start, Tensor document_end,
                           const AttentionTile& tile) {
     const int64_t tokens = int64_t(shape.batch) * shape.seq_len;
-    const AttentionTile forward = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, false);
-    const AttentionTile backward = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, true);
+    // Few rows: fewer of them in a subgroup, so that more subgroups work.
+    auto chosen = [&](bool back) {
+        AttentionTile t = tile.split ? tile : attention_tile(g.capabilities(), shape.head_dim, back);
+        const uint32_t heads = back ? shape.kv_heads : shape.heads;
+        constexpr uint32_t enough = 512;  // subgroups, four for each processor of an H200
+        auto subgroups = [&] {
+            const Grid all = grid(g, shape, t, heads);
+            return uint64_t(all.x) * all.y * all.z;
+        };
+        while (!tile.split && t.rows > 1 && subgroups() < enough) t.rows /= 2;
+        return t;
+    };
+    const AttentionTile forward = chosen(false), backward = chosen(true);
     for (const AttentionTile& t : {forward, backward})
         if (!std::has_single_bit(t.split) || t.split > g.capabilities().subgroup_size || t.rows == 0 || t.step == 0 ||
             (t.split > 1 && shape.head_dim % (4 * t.split)))

@@ -14,6 +14,7 @@ layout(constant_id = 4) const uint bits = 2;
 layout(constant_id = 5) const uint stage = 0;
 const uint STAGE_ALL = 0, STAGE_STATISTICS = 1, STAGE_APPLY = 2;
 layout(constant_id = 6) const bool whole_tiles = false;  // rows of parts are multiples of the subgroup
+layout(constant_id = 7) const uint parts_each = 1;       // that a workgroup does one after the other
 
 uint row_begin, row_end, col_begin, col_end;
 const uint LEVELS = 1u << bits;
@@ -79,13 +80,9 @@ float quantize(float w, float scale, float mean, float step_size) {
     return w;
 }
 
-void main() {
-    init_lanes();
+void quantize_part(uint index) {
     uint row_parts = (a.block_rows + a.part_rows - 1) / a.part_rows, col_parts = (a.block_cols + a.part_cols - 1) / a.part_cols;
     uint parts = row_parts * col_parts, block_columns = a.cols / a.block_cols;
-    uint blocks = (a.out_rows / a.block_rows) * block_columns;
-    uint index = workgroup_index();
-    if (index >= blocks * parts) return;
     uint block = index / parts, part = index - block * parts;
     uint row0 = block / block_columns * a.block_rows, col0 = block % block_columns * a.block_cols;
     row_begin = row0 + part / col_parts * a.part_rows;
@@ -112,12 +109,6 @@ void main() {
     if (a.quantized == 0) return;
 
     float step_size = kind == KIND_SYM_INT ? divide(scale, float((1u << (bits - 1)) - 1u)) : 1.0;
-    if (kind == KIND_NONLINEAR && TABLE_IN_REGISTERS) {
-        UNROLL for (uint i = 0; i < 16; i++)
-            if (i < LEVELS) level[i] = F32(a.centroids).v[i];
-        UNROLL for (uint i = 0; i < 15; i++)
-            if (i + 1 < LEVELS) boundary[i] = (level[i] + level[i + 1]) * 0.5;
-    }
     uint row = row_begin;
     do {
         uint64_t row_offset = uint64_t(row) * a.cols;
@@ -129,4 +120,27 @@ void main() {
         } while (c < col_end);
         row++;
     } while (row < row_end);
+}
+
+void main() {
+    init_lanes();
+    const uint row_parts = (a.block_rows + a.part_rows - 1) / a.part_rows, col_parts = (a.block_cols + a.part_cols - 1) / a.part_cols;
+    const uint all = (a.out_rows / a.block_rows) * (a.cols / a.block_cols) * row_parts * col_parts;
+    uint index = workgroup_index() * parts_each;
+    const uint end = min(index + parts_each, all);
+    if (index >= all) return;
+    if (kind == KIND_NONLINEAR && TABLE_IN_REGISTERS && stage != STAGE_STATISTICS) {
+        UNROLL for (uint i = 0; i < 16; i++)
+            if (i < LEVELS) level[i] = F32(a.centroids).v[i];
+        UNROLL for (uint i = 0; i < 15; i++)
+            if (i + 1 < LEVELS) boundary[i] = (level[i] + level[i + 1]) * 0.5;
+    }
+    if (parts_each == 1) {
+        quantize_part(index);
+        return;
+    }
+    do {
+        quantize_part(index);
+        index++;
+    } while (index < end);
 }

@@ -92,6 +92,7 @@ TEST_P(ReferenceQat, FourStepsMatchInFp32) {
 
 TEST_P(ReferenceQat, FourStepsMatchIn16Bits) {
     if (test::reference_folder().empty()) GTEST_SKIP() << "no folder of reference vectors (VKQAT_REFERENCE)";
+    if (test::device().capabilities().kind == DeviceKind::cpu) GTEST_SKIP() << "a CPU driver compiles these kernels for minutes";
     bool any = false;
     for (Precision precision : {Precision::bf16, Precision::f16}) {
         if (!has_matrix_units(test::device().capabilities(), precision)) continue;
