@@ -259,6 +259,11 @@ void validate(const TrainConfig& config, std::string_view where) {
         fail("{}: training.global_batch_size = {} is no multiple of training.local_batch_size = {}", where,
              config.training.global_batch_size, config.training.local_batch_size);
     }
+    if (config.distributed.zero1 && config.quantization.centroid_update_algorithm == "fischer_kmeans" &&
+        config.quantization.quantizer == "nonlinear") {
+        fail("{}: distributed.zero1 spreads the second moments over the ranks, and fischer_kmeans needs them whole: choose one",
+             where);
+    }
     if (config.validation.enable && config.validation.dataset.empty()) {
         fail("{}: validation.enable is true, but validation.dataset is missing: name files, folders or globs of text", where);
     }

@@ -139,6 +139,7 @@ struct QuantizationSection {
 struct DistributedConfig {
     std::string exchange = "auto";  // auto | mpi
     double bucket_mb = 32;
+    bool zero1 = false;
     bool operator==(const DistributedConfig&) const = default;
 };
 

@@ -203,6 +203,8 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "of gradients; auto: through memory that the ranks share, over several machines through MPI"},
         {"distributed", "bucket_mb", &c.distributed.bucket_mb, between(0.01, 4096),
          "MB of gradients that ranks (mpirun -n N vkqat train) exchange at a time"},
+        {"distributed", "zero1", &c.distributed.zero1, anything(),
+         "ZeRO-1: each rank keeps the moments of its share of the weights only, and updates these"},
     };
 }
 

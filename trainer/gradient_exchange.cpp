@@ -13,18 +13,9 @@ namespace vkqat {
 namespace {
 
 constexpr uint64_t page = 4096;
-// Buckets and parts begin at multiples of this many elements.
-constexpr uint64_t grain = 8192;
 constexpr unsigned most_threads = 8;
 
 uint64_t round_up(uint64_t value, uint64_t to) { return (value + to - 1) / to * to; }
-
-// Elements [first, second) of `count` that rank `rank` of `size` adds up.
-std::pair<uint64_t, uint64_t> part(uint64_t count, int rank, int size) {
-    const uint64_t grains = (count + grain - 1) / grain;
-    auto begin = [&](int r) { return std::min(count, grains * uint64_t(r) / uint64_t(size) * grain); };
-    return {begin(rank), begin(rank + 1)};
-}
 
 std::atomic_ref<uint64_t> atomic(uint64_t& value) { return std::atomic_ref<uint64_t>(value); }
 
@@ -32,15 +23,16 @@ std::atomic_ref<uint64_t> atomic(uint64_t& value) { return std::atomic_ref<uint6
 
 GradientExchange::GradientExchange(Device& device, Communicator& ranks, const std::vector<Buffer>& gradients,
                                    const ExchangeOptions& options)
-    : device_(device), ranks_(ranks), gradients_(gradients), down_queue_(device, 0) {
-    const uint64_t size = std::max(options.bucket_bytes / 4 / grain, uint64_t(1)) * grain;
+    : device_(device), ranks_(ranks), gradients_(gradients), zero1_(options.zero1), down_queue_(device, 0) {
     const uint64_t alignment = std::max(page, device.capabilities().host_memory_alignment);
-    for (size_t block = 0; block < gradients.size(); block++) {
-        const uint64_t count = gradients[block].bytes() / 4;
-        for (uint64_t first = 0; first < count; first += size) buckets_.push_back({block, first, std::min(size, count - first)});
+    std::vector<uint64_t> elements;
+    for (const Buffer& gradient : gradients) {
+        const uint64_t count = gradient.bytes() / 4;
+        elements.push_back(count);
         block_offset_.push_back(host_bytes_);
         host_bytes_ += round_up(count * 4, alignment);
     }
+    buckets_ = cut_into_buckets(elements, options.bucket_bytes);
     if (device.copy_queues().size() > 1) own_up_queue_ = std::make_unique<CopyQueue>(device, 1);
     up_queue_ = own_up_queue_ ? own_up_queue_.get() : &down_queue_;
     shared_ = options.share_memory && share();
@@ -112,11 +104,11 @@ std::string GradientExchange::way() const {
                                                           : "shared memory that the devices use in place";
 }
 
-BufferPart GradientExchange::host_part(const HostBlocks& blocks, const Bucket& b) const {
+BufferPart GradientExchange::host_part(const HostBlocks& blocks, const Stretch& b) const {
     return {blocks.in_place.empty() ? blocks.copies[b.block].handle() : blocks.in_place[b.block].handle(), b.first * 4};
 }
 
-float* GradientExchange::floats(const SharedMemory& memory, const Bucket& b) const {
+float* GradientExchange::floats(const SharedMemory& memory, const Stretch& b) const {
     return reinterpret_cast<float*>(memory.data() + block_offset_[b.block]) + b.first;
 }
 
@@ -130,7 +122,7 @@ GradientExchange::Counter& GradientExchange::reduced(int rank, size_t bucket) co
 GradientExchange::Schedule GradientExchange::schedule(const Graph& graph) const {
     std::map<size_t, std::vector<size_t>> at;  // node count -> buckets
     for (size_t i = 0; i < buckets_.size(); i++) {
-        const Bucket& b = buckets_[i];
+        const Stretch& b = buckets_[i];
         const uint64_t begin = gradients_[b.block].address() + b.first * 4, end = begin + b.count * 4;
         size_t ready = 0;
         for (size_t n = 0; n < graph.nodes().size(); n++)
@@ -171,7 +163,7 @@ void GradientExchange::await(const Counter& counter) const {
 }
 
 void GradientExchange::reduce_shared(size_t i, uint64_t down) {
-    const Bucket& b = buckets_[i];
+    const Stretch& b = buckets_[i];
     const int rank = ranks_.rank(), size = ranks_.size();
     down_queue_.wait(down);
     if (down_.in_place.empty())
@@ -182,9 +174,10 @@ void GradientExchange::reduce_shared(size_t i, uint64_t down) {
 
     // In the order of the ranks, whoever does it; in pieces that stay in the cache.
     constexpr uint64_t piece = 4096;
-    const auto [first, last] = part(b.count, rank, size);
+    const Stretch part = own_part(i);
+    const uint64_t last = part.first - b.first + part.count;
     float* sum = floats(result_, b);
-    for (uint64_t begin = first; begin < last; begin += piece) {
+    for (uint64_t begin = part.first - b.first; begin < last; begin += piece) {
         const uint64_t end = std::min(begin + piece, last);
         const float* x = floats(contributions_[0], b);
         const float* y = floats(contributions_[1], b);
@@ -194,10 +187,18 @@ void GradientExchange::reduce_shared(size_t i, uint64_t down) {
             for (uint64_t j = begin; j < end; j++) sum[j] += y[j];
         }
     }
+    if (zero1_) return copy_up(up_, part, gradients_);
     atomic(reduced(rank, i).step).store(step_, std::memory_order_release);
     for (int r = 0; r < size; r++) await(reduced(r, i));
-    if (up_.in_place.empty()) std::memcpy(up_.copies[b.block].mapped_as<float>().data() + b.first, sum, b.count * 4);
-    up_queue_->copy(host_part(up_, b), {gradients_[b.block].handle(), b.first * 4}, b.count * 4);
+    copy_up(up_, b, gradients_);
+}
+
+// From the host's blocks to the same place of the device's.
+void GradientExchange::copy_up(const HostBlocks& from, const Stretch& s, const std::vector<Buffer>& to) {
+    if (s.count == 0) return;
+    if (shared_ && from.in_place.empty())
+        std::memcpy(from.copies[s.block].mapped_as<float>().data() + s.first, floats(result_, s), s.count * 4);
+    up_queue_->copy(host_part(from, s), {to[s.block].handle(), s.first * 4}, s.count * 4);
 }
 
 void GradientExchange::run(Executable& executable, const Schedule& schedule) {
@@ -209,17 +210,27 @@ void GradientExchange::run(Executable& executable, const Schedule& schedule) {
     std::vector<Started> order;
     const uint64_t end = executable.replay_to_cuts([&](size_t cut, uint64_t value) {
         for (size_t i : schedule.buckets[cut]) {
-            const Bucket& b = buckets_[i];
+            const Stretch& b = buckets_[i];
             order.push_back(
                 {i, down_queue_.copy({gradients_[b.block].handle(), b.first * 4}, host_part(down_, b), b.count * 4, value)});
         }
     });
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point ended = Clock::time_point::max();
+    std::jthread watch([&] {
+        try {
+            device_.wait(end);
+            ended = Clock::now();
+        } catch (const Error&) {
+            // The wait below says it again.
+        }
+    });
     if (!shared_) {
         for (const Started& s : order) {
-            const Bucket& b = buckets_[s.bucket];
+            const Stretch& b = buckets_[s.bucket];
             down_queue_.wait(s.down);
             ranks_.all_reduce_sum(down_.copies[b.block].mapped_as<float>().subspan(b.first, b.count));
-            up_queue_->copy(host_part(down_, b), {gradients_[b.block].handle(), b.first * 4}, b.count * 4);
+            copy_up(down_, zero1_ ? own_part(s.bucket) : b, gradients_);
         }
     } else {
         // Every thread takes buckets in the same order, so none waits for one that stands behind it.
@@ -244,6 +255,47 @@ void GradientExchange::run(Executable& executable, const Schedule& schedule) {
     }
     up_queue_->wait(up_queue_->submitted());
     device_.wait(end);
+    watch.join();
+    exposed_seconds_ += std::max(0.0, std::chrono::duration<double>(Clock::now() - ended).count());
+    steps_++;
+}
+
+void GradientExchange::gather_parts(const std::vector<Buffer>& blocks, uint64_t after) {
+    step_++;
+    const HostBlocks& host = shared_ ? up_ : down_;
+    std::vector<uint64_t> down(buckets_.size());
+    for (size_t i = 0; i < buckets_.size(); i++)
+        if (const Stretch part = own_part(i); part.count > 0)
+            down[i] =
+                down_queue_.copy({blocks[part.block].handle(), part.first * 4}, host_part(host, part), part.count * 4, after);
+    std::vector<std::byte> mine;
+    for (size_t i = 0; i < buckets_.size(); i++) {
+        const Stretch own = own_part(i);
+        down_queue_.wait(down[i]);
+        if (shared_) {
+            if (host.in_place.empty())
+                std::memcpy(floats(result_, own), host.copies[own.block].mapped_as<float>().data() + own.first, own.count * 4);
+            atomic(contributed(ranks_.rank(), i).step).store(step_, std::memory_order_release);
+            continue;
+        }
+        uint64_t most = 0;  // all_gather() takes equally many of each
+        for (int r = 0; r < ranks_.size(); r++) most = std::max(most, part_of(buckets_[i], r, ranks_.size()).count);
+        float* values = host.copies[own.block].mapped_as<float>().data();
+        mine.resize(most * 4);
+        std::memcpy(mine.data(), values + own.first, own.count * 4);
+        const std::vector<std::byte> all = ranks_.all_gather(mine);
+        for (int r = 0; r < ranks_.size(); r++) {
+            const Stretch part = part_of(buckets_[i], r, ranks_.size());
+            std::memcpy(values + part.first, all.data() + uint64_t(r) * most * 4, part.count * 4);
+        }
+    }
+    for (size_t i = 0; i < buckets_.size(); i++)
+        for (int r = 0; r < ranks_.size(); r++) {
+            if (r == ranks_.rank()) continue;
+            if (shared_) await(contributed(r, i));
+            copy_up(host, part_of(buckets_[i], r, ranks_.size()), blocks);
+        }
+    up_queue_->wait(up_queue_->submitted());
 }
 
 }  // namespace vkqat

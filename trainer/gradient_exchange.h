@@ -16,6 +16,7 @@
 
 #include "runtime/graph/executable.h"
 #include "runtime/vulkan/copy_queue.h"
+#include "trainer/buckets.h"
 #include "trainer/communicator.h"
 #include "trainer/shared_memory.h"
 
@@ -24,6 +25,7 @@ namespace vkqat {
 struct ExchangeOptions {
     uint64_t bucket_bytes = uint64_t(32) << 20;
     bool share_memory = true;  // where the ranks are on one machine
+    bool zero1 = false;        // a rank needs the sums of its part of each bucket only (part_of), and updates the weights there
 };
 
 class GradientExchange {
@@ -40,16 +42,17 @@ public:
     Schedule schedule(const Graph& graph) const;
     // Replays the graph, which was recorded with the schedule's cuts. On return it has ended, and the blocks hold the sums.
     void run(Executable& executable, const Schedule& schedule);
+    // Each rank's part of these blocks, which are as large as the gradients', to all others. Begins when the device's timeline
+    // has reached `after`, and waits for the end.
+    void gather_parts(const std::vector<Buffer>& blocks, uint64_t after);
 
+    // Seconds between the end of the graph and that of the exchange, in the mean of the calls of run().
+    double exposed_seconds() const { return steps_ ? exposed_seconds_ / double(steps_) : 0; }
     size_t buckets() const { return buckets_.size(); }
     // "shared memory, used by the device in place": for the log.
     std::string way() const;
 
 private:
-    struct Bucket {
-        size_t block;
-        uint64_t first, count;  // elements
-    };
     struct alignas(64) Counter {
         uint64_t step;
     };
@@ -59,22 +62,26 @@ private:
         std::vector<Buffer> copies;
     };
     HostBlocks host_blocks(std::byte* memory, const std::string& what);
-    BufferPart host_part(const HostBlocks& blocks, const Bucket& bucket) const;
+    BufferPart host_part(const HostBlocks& blocks, const Stretch& bucket) const;
     bool share();
     void reduce_shared(size_t bucket, uint64_t down);
+    void copy_up(const HostBlocks& from, const Stretch& stretch, const std::vector<Buffer>& to);
+    Stretch own_part(size_t bucket) const { return part_of(buckets_[bucket], ranks_.rank(), ranks_.size()); }
     void await(const Counter& counter) const;
     Counter& contributed(int rank, size_t bucket) const;
     Counter& reduced(int rank, size_t bucket) const;
-    float* floats(const SharedMemory& memory, const Bucket& bucket) const;
+    float* floats(const SharedMemory& memory, const Stretch& bucket) const;
 
     Device& device_;
     Communicator& ranks_;
     const std::vector<Buffer>& gradients_;
-    std::vector<Bucket> buckets_;
+    std::vector<Stretch> buckets_;
     std::vector<uint64_t> block_offset_;  // of a block in host memory, in bytes
     uint64_t host_bytes_ = 0;
-    uint64_t step_ = 0;
-    bool shared_ = false;
+    uint64_t step_ = 0;  // counts what the ranks have done together
+    double exposed_seconds_ = 0;
+    uint64_t steps_ = 0;
+    bool shared_ = false, zero1_;
     std::atomic<bool> failed_ = false;
     std::vector<SharedMemory> contributions_;  // one of each rank
     SharedMemory result_, control_;

@@ -6,27 +6,38 @@
 
 namespace vkqat {
 
-void adamw(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor loss, Tensor settings, Tensor state) {
-    constexpr int64_t chunk = 8192;
+void gradient_squares(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor partial) {
     const uint32_t lanes = g.capabilities().subgroup_size;
-    int64_t chunks = 0;
-    for (const OptimizerBlock& b : blocks) chunks += (b.weight.elements() + chunk - 1) / chunk;
-    Tensor partial = g.tensor({chunks}, DType::f32, "gradient.partial_squares");
-    int64_t first = 0;
     for (const OptimizerBlock& b : blocks) {
-        int64_t count = b.weight.elements(), n = (count + chunk - 1) / chunk;
-        g.dispatch(Kernel{"sum_squares", {lanes}}, {in(b.gradient), out(g.view(partial, uint64_t(first) * 4, {n}, "partial"))},
-                   SumSquaresArgs{.count = uint32_t(count), .chunk = uint32_t(chunk)}, linear_grid(n), "gradient_norm",
+        const int64_t count = b.weight.elements(), n = (count + squares_chunk - 1) / squares_chunk;
+        g.dispatch(Kernel{"sum_squares", {lanes}},
+                   {in(b.gradient), out(g.view(partial, uint64_t(b.first_square) * 4, {n}, "partial"))},
+                   SumSquaresArgs{.count = uint32_t(count), .chunk = uint32_t(squares_chunk)}, linear_grid(n), "gradient_norm",
                    {.flops = 2.0 * double(count)});
-        first += n;
     }
+}
+
+void adamw_update(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor partial, Tensor loss, Tensor settings,
+                  Tensor state) {
+    const uint32_t lanes = g.capabilities().subgroup_size;
     g.dispatch(Kernel{"adamw_prepare", {lanes}}, {in(partial), in(loss), in(settings), inout(state)},
-               AdamwPrepareArgs{.count = uint32_t(chunks)}, Grid{}, "adamw.prepare");
+               AdamwPrepareArgs{.count = uint32_t(partial.elements())}, Grid{}, "adamw.prepare");
     for (const OptimizerBlock& b : blocks) {
         int64_t count = b.weight.elements();
         g.dispatch(Kernel{"adamw", {64}}, {inout(b.weight), in(b.gradient), inout(b.m), inout(b.v), in(settings), in(state)},
                    AdamwArgs{.count = uint32_t(count)}, linear_grid((count + 255) / 256), "adamw", {.flops = 14.0 * double(count)});
     }
+}
+
+void adamw(Graph& g, std::vector<OptimizerBlock> blocks, Tensor loss, Tensor settings, Tensor state) {
+    int64_t squares = 0;
+    for (OptimizerBlock& b : blocks) {
+        b.first_square = squares;
+        squares += (b.weight.elements() + squares_chunk - 1) / squares_chunk;
+    }
+    Tensor partial = g.tensor({squares}, DType::f32, "gradient.partial_squares");
+    gradient_squares(g, blocks, partial);
+    adamw_update(g, blocks, partial, loss, settings, state);
 }
 
 double LearningRateSchedule::at(int64_t step) const {

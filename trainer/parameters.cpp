@@ -73,8 +73,9 @@ std::vector<Parameter> llama_parameters(const LlamaConfig& c, bool quantize, con
     return list;
 }
 
-ParameterStore::ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute)
-    : device_(device), config_(config), parameters_(std::move(parameters)), compute_type_(compute) {
+ParameterStore::ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute,
+                               const MomentSharing& sharing)
+    : device_(device), config_(config), parameters_(std::move(parameters)), compute_type_(compute), sharing_(sharing) {
     // A block begins with a layer, so that the groups of a layer are never divided.
     int64_t last_layer = -2;
     for (size_t i = 0; i < parameters_.size(); i++) {
@@ -92,11 +93,19 @@ ParameterStore::ParameterStore(Device& device, const LlamaConfig& config, std::v
     }
     bool copies = false;
     for (size_t i = 0; i < parameters_.size(); i++) copies |= has_copy(i);
-    for (uint64_t n : block_elements_) {
+    std::vector<uint64_t> moments(block_elements_.size());
+    for (const Stretch& bucket : cut_into_buckets(block_elements_, sharing.size > 1 ? sharing.bucket_bytes : UINT64_MAX)) {
+        const Stretch part = part_of(bucket, sharing.size > 1 ? sharing.rank : 0, sharing.size);
+        if (part.count == 0) continue;
+        own_.push_back({part, moments[part.block]});
+        moments[part.block] += part.count;
+    }
+    for (size_t block = 0; block < block_elements_.size(); block++) {
+        const uint64_t n = block_elements_[block];
         weights_.push_back(device.allocate(n * 4, "weights"));
         gradients_.push_back(device.allocate(n * 4, "gradients"));
-        m_.push_back(device.allocate(n * 4, "first moments"));
-        v_.push_back(device.allocate(n * 4, "second moments"));
+        m_.push_back(device.allocate(moments[block] * 4, "first moments"));
+        v_.push_back(device.allocate(moments[block] * 4, "second moments"));
         if (copies) compute_.push_back(device.allocate(n * bytes(compute_type_), "weights for the matrix products"));
     }
     clear_moments();
@@ -112,7 +121,8 @@ bool ParameterStore::has_copy(size_t i) const {
 void ParameterStore::clear_moments() {
     Graph g(device_);
     for (const std::vector<Buffer>* list : {&m_, &v_})
-        for (const Buffer& b : *list) fill(g, g.external(b, 0, {int64_t(b.bytes() / 4)}, DType::f32, "moments"), 0.f);
+        for (const Buffer& b : *list)
+            if (b.bytes() > 0) fill(g, g.external(b, 0, {int64_t(b.bytes() / 4)}, DType::f32, "moments"), 0.f);
     Executable(g, "moments").run();
 }
 
@@ -126,6 +136,40 @@ uint32_t ParameterStore::sample_checksum() const {
         sum = checksum(bytes, sum);
     }
     return sum;
+}
+
+void ParameterStore::gather_moments(Communicator& ranks) {
+    if (sharing_.size == 1) return;
+    if (ranks.first())
+        for (int array = 0; array < 2; array++)
+            for (uint64_t n : block_elements_) gathered_.emplace_back(n);
+    std::vector<float> mine;
+    for (size_t array = 0; array < 2; array++) {
+        auto own = own_.begin();
+        for (const Stretch& bucket : cut_into_buckets(block_elements_, sharing_.bucket_bytes)) {
+            uint64_t most = 0;  // all_gather() takes equally many of each
+            for (int r = 0; r < sharing_.size; r++) most = std::max(most, part_of(bucket, r, sharing_.size).count);
+            mine.assign(most, 0);
+            if (const Stretch part = part_of(bucket, sharing_.rank, sharing_.size); part.count > 0) {
+                device_.download((array == 0 ? m_ : v_)[part.block], own->offset * 4,
+                                 std::as_writable_bytes(std::span(mine).first(part.count)));
+                ++own;
+            }
+            const std::vector<std::byte> all = ranks.all_gather(std::as_bytes(std::span(mine)));
+            if (!ranks.first()) continue;
+            for (int r = 0; r < sharing_.size; r++) {
+                const Stretch part = part_of(bucket, r, sharing_.size);
+                std::memcpy(gathered_[part.block + array * block_elements_.size()].data() + part.first,
+                            all.data() + uint64_t(r) * most * 4, part.count * 4);
+            }
+        }
+    }
+}
+
+int64_t ParameterStore::squares() const {
+    uint64_t count = 0;
+    for (uint64_t n : block_elements_) count += (n + bucket_grain - 1) / bucket_grain;
+    return int64_t(count);
 }
 
 size_t ParameterStore::index(const std::string& name) const {
@@ -196,6 +240,12 @@ void ParameterStore::read(size_t i, Array array, std::span<float> values) const 
     const Parameter& p = parameters_[i];
     if (values.size() != size_t(p.shape.elements()))
         fail("parameter {}: expected room for {} values, found {}", p.name, p.shape.elements(), values.size());
+    if (sharing_.size > 1 && (array == Array::m || array == Array::v)) {
+        if (gathered_.empty()) fail("parameter {}: its moments are spread over the ranks and were not gathered", p.name);
+        const std::vector<float>& block = gathered_[p.block + (array == Array::v ? block_elements_.size() : 0)];
+        std::copy_n(block.begin() + ptrdiff_t(p.offset), values.size(), values.begin());
+        return;
+    }
     device_.download(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4, std::as_writable_bytes(values));
 }
 
@@ -209,6 +259,16 @@ void ParameterStore::write(size_t i, Array array, std::span<const float> values)
     const Parameter& p = parameters_[i];
     if (values.size() != size_t(p.shape.elements()))
         fail("parameter {}: expected {} values, found {}", p.name, p.shape.elements(), values.size());
+    if (sharing_.size > 1 && (array == Array::m || array == Array::v)) {
+        for (const Own& own : own_) {
+            const uint64_t begin = std::max(own.stretch.first, p.offset);
+            const uint64_t end = std::min(own.stretch.first + own.stretch.count, p.offset + values.size());
+            if (own.stretch.block != p.block || begin >= end) continue;
+            device_.upload((array == Array::m ? m_ : v_)[p.block], (own.offset + begin - own.stretch.first) * 4,
+                           std::as_bytes(values.subspan(begin - p.offset, end - begin)));
+        }
+        return;
+    }
     device_.upload(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4, std::as_bytes(values));
 }
 
@@ -227,6 +287,7 @@ Tensor ParameterStore::view(Graph& g, const std::vector<Buffer>& blocks, size_t 
 
 Tensor ParameterStore::master(Graph& g, size_t i) const { return view(g, weights_, i, 1, DType::f32, parameters_[i].name); }
 Tensor ParameterStore::second_moment(Graph& g, size_t i) const {
+    if (sharing_.size > 1) fail("second moments are spread over the ranks (distributed.zero1): none can be read as a whole");
     return view(g, v_, i, 1, DType::f32, parameters_[i].name + ".v");
 }
 Tensor ParameterStore::compute(Graph& g, size_t i) const {
@@ -235,13 +296,20 @@ Tensor ParameterStore::compute(Graph& g, size_t i) const {
 }
 
 std::vector<OptimizerBlock> ParameterStore::optimizer_blocks(Graph& g) const {
+    std::vector<int64_t> squares;  // of the blocks before
+    int64_t count = 0;
+    for (uint64_t n : block_elements_) {
+        squares.push_back(count);
+        count += int64_t((n + bucket_grain - 1) / bucket_grain);
+    }
     std::vector<OptimizerBlock> blocks;
-    for (size_t b = 0; b < block_elements_.size(); b++) {
-        Shape shape{int64_t(block_elements_[b])};
-        auto whole = [&](const std::vector<Buffer>& list, const char* name) {
-            return g.external(list[b], 0, shape, DType::f32, fmt::format("{}.{}", name, b));
+    for (const auto& [s, offset] : own_) {
+        auto stretch = [&](const std::vector<Buffer>& list, uint64_t first, const char* name) {
+            return g.external(list[s.block], first * 4, {int64_t(s.count)}, DType::f32, fmt::format("{}.{}", name, s.block));
         };
-        blocks.push_back({whole(weights_, "weights"), whole(gradients_, "gradients"), whole(m_, "m"), whole(v_, "v")});
+        blocks.push_back({stretch(weights_, s.first, "weights"), stretch(gradients_, s.first, "gradients"),
+                          stretch(m_, offset, "m"), stretch(v_, offset, "v"),
+                          squares[s.block] + int64_t(s.first / bucket_grain)});
     }
     return blocks;
 }

@@ -9,6 +9,8 @@
 
 #include "runtime/formats/checkpoint.h"
 #include "runtime/model/llama.h"
+#include "trainer/buckets.h"
+#include "trainer/communicator.h"
 #include "trainer/optimizer.h"
 #include "trainer/quantizer.h"
 
@@ -28,11 +30,18 @@ struct Parameter {
 // group is one matrix. `ignore`: a layer whose name contains one of these stays in full precision ("output" means the head).
 std::vector<Parameter> llama_parameters(const LlamaConfig& config, bool quantize, const std::vector<std::string>& ignore);
 
+// ZeRO-1 (Rajbhandari et al., 2020): each rank keeps the moments of its part of every bucket only.
+struct MomentSharing {
+    int rank = 0, size = 1;  // size 1: all moments are here
+    uint64_t bucket_bytes = 0;
+};
+
 class ParameterStore {
 public:
     // compute: type of the weights that matrix products read. Where it is f32 and nothing is quantized they are the master
     // weights themselves.
-    ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute);
+    ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute,
+                   const MomentSharing& sharing = {});
 
     const LlamaConfig& config() const { return config_; }
     const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -45,11 +54,15 @@ public:
     void randomize(uint32_t seed);
 
     // The arrays of a parameter, for checkpoints and export. [elements]
+    // Of shared moments write() keeps this rank's, and read() needs gather_moments().
     enum class Array { weight, gradient, m, v };
     std::vector<float> read(size_t parameter, Array array) const;
     void read(size_t parameter, Array array, std::span<float> values) const;
     void write(size_t parameter, Array array, std::span<const float> values);
     void clear_moments();
+    // Brings shared moments together in rank 0's host memory, for a checkpoint; drop_gathered() lets them go. Collective.
+    void gather_moments(Communicator& ranks);
+    void drop_gathered() { gathered_.clear(); }
 
     // Tensors in a graph.
     Tensor master(Graph& g, size_t parameter) const;
@@ -63,6 +76,9 @@ public:
 
     // The flat blocks, the same for the same model.
     const std::vector<Buffer>& gradient_blocks() const { return gradients_; }
+    const std::vector<Buffer>& weight_blocks() const { return weights_; }
+    // How many partial sums the gradient's norm has, over all ranks (optimizer.h).
+    int64_t squares() const;
     // Of the first weights of every parameter: equal trainings have equal ones.
     uint32_t sample_checksum() const;
 
@@ -78,6 +94,14 @@ private:
     std::vector<Parameter> parameters_;
     DType compute_type_;
     std::vector<uint64_t> block_elements_;
+    // What this rank updates, and where its moments begin in the block of moments.
+    struct Own {
+        Stretch stretch;
+        uint64_t offset;
+    };
+    MomentSharing sharing_;
+    std::vector<Own> own_;
+    std::vector<std::vector<float>> gathered_;  // m of every block, then v
     std::vector<Buffer> weights_, gradients_, m_, v_, compute_;
 };
 

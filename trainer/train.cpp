@@ -256,14 +256,18 @@ void Run::set_up_model() {
                     ranks_.size() > 1 ? fmt::format("{} ranks x ", ranks_.size()) : "", micro_steps_,
                     config_.training.local_batch_size, config_.training.seq_len));
 
+    const auto bucket_bytes = uint64_t(config_.distributed.bucket_mb * 1e6);
     // Before anything is allocated: a driver may promise more memory than there is.
-    const uint64_t copies = quantize || compute != DType::f32 ? count * bytes(compute) : 0, needed = 16 * count + copies;
+    const MomentSharing sharing{
+        .rank = ranks_.rank(), .size = config_.distributed.zero1 ? ranks_.size() : 1, .bucket_bytes = bucket_bytes};
+    const uint64_t moments = 8 * count / uint64_t(sharing.size);
+    const uint64_t copies = quantize || compute != DType::f32 ? count * bytes(compute) : 0, needed = 8 * count + moments + copies;
     if (needed > device_.free_memory())
         fail(
             "too little memory on {}: {:.1f} GB for weights, gradients and moments ({} parameters), about {:.1f} GB free; choose "
             "a smaller model or another device",
             device_.capabilities().name, double(needed) / 1e9, metric(double(count)), double(device_.free_memory()) / 1e9);
-    parameters_ = std::make_unique<ParameterStore>(device_, model, std::move(list), compute);
+    parameters_ = std::make_unique<ParameterStore>(device_, model, std::move(list), compute, sharing);
     training_ = std::make_unique<TrainingStep>(
         device_, *parameters_,
         TrainingStepOptions{.batch = config_.training.local_batch_size,
@@ -279,8 +283,9 @@ void Run::set_up_model() {
                             .precision = precision_,
                             .recompute = parse_recompute(config_.activation_checkpoint.mode),
                             .ranks = &ranks_,
-                            .exchange = {.bucket_bytes = uint64_t(config_.distributed.bucket_mb * 1e6),
-                                         .share_memory = config_.distributed.exchange == "auto"}});
+                            .exchange = {.bucket_bytes = bucket_bytes,
+                                         .share_memory = config_.distributed.exchange == "auto",
+                                         .zero1 = config_.distributed.zero1}});
     if (ranks_.size() > 1) say("gradients   " + training_->exchange_text());
 }
 
@@ -365,9 +370,11 @@ void Run::validate(int64_t step) {
 void Run::save() {
     check_same_weights("before a checkpoint");
     begun_ = state_.step;
+    if (writer_) report(writer_->wait());
+    parameters_->gather_moments(ranks_);
     if (!writer_) return;  // another rank writes
-    report(writer_->wait());
     writer_->begin(state_);
+    parameters_->drop_gathered();
     report(writer_->poll());
 }
 
@@ -535,6 +542,9 @@ TrainResult Run::train() {
         if (profile) end_profile();
     }
     finish_checkpoints();
+    if (ranks_.size() > 1 && state_.step > first)
+        say(fmt::format("gradients   {:.1f} ms of a step were spent on their exchange behind the backward pass",
+                        1e3 * training_->exposed_exchange_seconds()));
     if (stopped && state_.step < steps) {
         say(config_.checkpoint.enable
                 ? fmt::format("stopped behind step {}; go on with: {}", state_.step, options_.resume_command)

@@ -40,8 +40,8 @@ struct TrainingStep::Graphs {
     [[noreturn]] void refuse(TrainingStep& s, uint64_t limit);
 
     std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, first_fit_graph,
-        update_graph_;
-    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, update;
+        squares_graph, update_graph_;
+    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, squares, update;
     uint64_t arena_bytes = 0;
     std::unique_ptr<GradientExchange> exchange;  // with several ranks
     GradientExchange::Schedule first_schedule, next_schedule;
@@ -58,6 +58,8 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
     scalars_ = device.allocate_host(sizeof(KmeansScalars), "settings of the k-means fit");
     // The ranks add up their losses on the CPU.
     loss_ = options.ranks && options.ranks->size() > 1 ? device.allocate_host(4, "loss") : device.allocate(4, "loss");
+    if (options.ranks && options.ranks->size() > 1 && options.exchange.zero1)
+        squares_ = device.allocate(uint64_t(parameters.squares()) * 4, "gradient norm");
     rows_ = device.allocate(words, "loss of each token");
     state_ = device.allocate(sizeof(AdamwState), "state of the optimiser");
     AdamwState start{};
@@ -160,9 +162,18 @@ std::unique_ptr<Graph> TrainingStep::Graphs::fit_graph(TrainingStep& s, bool fis
 
 std::unique_ptr<Graph> TrainingStep::Graphs::update_graph(TrainingStep& s) {
     auto graph = std::make_unique<Graph>(s.device_);
-    adamw(*graph, s.parameters_.optimizer_blocks(*graph), graph->external(s.loss_, 0, {1}, DType::f32, "loss"),
-          graph->external(s.settings_, 0, {sizeof(AdamwSettings) / 4}, DType::u32, "settings"),
-          graph->external(s.state_, 0, {sizeof(AdamwState) / 4}, DType::u32, "state"));
+    Tensor loss = graph->external(s.loss_, 0, {1}, DType::f32, "loss");
+    Tensor settings = graph->external(s.settings_, 0, {sizeof(AdamwSettings) / 4}, DType::u32, "settings");
+    Tensor state = graph->external(s.state_, 0, {sizeof(AdamwState) / 4}, DType::u32, "state");
+    auto blocks = s.parameters_.optimizer_blocks(*graph);
+    if (!s.squares_) {
+        adamw(*graph, std::move(blocks), loss, settings, state);
+        return graph;
+    }
+    auto partial = [&](Graph& g) { return g.external(s.squares_, 0, {s.parameters_.squares()}, DType::f32, "partial squares"); };
+    squares_graph = std::make_unique<Graph>(s.device_);
+    gradient_squares(*squares_graph, s.parameters_.optimizer_blocks(*squares_graph), partial(*squares_graph));
+    adamw_update(*graph, blocks, partial(*graph), loss, settings, state);
     return graph;
 }
 
@@ -197,6 +208,7 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     evaluate = record(evaluate_graph, "evaluation");
     prepare_full = record(full_graph, "weights");
     prepare_quantized = record(quantized_graph, "quantized weights");
+    squares = record(squares_graph, "gradient norm");
     update = record(update_graph_, "update");
     fit = record(fit_graph_, "k-means");
     first_fit = record(first_fit_graph, "first k-means");
@@ -293,7 +305,19 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
         options_.ranks->all_reduce_sum(std::span(&loss, 1));
         *loss_.mapped_as<float>().data() = loss;
     }
-    submit(*graphs_->update);
+    if (!squares_) {
+        submit(*graphs_->update);
+        return;
+    }
+    // ZeRO-1: a rank has the sums of its parts only, and updates the weights there.
+    std::vector<float> squares(size_t(parameters_.squares()), 0);
+    const auto bytes = std::as_writable_bytes(std::span(squares));
+    device_.upload(squares_, 0, bytes);
+    graphs_->squares->run();
+    device_.download(squares_, 0, bytes);
+    options_.ranks->all_reduce_sum(std::span(squares));  // exact: all but one are 0
+    device_.upload(squares_, 0, bytes);
+    exchange->gather_parts(parameters_.weight_blocks(), graphs_->update->replay());
 }
 
 std::pair<double, int64_t> TrainingStep::evaluate(const Batch& batch) {
@@ -343,6 +367,8 @@ std::vector<ProfileRow> TrainingStep::profile() {
 }
 
 uint64_t TrainingStep::activation_bytes() const { return graphs_->arena_bytes; }
+
+double TrainingStep::exposed_exchange_seconds() const { return graphs_->exchange ? graphs_->exchange->exposed_seconds() : 0; }
 
 std::string TrainingStep::exchange_text() const {
     if (!graphs_->exchange) return "";

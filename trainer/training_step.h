@@ -68,6 +68,7 @@ public:
     uint64_t activation_bytes() const;
     // How gradients are exchanged, for the log; empty for one rank.
     std::string exchange_text() const;
+    double exposed_exchange_seconds() const;  // of a step, in the mean: what the backward pass did not cover
 
 private:
     struct Graphs;
@@ -83,6 +84,7 @@ private:
     Buffer ids_, labels_, document_start_, document_end_, order_;  // host-visible inputs of a micro-step
     Buffer scale_, settings_, scalars_;                            // and of a step
     Buffer loss_, rows_, state_, rope_, centroids_;
+    Buffer squares_;  // partial sums of the gradient's norm, with ZeRO-1
     std::vector<size_t> quantized_layers_;
     std::unique_ptr<Graphs> graphs_;
 };

@@ -15,20 +15,21 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Steps of 8 windows: 2 ranks with 2 micro-steps of 2 windows, or one with 4. Buckets of 8192 gradients, so there are several.
+// Steps of 8 windows: 2 ranks with 2 micro-steps of 2 windows, or one with 4. Buckets of 16384 gradients, so there are several.
 TrainConfig config_of(const fs::path& folder, const std::string& run) {
     TrainConfig config = test::tiny_config(folder);
     test::quantize(config);
     config.training.local_batch_size = 2;
     config.training.global_batch_size = 8;
-    config.distributed.bucket_mb = 0.033;
+    config.distributed.bucket_mb = 0.07;
     config.validation.enable = true;
     config.validation.dataset = {(folder / "valid.txt").string()};
     config.validation.freq = 6;
     config.validation.steps = 3;
     config.checkpoint.async = false;  // a killed run has written what it had begun
     config.job.dump_folder = (folder / run).string();
-    if (run == "mpi") config.distributed.exchange = "mpi";
+    if (run.ends_with("mpi")) config.distributed.exchange = "mpi";
+    config.distributed.zero1 = run.starts_with("zero");
     return config;
 }
 
@@ -86,7 +87,10 @@ int run_ranks(int count, const fs::path& folder, const std::string& run, int64_t
                      "none",
                      "--mca",
                      "btl_vader_single_copy_mechanism",
-                     "none"};
+                     "none",
+                     "--mca",
+                     "plm",
+                     "isolated"};
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
     for (std::string word; std::getline(file, word, '\0') && !word.starts_with("--gtest");) arguments.push_back(word);
     arguments.insert(arguments.end(), {"--gtest_also_run_disabled_tests", "--gtest_filter=TrainingRanks.DISABLED_Child"});
@@ -107,6 +111,13 @@ int run_ranks(int count, const fs::path& folder, const std::string& run, int64_t
     int status = 0;
     EXPECT_EQ(::waitpid(child, &status, 0), child);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+// What must be equal to the last bit: everything but times and memory.
+std::vector<nlohmann::json> learned(const TrainConfig& config) {
+    auto lines = test::timeless_metrics(config);
+    for (nlohmann::json& line : lines) line.erase("memory_bytes");
+    return lines;
 }
 
 // Sums in another order differ by rounding, which the steps before have grown.
@@ -138,6 +149,17 @@ TEST_F(TrainingRanks, TwoGiveTheLossesOfOneAlsoAfterAResumeWithAnotherNumber) {
     ASSERT_EQ(run_ranks(1, folder_.path(), "mpi", 8), 0) << log("mpi");
     ASSERT_EQ(run_ranks(2, folder_.path(), "mpi"), 0) << log("mpi");
     expect_same_losses(one, both);
+}
+
+// The norm of the gradient is summed from the same parts, so all has the same bits.
+TEST_F(TrainingRanks, SharedMomentsChangeNothingAndAreWholeInCheckpoints) {
+    ASSERT_EQ(run_ranks(2, folder_.path(), "two"), 0) << log("two");
+    for (const char* run : {"zero", "zero-mpi"}) {
+        ASSERT_EQ(run_ranks(2, folder_.path(), run, 5), 0) << log(run);
+        ASSERT_EQ(run_ranks(2, folder_.path(), run), 0) << log(run);
+        EXPECT_EQ(learned(config_of(folder_.path(), run)), learned(config_of(folder_.path(), "two")));
+        test::expect_same_checkpoint(config_of(folder_.path(), "two"), config_of(folder_.path(), run), 12);
+    }
 }
 
 TEST_F(TrainingRanks, TheEndOfOneEndsTheOthersAndLeavesACheckpoint) {
