@@ -129,7 +129,8 @@ void main() {
     uint index = workgroup_index() * parts_each;
     const uint end = min(index + parts_each, all);
     if (index >= all) return;
-    if (kind == KIND_NONLINEAR && TABLE_IN_REGISTERS && stage != STAGE_STATISTICS) {
+    // Where only scales are wanted there may be no centroids.
+    if (kind == KIND_NONLINEAR && TABLE_IN_REGISTERS && stage != STAGE_STATISTICS && a.quantized != 0) {
         UNROLL for (uint i = 0; i < 16; i++)
             if (i < LEVELS) level[i] = F32(a.centroids).v[i];
         UNROLL for (uint i = 0; i < 15; i++)
