@@ -30,7 +30,8 @@ struct ExchangeOptions {
 
 class GradientExchange {
 public:
-    // gradients: the blocks, f32, the same on every rank. Uses twice their size of host memory for each rank.
+    // gradients: the blocks, f32, the same on every rank. Takes their size of host memory for each rank, and once more for the
+    // sums.
     GradientExchange(Device& device, Communicator& ranks, const std::vector<Buffer>& gradients, const ExchangeOptions& options);
     ~GradientExchange();
 
