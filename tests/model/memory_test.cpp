@@ -60,6 +60,8 @@ TEST_F(ReferenceMemory, WhatDoesNotFitIsRefusedWithWhatWould) {
     LlamaConfig config = LlamaWeights(test::device(), folder_ / "tiny-bf16", LlamaWeights::Planned{}).config();
     config.max_position_embeddings = int64_t(1) << 26;
     const LlamaWeights planned(test::device(), config, LlamaWeights::Random{.bits = 0, .planned = true});
+    if (test::device().free_memory() > uint64_t(32) << 30)
+        GTEST_SKIP() << "a tiny model fills this memory only with a context whose tensors exceed one allocation";
     // Half of what is free would be the positions' cache of one of four texts.
     const uint64_t position = memory_need(planned, {.context = 1001}).cache / 1001;
     const int64_t context = int64_t(test::device().free_memory() / position / 2);
