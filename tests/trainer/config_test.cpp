@@ -343,7 +343,7 @@ TEST(TrainConfig, TheTableHoldsEveryKeyOnceAndValidDefaults) {
         if (i > 0 && keys[i].section == keys[i - 1].section) continue;
         EXPECT_TRUE(sections.insert(keys[i].section).second) << keys[i].section;
     }
-    EXPECT_EQ(sections.size(), 11u);
+    EXPECT_EQ(sections.size(), 12u);
 }
 
 TEST(TrainConfig, HelpNamesEveryKeyWithDefaultAndChoices) {
