@@ -21,7 +21,7 @@ shared uint slices[SUBGROUPS];
 shared float sums[SUBGROUPS];
 
 uint lane, lanes, subgroup;
-uint64_t scores;  // of the row
+#define SCORES (a.scores + uint64_t(gl_WorkGroupID.x) * a.vocab * 4)  // of the row
 
 // Which tokens are left: a score above `key`, or equal and an id below `ids`; and at least `bound`.
 struct Kept {
@@ -102,7 +102,7 @@ uint sum_blocks(Kept kept, bool probabilities, bool only_equal, float top, float
         [[unroll]] for (uint j = 0; j < AHEAD; ++j) sum[j] = 0;
         for (uint i = lane; i < block; i += lanes) {
             float x[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(scores).v[min((b + j * SUBGROUPS) * block + i, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(SCORES).v[min((b + j * SUBGROUPS) * block + i, a.vocab - 1)];
             [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
                 const uint id = (b + j * SUBGROUPS) * block + i;
                 const bool counts = id < a.vocab && is_kept(kept, id, x[j]) && (!only_equal || order_key(x[j]) == kept.key);
@@ -124,7 +124,7 @@ uint find_id(Kept kept, bool probabilities, bool only_equal, float top, float un
     for (uint at = b * block; at < min((b + 1) * block, a.vocab); at += lanes) {
         uint x = 0;
         if (at + lane < min((b + 1) * block, a.vocab)) {
-            const float score = F32(scores).v[at + lane];
+            const float score = F32(SCORES).v[at + lane];
             if (is_kept(kept, at + lane, score) && (!only_equal || order_key(score) == kept.key))
                 x = amount(probabilities, score, top, units);
         }
@@ -148,7 +148,7 @@ Kept select(Kept kept, bool probabilities, uint goal, float top, float units) {
         clear_bins();
         for (uint at = subgroup * lanes + lane; at < a.vocab; at += WIDTH * AHEAD) {
             float x[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(scores).v[min(at + j * WIDTH, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(SCORES).v[min(at + j * WIDTH, a.vocab - 1)];
             [[unroll]] for (uint j = 0; j < AHEAD; ++j) {
                 const uint id = at + j * WIDTH, key = order_key(x[j]);
                 const bool within = level == 0 || (key ^ prefix) >> (level == 1 ? 21 : 10) == 0;
@@ -195,7 +195,6 @@ void main() {
     lanes = gl_SubgroupSize;
     subgroup = gl_SubgroupID;
     const uint row = gl_WorkGroupID.x;
-    scores = a.scores + uint64_t(row) * a.vocab * 4;
     const uint64_t best = a.best + row * a.groups * 8, generated = a.generated + uint64_t(row) * a.capacity * 4;
     const uint64_t seen = a.seen + uint64_t(row) * a.vocab * 4;
     const SamplerParameters p = Parameters(a.parameters + row * SAMPLER_BYTES).p;
@@ -231,7 +230,7 @@ void main() {
         float sum = 0;
         for (uint at = subgroup * lanes + lane; at < a.vocab; at += WIDTH * AHEAD) {
             float x[AHEAD];
-            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(scores).v[min(at + j * WIDTH, a.vocab - 1)];
+            [[unroll]] for (uint j = 0; j < AHEAD; ++j) x[j] = F32(SCORES).v[min(at + j * WIDTH, a.vocab - 1)];
             [[unroll]] for (uint j = 0; j < AHEAD; ++j)
                 if (at + j * WIDTH < a.vocab && is_kept(kept, at + j * WIDTH, x[j])) sum += exp(x[j] - top);
         }
