@@ -151,6 +151,25 @@ TEST(Sample, AgreesWithTheReference) {
     }
 }
 
+TEST(Sample, PenaltyGoesWithAnyNumberOfSubgroups) {
+    const Capabilities& device = test::device().capabilities();
+    const uint32_t widest = std::min(device.max_workgroup_invocations, 512u) / device.subgroup_size;
+    const auto logits = test::normal(512, 4, 3);
+    for (uint32_t subgroups = 1; subgroups <= widest; subgroups *= 2) {
+        SCOPED_TRACE(fmt::format("{} subgroups", subgroups));
+        Sampler s(logits, true, subgroups);
+        SamplerParameters p = parameters();
+        p.repetition_penalty = 1.7f;
+        s.set(p);
+        for (int i = 0; i < 4; i++) {
+            const auto position = s.at();
+            const auto before = s.data.read_ints(s.seen);
+            const int32_t token = s.next();
+            expect_draw(token, logits, before, p, position);
+        }
+    }
+}
+
 TEST(Sample, AnyNumberOfSubgroupsDrawsTheSame) {
     const auto logits = test::normal(5003, 9, 2);
     std::vector<int32_t> first;
