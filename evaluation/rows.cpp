@@ -143,14 +143,15 @@ std::vector<std::string> list_field(const json& row, const char* key) {
     return out;
 }
 
+int64_t whole_number(const json& value) {
+    if (value.is_number_integer()) return value.get<int64_t>();
+    return value.is_boolean() ? int64_t(value.get<bool>()) : -1;
+}
+
 int index_field(const json& row, const char* key, size_t count) {
     const json& value = field(row, key);
-    int64_t index = -1;
-    if (value.is_number_integer()) {
-        index = value.get<int64_t>();
-    } else if (value.is_boolean()) {
-        index = value.get<bool>();
-    } else if (value.is_string()) {
+    int64_t index = whole_number(value);
+    if (value.is_string()) {
         std::string digits(strip(value.get_ref<const std::string&>()));
         auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), index);
         if (error != std::errc() || end != digits.data() + digits.size()) index = -1;

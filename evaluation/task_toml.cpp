@@ -114,12 +114,8 @@ struct Description {
 };
 
 int right_choice(const json& value, const std::vector<std::string>& choices, const std::string& path) {
-    int64_t index = -1;
-    if (value.is_number_integer()) {
-        index = value.get<int64_t>();
-    } else if (value.is_boolean()) {
-        index = value.get<bool>();
-    } else if (value.is_string()) {
+    int64_t index = whole_number(value);
+    if (value.is_string()) {
         std::string text(strip(value.get_ref<const std::string&>()));
         auto found = std::find(choices.begin(), choices.end(), text);
         if (found != choices.end())

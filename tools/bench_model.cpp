@@ -1,7 +1,6 @@
 #include "tools/bench_model.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -9,16 +8,13 @@
 
 #include "runtime/model/memory.h"
 #include "runtime/model/session.h"
+#include "runtime/support/clock.h"
 #include "tools/bench_report.h"
 #include "tools/console.h"
 #include "trainer/flavors.h"
 
 namespace vkqat {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Of this process: what it has had in memory at most, mapped files included, and what it has now that is no file's.
 struct HostMemory {

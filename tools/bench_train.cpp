@@ -1,9 +1,9 @@
 #include "tools/bench_train.h"
 
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 
+#include "runtime/support/clock.h"
 #include "tools/bench_report.h"
 #include "trainer/flavors.h"
 #include "trainer/random.h"
@@ -12,10 +12,6 @@
 
 namespace vkqat {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 LlamaConfig shape_of(const TrainBench& o) {
     TrainConfig config;
@@ -83,7 +79,8 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
                                           o.checkpointing == "none" ? "" : ", checkpointing " + o.checkpointing),
                               seconds);
     const double time = r["microseconds"].get<double>() / 1e6, tokens = double(o.batch * o.seq_len);
-    // Every weight but the embedding's is in a product, three times; and q k^T, p v over half of a square, seven in all.
+    // Every weight but the embedding's is in three products; attention counts the half of the square below the diagonal. (The training
+    // log counts the whole square, as PaLM does: llama_training_flops.)
     const double weights =
         double(model.parameters()) - (model.tie_word_embeddings ? 0 : double(model.vocab_size * model.hidden_size));
     const double attention = 6.0 * double(o.seq_len) * double(model.q_dim()) * double(model.layers);

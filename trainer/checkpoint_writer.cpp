@@ -3,19 +3,15 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <exception>
 #include <new>
 
+#include "runtime/support/clock.h"
 #include "runtime/support/error.h"
 #include "trainer/readable.h"
 
 namespace vkqat {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // Host memory that can be taken without swapping, as Linux estimates it; nothing where it does not say.
 std::optional<uint64_t> available_memory() {

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <memory>
 #include <utility>
 
 #include "runtime/ops/matmul.h"
+#include "runtime/support/clock.h"
 #include "runtime/support/error.h"
 #include "runtime/support/hash.h"
 #include "trainer/checkpoint_writer.h"
@@ -26,11 +26,7 @@
 
 namespace vkqat {
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
-
 namespace {
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 struct MemoryRow {
     const char* name;

@@ -37,7 +37,7 @@ struct TrainingStep::Graphs {
     std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize);
     std::unique_ptr<Graph> fit_graph(TrainingStep& s, bool fisher);
     std::unique_ptr<Graph> update_graph(TrainingStep& s);
-    [[noreturn]] void refuse(TrainingStep& s, uint64_t limit);
+    std::string what_fits(TrainingStep& s, uint64_t limit);
 
     std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, first_fit_graph,
         squares_graph, update_graph_;
@@ -192,7 +192,10 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
                            update_graph_.get(), fit_graph_.get(), first_fit_graph.get()})
         if (g) arena_bytes = std::max(arena_bytes, plan(*g, block).arena_bytes);
     const uint64_t limit = s.options_.activation_limit ? s.options_.activation_limit : s.device_.free_memory();
-    if (arena_bytes > limit) refuse(s, limit);
+    if (arena_bytes > limit)
+        fail("too little memory on {}: {:.2f} GB for the activations of {} x {} tokens, {:.2f} GB free; {}",
+             s.device_.capabilities().name, double(arena_bytes) / 1e9, s.options_.batch, s.options_.seq_len, double(limit) / 1e9,
+             what_fits(s, limit));
     auto arena = std::make_shared<Arena>(s.device_, arena_bytes, "activations");
     auto record = [&](const std::unique_ptr<Graph>& g, const char* name, const std::vector<size_t>& cuts = {}) {
         return g ? std::make_unique<Executable>(*g, name, arena, cuts) : nullptr;
@@ -214,30 +217,24 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     first_fit = record(first_fit_graph, "first k-means");
 }
 
-// Error that names the first setting that would fit: more is computed again, then fewer windows at a time.
-void TrainingStep::Graphs::refuse(TrainingStep& s, uint64_t limit) {
+// The first setting that would fit, in the words of a configuration: more is computed again, then fewer windows at a time.
+std::string TrainingStep::Graphs::what_fits(TrainingStep& s, uint64_t limit) {
     const TrainingStepOptions given = s.options_;
-    auto gigabytes = [](uint64_t bytes) { return double(bytes) / 1e9; };
-    std::string advice = "choose a smaller model, shorter windows (training.seq_len) or another device";
-    for (int64_t batch = given.batch; batch >= 1; batch /= 2) {
+    for (int64_t batch = given.batch; batch >= 1; batch /= 2)
         for (Recompute mode : {Recompute::none, Recompute::selective, Recompute::full}) {
             if (mode < given.recompute || (batch == given.batch && mode == given.recompute)) continue;
             s.options_.batch = batch;
             s.options_.recompute = mode;
             const uint64_t bytes = plan(*model_graph(s, Graph::Mode::training, false), Arena::block_bytes(s.device_)).arena_bytes;
+            s.options_ = given;
             if (bytes > limit) continue;
-            advice = "this fits: ";
+            std::vector<std::string> settings;
             if (mode != given.recompute)
-                advice += fmt::format("activation_checkpoint.mode = \"{}\"", recompute_names[size_t(mode)]);
-            if (mode != given.recompute && batch != given.batch) advice += " and ";
-            if (batch != given.batch) advice += fmt::format("training.local_batch_size = {}", batch);
-            advice += fmt::format(" ({:.2f} GB)", gigabytes(bytes));
-            batch = 1;
-            break;
+                settings.push_back(fmt::format("activation_checkpoint.mode = \"{}\"", recompute_names[size_t(mode)]));
+            if (batch != given.batch) settings.push_back(fmt::format("training.local_batch_size = {}", batch));
+            return fmt::format("this fits: {} ({:.2f} GB)", fmt::join(settings, " and "), double(bytes) / 1e9);
         }
-    }
-    fail("too little memory on {}: {:.2f} GB for the activations of {} x {} tokens, {:.2f} GB free; {}",
-         s.device_.capabilities().name, gigabytes(arena_bytes), given.batch, given.seq_len, gigabytes(limit), advice);
+    return "choose a smaller model, shorter windows (training.seq_len) or another device";
 }
 
 void TrainingStep::fill_inputs(const Batch& batch, double scale) {

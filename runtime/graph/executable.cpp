@@ -5,20 +5,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "runtime/vulkan/barrier.h"
+
 namespace vkqat {
 namespace {
-
-// Everything before is visible to everything after, also to the host and to indirect dispatches.
-void full_barrier(const VolkDeviceTable& vk, VkCommandBuffer commands) {
-    VkMemoryBarrier2 barrier{
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-        .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-        .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-        .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
-        .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT | VK_ACCESS_2_HOST_READ_BIT};
-    VkDependencyInfo info{.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1, .pMemoryBarriers = &barrier};
-    vk.vkCmdPipelineBarrier2(commands, &info);
-}
 
 // Between dispatches. Indirect arguments are read by another part of the device, and waiting for it costs three times as much as
 // the barrier itself (3 of 4 us on an H200): only where they follow.
@@ -190,8 +180,7 @@ uint64_t Executable::replay(uint32_t times) {
     try {
         if (segment_seconds_ == 0 && segments_.size() == 1 && times > 0)
             return segments_[0].value = device_.submit(segments_[0].commands, times);
-        for (uint32_t i = 0; i < times; i++)
-            submit_segments([&](Segment& s) { value = s.value = device_.submit(s.commands); });
+        for (uint32_t i = 0; i < times; i++) submit_segments([&](Segment& s) { value = s.value = device_.submit(s.commands); });
     } catch (const Error& e) {
         report_lost(e);
     }

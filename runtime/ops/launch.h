@@ -1,4 +1,4 @@
-// How operations cover rows and elements with workgroups; the shaders' side is shaders/ops/row_blocks.glsl and row_sum.glsl.
+// How operations cover rows and elements with workgroups; the shaders' side is shaders/ops/row_blocks.glsl and row_reduce.glsl.
 #pragma once
 
 #include <algorithm>

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "runtime/vulkan/barrier.h"
+
 namespace vkqat {
 
 HostMemory::HostMemory(Device& device, void* memory, uint64_t bytes, const std::string& what) : device_(&device) {
@@ -109,18 +111,11 @@ uint64_t CopyQueue::copy(BufferPart from, BufferPart to, uint64_t bytes, uint64_
     VkCommandBufferBeginInfo begin{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                    .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     check(vk.vkBeginCommandBuffer(commands, &begin), "recording a copy");
-    VkMemoryBarrier2 barrier{
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-        .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-        .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-        .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
-        .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT | VK_ACCESS_2_HOST_READ_BIT};
-    VkDependencyInfo dependency{.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1, .pMemoryBarriers = &barrier};
     // Copies of one queue touch different memory: among themselves they need no order.
-    if (!beside_compute()) vk.vkCmdPipelineBarrier2(commands, &dependency);
+    if (!beside_compute()) full_barrier(vk, commands);
     VkBufferCopy region{from.offset, to.offset, bytes};
     vk.vkCmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
-    vk.vkCmdPipelineBarrier2(commands, &dependency);
+    full_barrier(vk, commands);
     check(vk.vkEndCommandBuffer(commands), "recording a copy");
     if (!beside_compute()) return commands_.back().value = submitted_ = device_.submit(commands);
 

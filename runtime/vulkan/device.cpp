@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "runtime/vulkan/barrier.h"
 #include "runtime/vulkan/vma.h"
 
 namespace vkqat {
@@ -237,18 +238,11 @@ void Device::run_transfer(const Buffer& staging, const Buffer& other, uint64_t o
     VkCommandBufferBeginInfo begin{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                    .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     check(vk_.vkBeginCommandBuffer(transfer_commands_, &begin), "recording a copy");
-    VkMemoryBarrier2 barrier{.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER_2,
-                             .srcStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT,
-                             .srcAccessMask = VK_ACCESS_2_MEMORY_WRITE_BIT,
-                             .dstStageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT | VK_PIPELINE_STAGE_2_HOST_BIT,
-                             .dstAccessMask = VK_ACCESS_2_MEMORY_READ_BIT | VK_ACCESS_2_MEMORY_WRITE_BIT |
-                                              VK_ACCESS_2_HOST_READ_BIT};
-    VkDependencyInfo dependency{.sType = VK_STRUCTURE_TYPE_DEPENDENCY_INFO, .memoryBarrierCount = 1, .pMemoryBarriers = &barrier};
-    vk_.vkCmdPipelineBarrier2(transfer_commands_, &dependency);
+    full_barrier(vk_, transfer_commands_);
     VkBufferCopy region{to_device ? 0 : offset, to_device ? offset : 0, bytes};
     vk_.vkCmdCopyBuffer(transfer_commands_, to_device ? staging.handle() : other.handle(),
                         to_device ? other.handle() : staging.handle(), 1, &region);
-    vk_.vkCmdPipelineBarrier2(transfer_commands_, &dependency);
+    full_barrier(vk_, transfer_commands_);
     check(vk_.vkEndCommandBuffer(transfer_commands_), "recording a copy");
     wait(submit(transfer_commands_));
 }

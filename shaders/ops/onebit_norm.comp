@@ -4,7 +4,8 @@
 //! variant onebit_norm_bf16 FACTOR=bf16
 #include "common.glsl"
 #include "args/onebit.h"
-#include "ops/onebit_norm.glsl"
+#define SLOTS 2
+#include "ops/row_reduce.glsl"
 layout(push_constant, scalar) uniform Push { OnebitNormArgs a; };
 
 void main() {
@@ -20,7 +21,7 @@ void main() {
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }
-    float mean = sum_over_row(sum, 0) / float(a.dim), squares = 0;
+    float mean = row_sum(sum, 0) / float(a.dim), squares = 0;
     i = start;
     if (i < a.dim) {
         do {
@@ -29,7 +30,7 @@ void main() {
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }
-    float inverse = 1 / sqrt(sum_over_row(squares, 1) / float(a.dim) + a.eps);
+    float inverse = 1 / sqrt(row_sum(squares, 1) / float(a.dim) + a.eps);
     i = start;
     if (i < a.dim) {
         do {

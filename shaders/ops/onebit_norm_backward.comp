@@ -4,7 +4,8 @@
 //! variant onebit_norm_backward_bf16 FACTOR=bf16
 #include "common.glsl"
 #include "args/onebit.h"
-#include "ops/onebit_norm.glsl"
+#define SLOTS 2
+#include "ops/row_reduce.glsl"
 layout(push_constant, scalar) uniform Push { OnebitNormBackwardArgs a; };
 
 // With n = y: dt = inverse (dy - mean(dy) - n mean(dy n)), du = dt factor.
@@ -23,7 +24,7 @@ void main() {
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }
-    float mean_dy = sum_over_row(sum, 0) / float(a.dim), mean_along = sum_over_row(along, 1) / float(a.dim);
+    float mean_dy = row_sum(sum, 0) / float(a.dim), mean_along = row_sum(along, 1) / float(a.dim);
     i = start;
     if (i < a.dim) {
         do {

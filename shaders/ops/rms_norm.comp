@@ -6,7 +6,8 @@
 //! variant rms_norm_f32_to_bf16 WEIGHT=f32 TYPE=bf16
 #include "common.glsl"
 #include "args/rms_norm.h"
-#include "ops/row_sum.glsl"
+#define SLOTS 1
+#include "ops/row_reduce.glsl"
 layout(push_constant, scalar) uniform Push { RmsNormArgs a; };
 
 void main() {
@@ -23,7 +24,7 @@ void main() {
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }
-    float inv_rms = 1 / sqrt(sum_over_row(sum) / float(a.dim) + a.eps);
+    float inv_rms = 1 / sqrt(row_sum(sum, 0) / float(a.dim) + a.eps);
     i = first;
     if (i < a.dim) {
         do {

@@ -4,7 +4,8 @@
 //! variant rms_norm_backward_bf16 WEIGHT=bf16
 #include "common.glsl"
 #include "args/rms_norm.h"
-#include "ops/row_sum.glsl"
+#define SLOTS 1
+#include "ops/row_reduce.glsl"
 layout(push_constant, scalar) uniform Push { RmsNormBackwardArgs a; };
 
 // With r = inv_rms and n = w * dy: dx = r n - x r^3 mean(n x).
@@ -22,7 +23,7 @@ void main() {
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }
-    float c = sum_over_row(sum) / float(a.dim) * r * r * r;
+    float c = row_sum(sum, 0) / float(a.dim) * r * r * r;
     i = first;
     if (i < a.dim) {
         do {

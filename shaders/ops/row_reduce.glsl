@@ -1,4 +1,5 @@
-// A workgroup has one row (runtime/ops/launch.h: row_kernel): sums and maxima over it, each call with a slot of its own.
+// A workgroup has one row (runtime/ops/launch.h: row_kernel): sums and maxima over it, by all invocations, each call with one of
+// the includer's SLOTS for itself.
 #include "ops/columns.glsl"
 layout(constant_id = 2) const uint SUBGROUPS = 1;
 shared float row_slots[SLOTS][64];

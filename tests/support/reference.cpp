@@ -23,6 +23,11 @@ static std::filesystem::path folder(const char* variable, const char* name) {
 std::filesystem::path reference_folder() { return folder("VKQAT_REFERENCE", "reference"); }
 std::filesystem::path data_folder() { return folder("VKQAT_DATA", "data"); }
 
+Shape shape_of(const TensorView& t) {
+    if (t.shape.empty() || t.shape.size() > 2) fail("{}: has {} dimensions, expected 1 or 2", t.name, t.shape.size());
+    return t.shape.size() == 1 ? Shape{t.shape[0]} : Shape{t.shape[0], t.shape[1]};
+}
+
 std::vector<int64_t> read_int64(const TensorView& tensor) {
     if (tensor.dtype != DType::i64) fail("{}: expected i64", tensor.name);
     std::vector<int64_t> values(tensor.bytes.size() / 8);

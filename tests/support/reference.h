@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "runtime/formats/safetensors.h"
+#include "runtime/graph/shape.h"
 
 namespace vkqat::test {
 
@@ -14,5 +15,6 @@ std::filesystem::path source_folder();
 std::filesystem::path reference_folder();  // empty if there is none
 std::filesystem::path data_folder();       // likewise
 std::vector<int64_t> read_int64(const TensorView& tensor);
+Shape shape_of(const TensorView& tensor);
 
 }  // namespace vkqat::test

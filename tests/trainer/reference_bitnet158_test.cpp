@@ -12,8 +12,6 @@
 namespace vkqat {
 namespace {
 
-Shape shape_of(const TensorView& t) { return t.shape.size() == 1 ? Shape{t.shape[0]} : Shape{t.shape[0], t.shape[1]}; }
-
 TEST(ReferenceBitnet158, LayerForwardAndBackward) {
     auto path = test::reference_folder() / "bitnet158.safetensors";
     if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (VKQAT_REFERENCE)";
@@ -21,7 +19,7 @@ TEST(ReferenceBitnet158, LayerForwardAndBackward) {
     Graph g(test::device(), Graph::Mode::training);
     test::Tensors data(g);
     auto tensor = [&](const std::string& name) {
-        return data.floats(shape_of(file.get(name)), read_floats(file.get(name)), name);
+        return data.floats(test::shape_of(file.get(name)), read_floats(file.get(name)), name);
     };
     Tensor x = tensor("x"), weight = tensor("weight"), norm = tensor("norm_weight");
     Tensor ternary = data.poisoned(weight.shape(), "ternary");

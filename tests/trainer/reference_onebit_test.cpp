@@ -10,8 +10,6 @@
 namespace vkqat {
 namespace {
 
-Shape shape_of(const TensorView& t) { return t.shape.size() == 1 ? Shape{t.shape[0]} : Shape{t.shape[0], t.shape[1]}; }
-
 TEST(ReferenceOnebit, LayerForwardAndBackward) {
     auto path = test::reference_folder() / "onebit.safetensors";
     if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (VKQAT_REFERENCE)";
@@ -19,7 +17,7 @@ TEST(ReferenceOnebit, LayerForwardAndBackward) {
     Graph g(test::device(), Graph::Mode::training);
     test::Tensors data(g);
     auto tensor = [&](const std::string& name) {
-        return data.floats(shape_of(file.get(name)), read_floats(file.get(name)), name);
+        return data.floats(test::shape_of(file.get(name)), read_floats(file.get(name)), name);
     };
     const QuantizerConfig config{.kind = QuantizerKind::onebit};
     Tensor x = tensor("x"), weight = tensor("weight"), factor_in = tensor("input_factor"), factor_out = tensor("weight_scale");
