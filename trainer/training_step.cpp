@@ -65,9 +65,7 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
     AdamwState start{};
     start.beta1_power = start.beta2_power = 1;
     restore_state(start);
-    std::vector<float> table = llama_rope_table(parameters.config(), options.seq_len);
-    rope_ = device.allocate(table.size() * 4, "RoPE table");
-    device.upload(rope_, 0, std::as_bytes(std::span(table)));
+    rope_ = upload_rope_table(device, parameters.config(), options.seq_len);
 
     validate(options.quantizer);
     if (options.quantizer.kind != QuantizerKind::none)

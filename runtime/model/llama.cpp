@@ -112,6 +112,13 @@ std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions
     return rope_table(rope_frequencies(config.head_dim, config.rope_theta, stretch), positions);
 }
 
+Buffer upload_rope_table(Device& device, const LlamaConfig& config, int64_t positions) {
+    const std::vector<float> table = llama_rope_table(config, positions);
+    Buffer buffer = device.allocate(table.size() * 4, "RoPE table");
+    device.upload(buffer, 0, std::as_bytes(std::span(table)));
+    return buffer;
+}
+
 double llama_training_flops(const LlamaConfig& config, int64_t seq_len) {
     double embedding = double(config.vocab_size) * double(config.hidden_size);
     double weights = double(config.parameters()) - (config.tie_word_embeddings ? 0 : embedding);

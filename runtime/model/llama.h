@@ -61,6 +61,8 @@ Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
 
 // cosines and sines for `positions` positions, f32 [positions, head_dim], as config says (runtime/ops/rope.h).
 std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions);
+// The same on the device.
+Buffer upload_rope_table(Device& device, const LlamaConfig& config, int64_t positions);
 
 // FLOPs of a token's forward and backward pass through the weights and the attention (PaLM's count: 6 per weight, and
 // 12 * layers * heads * head_dim * seq_len for attention over seq_len positions).

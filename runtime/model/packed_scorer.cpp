@@ -31,9 +31,7 @@ PackedScorer::PackedScorer(const LlamaWeights& weights, int64_t tokens, int64_t 
     for (Buffer* b : {&places_, &labels_}) *b = device.allocate_host(uint64_t(rows) * 4, "places to score");
     nll_ = device.allocate(uint64_t(rows) * 4, "scores");
     best_ = device.allocate(uint64_t(rows) * 4, "best tokens");
-    std::vector<float> table = llama_rope_table(c, positions_);
-    rope_ = device.allocate(table.size() * 4, "RoPE table");
-    device.upload(rope_, 0, std::as_bytes(std::span(table)));
+    rope_ = upload_rope_table(device, c, positions_);
 
     graph_ = std::make_unique<Graph>(device);
     Graph& g = *graph_;

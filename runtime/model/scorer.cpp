@@ -12,13 +12,6 @@
 namespace vkqat {
 namespace {
 
-Buffer upload_rope(Device& device, const LlamaConfig& config, int64_t positions) {
-    std::vector<float> table = llama_rope_table(config, positions);
-    Buffer buffer = device.allocate(table.size() * 4, "RoPE table");
-    device.upload(buffer, 0, std::as_bytes(std::span(table)));
-    return buffer;
-}
-
 // Hidden states behind the last norm, [batch * seq_len, hidden_size].
 Tensor hidden_states(Graph& g, const LlamaConfig& c, const LlamaTensors& model, Tensor ids, int64_t batch, int64_t seq_len,
                      const Buffer& rope_buffer, Tensor start, Tensor end) {
@@ -50,7 +43,7 @@ Scorer::Scorer(const LlamaWeights& weights, int64_t batch, int64_t seq_len)
         scale_ = device.allocate_host(4, "scale of the loss");
         *static_cast<float*>(scale_.mapped()) = 1;
         rows_ = device.allocate(uint64_t(tokens) * 4, "scores");
-        rope_ = upload_rope(device, weights.config(), seq_len);
+        rope_ = upload_rope_table(device, weights.config(), seq_len);
     }
     graph_ = std::make_unique<Graph>(device);
     Graph& g = *graph_;
@@ -93,7 +86,7 @@ std::vector<float> all_logits(const LlamaWeights& weights, std::span<const int32
     if (ids.empty()) fail("logits: no tokens");
     check_ids(ids, c.vocab_size, false, "token id");
     auto tokens = int64_t(ids.size());
-    Buffer ids_buffer = device.allocate(ids.size_bytes(), "tokens"), table = upload_rope(device, c, tokens);
+    Buffer ids_buffer = device.allocate(ids.size_bytes(), "tokens"), table = upload_rope_table(device, c, tokens);
     device.upload(ids_buffer, 0, std::as_bytes(ids));
     Buffer result = device.allocate(uint64_t(tokens * c.vocab_size) * 4, "logits");
     Graph g(device);
