@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/support/files.h"
-#include "runtime/text/chat_template.h"
+#include "runtime/text/chat_encoder.h"
 #include "runtime/text/utf8.h"
 #include "tools/console.h"
 #include "tools/model.h"
@@ -83,14 +83,8 @@ constexpr const char* help_text =
 
 class Chat {
 public:
-    Chat(const Options& options, Session& session, const Tokenizer& tokenizer, ChatTemplate chat_template,
-         std::vector<int32_t> ends, bool terminal)
-        : options_(options),
-          session_(session),
-          tokenizer_(tokenizer),
-          template_(std::move(chat_template)),
-          ends_(std::move(ends)),
-          terminal_(terminal) {
+    Chat(const Options& options, Session& session, ChatEncoder encoder, std::vector<int32_t> ends, bool terminal)
+        : options_(options), session_(session), encoder_(std::move(encoder)), ends_(std::move(ends)), terminal_(terminal) {
         reset();
     }
 
@@ -113,7 +107,7 @@ public:
             if (interrupted) return false;
             ended = std::find(ends_.begin(), ends_.end(), id) != ends_.end();
             if (ended) return false;
-            std::string piece = stream.push(piece_text(tokenizer_, id));
+            std::string piece = stream.push(piece_text(encoder_.tokenizer(), id));
             reply += piece;
             print(displayable(piece));
             return ++count < options_.max_tokens;
@@ -168,8 +162,7 @@ private:
         int64_t room = std::min(options_.max_tokens, std::max<int64_t>(1, session_.context() / 4));
         size_t first = options_.system ? 1 : 0, dropped = 0;
         while (true) {
-            std::string text = render_chat(template_, messages_, true);
-            prompt = tokenizer_.encode(text, {.add_bos = false, .parse_special = true});
+            prompt = encoder_.prompt(messages_);
             if (int64_t(prompt.size()) + room <= session_.context()) break;
             if (messages_.size() <= first + 1) {
                 std::fprintf(
@@ -192,8 +185,7 @@ private:
 
     const Options& options_;
     Session& session_;
-    const Tokenizer& tokenizer_;
-    ChatTemplate template_;
+    ChatEncoder encoder_;
     std::vector<int32_t> ends_;
     bool terminal_;
     std::vector<ChatMessage> messages_;  // the system's, then user and assistant in turn
@@ -271,7 +263,7 @@ void run(const Options& o) {
         std::fprintf(stderr, "%s on %s; %s; context of %lld tokens. /help lists the commands.\n", model_name(directory).c_str(),
                      gpu.device.capabilities().name.c_str(), sampling.description.c_str(),
                      static_cast<long long>(session.context()));
-    Chat chat(o, session, tokenizer, std::move(chat_template), std::move(ends), terminal);
+    Chat chat(o, session, ChatEncoder(tokenizer, chat_template), std::move(ends), terminal);
     catch_interrupts();
     converse(chat, terminal);
 }

@@ -4,6 +4,7 @@
 #include "runtime/formats/json_text.h"
 #include "runtime/support/files.h"
 #include "runtime/text/bpe_trainer.h"
+#include "runtime/text/chat_template.h"
 #include "runtime/text/utf8.h"
 #include "tools/console.h"
 #include "tools/model.h"
@@ -14,10 +15,6 @@ namespace {
 
 // Turns as Llama 3 has them.
 constexpr const char* chat_tokens[] = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"};
-constexpr const char* llama3_template =
-    "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}";
 
 Tokenizer open_tokenizer(const std::string& path) {
     if (!has_file(path)) fail("{}: there is no such file or directory", path);
@@ -155,7 +152,7 @@ void train(const TrainOptions& o) {
     BpeTrainingOptions options{.vocab_size = o.vocab_size};
     if (o.chat_template) {
         options.special_tokens.insert(options.special_tokens.end(), std::begin(chat_tokens), std::end(chat_tokens));
-        options.chat_template = llama3_template;
+        options.chat_template = llama3_chat_template;
     }
     Stopwatch time;
     BpeTraining training = train_bpe(texts, options);

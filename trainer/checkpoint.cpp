@@ -23,6 +23,7 @@ constexpr int format_version = 1;
 constexpr const char* manifest_name = "manifest.json";
 constexpr const char* config_name = "config.toml";
 constexpr const char* centroids_name = "centroids.safetensors";
+constexpr const char* chat_template_name = "chat_template.jinja";
 
 struct ArrayFile {
     const char* name;
@@ -188,9 +189,11 @@ fs::path write(const fs::path& folder, const RunSettings& settings, const TrainS
         add_file(files, temporary, config_name, to_toml(settings.config));
         add_file(files, temporary, "config.json", to_json(settings.model));
         for (const TokenizerFile& file : tokenizer_files(settings.tokenizer))
-            add_file(files, temporary, "tokenizer/" + file.name, read_text_file(file.path));
-        if (!settings.generation_config.empty())
-            add_file(files, temporary, "generation_config.json", read_text_file(settings.generation_config, 1 << 20));
+            if (settings.chat_template.empty() || file.name != chat_template_name)
+                add_file(files, temporary, "tokenizer/" + file.name, read_text_file(file.path));
+        if (!settings.chat_template.empty())
+            add_file(files, temporary, fmt::format("tokenizer/{}", chat_template_name), settings.chat_template);
+        if (!settings.generation_config.empty()) add_file(files, temporary, "generation_config.json", settings.generation_config);
 
         json& tensors = manifest["tensors"] = json::object();
         std::vector<TensorInfo> infos;
@@ -298,8 +301,8 @@ const TensorView* Checkpoint::centroids(const std::string& layer) const {
     return files_.size() <= std::size(array_files) ? nullptr : files_.back().find(layer + ".centroids");
 }
 
-void Checkpoint::restore(ParameterStore& parameters, TrainingStep& training) const {
-    for (size_t f = 0; f < std::size(array_files); f++) {
+void Checkpoint::restore_arrays(ParameterStore& parameters, size_t count) const {
+    for (size_t f = 0; f < count; f++) {
         const SafetensorsFile& file = files_[f];
         if (file.tensors().size() != parameters.parameters().size())
             fail("{}: has {} tensors, the model has {} parameters", file.path().string(), file.tensors().size(),
@@ -313,7 +316,9 @@ void Checkpoint::restore(ParameterStore& parameters, TrainingStep& training) con
             parameters.write(i, array_files[f].array, read_floats(tensor));
         }
     }
-    training.restore_state(state_.optimizer);
+}
+
+void Checkpoint::restore_quantization(const ParameterStore& parameters, TrainingStep& training) const {
     training.set_quantized(state_.quantized);
     if (!state_.quantized) return;
     for (size_t layer = 0; layer < training.quantized_layers().size(); layer++) {
@@ -327,6 +332,19 @@ void Checkpoint::restore(ParameterStore& parameters, TrainingStep& training) con
         training.set_centroids(layer, read_floats(*tensor));
     }
 }
+
+void Checkpoint::restore(ParameterStore& parameters, TrainingStep& training) const {
+    restore_arrays(parameters, std::size(array_files));
+    training.restore_state(state_.optimizer);
+    restore_quantization(parameters, training);
+}
+
+void Checkpoint::begin_from(ParameterStore& parameters, TrainingStep& training, bool quantization) const {
+    restore_arrays(parameters, 1);
+    if (quantization) restore_quantization(parameters, training);
+}
+
+bool is_run(const fs::path& path) { return !path.empty() && (has_file(path / manifest_name) || has_file(path / config_name)); }
 
 std::optional<Checkpoint> latest_checkpoint(const fs::path& folder, const Say& say) {
     std::vector<fs::path> all = checkpoint_folders(folder);

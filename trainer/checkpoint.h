@@ -34,8 +34,9 @@ struct TrainState {
 struct RunSettings {
     TrainConfig config;
     LlamaConfig model;
-    std::filesystem::path tokenizer;          // as for load_tokenizer()
-    std::filesystem::path generation_config;  // to be carried along; empty: none
+    std::filesystem::path tokenizer;  // as for load_tokenizer()
+    std::string generation_config;    // text of generation_config.json; empty: none
+    std::string chat_template;        // Jinja that stands for that of the tokenizer; empty: none
 };
 
 // All that a checkpoint holds, in host memory: the training may go on while it is written.
@@ -81,8 +82,13 @@ public:
 
     // Error if a tensor is missing or has another shape than the parameter.
     void restore(ParameterStore& parameters, TrainingStep& training) const;
+    // The same for a run that begins with these weights, and perhaps with the quantization as it stands: without moments.
+    void begin_from(ParameterStore& parameters, TrainingStep& training, bool quantization) const;
 
 private:
+    void restore_arrays(ParameterStore& parameters, size_t count) const;  // weights, first moments, second moments
+    void restore_quantization(const ParameterStore& parameters, TrainingStep& training) const;
+
     std::filesystem::path folder_;
     TrainState state_;
     TrainConfig config_;
@@ -99,6 +105,9 @@ std::optional<Checkpoint> latest_checkpoint(const std::filesystem::path& folder,
 // Before a run goes on from `step`: removes what killed runs left half-written, and moves checkpoints of later steps, which are
 // damaged, out of the way.
 void tidy_checkpoints(const std::filesystem::path& folder, int64_t step, const Say& say);
+
+// Whether this is a checkpoint or the dump_folder of a run, rather than a model's directory.
+bool is_run(const std::filesystem::path& path);
 
 // `path`: a checkpoint, a folder of checkpoints, or the dump_folder of a run, whose latest one is taken. Error if there is none.
 Checkpoint open_checkpoint(const std::filesystem::path& path, const Say& say);

@@ -264,6 +264,7 @@ void validate(const TrainConfig& config, std::string_view where) {
         fail("{}: distributed.zero1 spreads the second moments over the ranks, and fischer_kmeans needs them whole: choose one",
              where);
     }
+    if (!config.fine_tunes() && config.sft != SftConfig{}) fail("{}: [sft] needs training.dataset_type = \"sft\"", where);
     if (config.validation.enable && config.validation.dataset.empty()) {
         fail("{}: validation.enable is true, but validation.dataset is missing: name files, folders or globs of text", where);
     }

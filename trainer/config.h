@@ -71,6 +71,7 @@ struct TrainingConfig {
     std::vector<DatasetConfig> datasets;  // instead of `dataset`
     std::string dataset_separator;        // "": a blank line
     std::string dataset_errors = "stop";  // stop | skip
+    std::string dataset_type = "text";    // text | sft
     int64_t seq_len = 2048;
     int64_t local_batch_size = 8;
     int64_t global_batch_size = 0;  // a multiple of local_batch_size times the ranks; 0: equal to that
@@ -94,7 +95,7 @@ struct CheckpointConfig {
     std::string folder = "checkpoint";  // below job.dump_folder
     int64_t keep_latest_k = 3;          // 0: all
     bool async = true;                  // written beside the training, from a copy in host memory
-    std::string initial_load_path;      // a Hugging Face directory; "": from scratch
+    std::string initial_load_path;      // a Hugging Face directory, a checkpoint or a run; "": from scratch
     bool operator==(const CheckpointConfig&) const = default;
 };
 
@@ -135,6 +136,13 @@ struct QuantizationSection {
     bool operator==(const QuantizationSection&) const = default;
 };
 
+// Supervised fine-tuning: training.dataset_type = "sft".
+struct SftConfig {
+    std::string chat_template;  // a file; "": the tokenizer's
+    bool train_on_prompts = false;
+    bool operator==(const SftConfig&) const = default;
+};
+
 // Training on several devices, started by mpirun.
 struct DistributedConfig {
     std::string exchange = "auto";  // auto | mpi
@@ -154,6 +162,7 @@ struct TrainConfig {
     MetricsConfig metrics;
     ProfilingConfig profiling;
     ValidationConfig validation;
+    SftConfig sft;
     QuantizationSection quantization;
     DistributedConfig distributed;
     bool operator==(const TrainConfig&) const = default;
@@ -170,6 +179,7 @@ struct TrainConfig {
     std::filesystem::path tokenizer_path() const {
         return model.tokenizer_path.empty() ? checkpoint.initial_load_path : model.tokenizer_path;
     }
+    bool fine_tunes() const { return training.dataset_type == "sft"; }
 };
 
 // Reads a file, then the overrides "--section.key=value" in order: the value is read as TOML, and taken as a string where that

@@ -139,6 +139,9 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "what stands between documents of plain text; \"\": a blank line"},
         {"training", "dataset_errors", &c.training.dataset_errors, one_of({"stop", "skip"}),
          "a line that is no JSON object with a text ends the run, or is left out, counted and reported"},
+        {"training", "dataset_type", &c.training.dataset_type, one_of({"text", "sft"}),
+         "sft: conversations, instructions, prompts with continuations (.json, .jsonl), of which answers are learnt; also in "
+         "validation"},
         {"training", "seq_len", &c.training.seq_len, between(1, 1 << 24), "tokens of a window"},
         {"training", "local_batch_size", &c.training.local_batch_size, between(1, 1 << 20),
          "windows per device (rank) at a time"},
@@ -162,7 +165,7 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"checkpoint", "async", &c.checkpoint.async, anything(),
          "write them beside the training, from a copy of weights and moments in host memory"},
         {"checkpoint", "initial_load_path", &c.checkpoint.initial_load_path, anything(),
-         "a Hugging Face directory to start from; \"\": random weights"},
+         "a Hugging Face directory, a checkpoint or a run's dump_folder to start from; \"\": random weights"},
 
         {"metrics", "log_freq", &c.metrics.log_freq, at_least(1), "steps between lines of the log"},
 
@@ -181,6 +184,10 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"validation", "dataset_separator", &c.validation.dataset_separator, anything(), "as training.dataset_separator"},
         {"validation", "freq", &c.validation.freq, at_least(1), "steps between validations"},
         {"validation", "steps", &c.validation.steps, at_least(0), "batches of one validation; 0: all there are"},
+
+        {"sft", "chat_template", &c.sft.chat_template, anything(),
+         "file of a Jinja template; \"\": the tokenizer's, else Llama 3's format"},
+        {"sft", "train_on_prompts", &c.sft.train_on_prompts, anything(), "learn all tokens, not only those of answers"},
 
         {"quantization", "quantizer", &c.quantization.quantizer, one_of({"none", "nonlinear", "sym_int", "ternary", "binary"}),
          "nonlinear is k-means; none trains in full precision"},

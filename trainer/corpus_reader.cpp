@@ -21,9 +21,9 @@ fs::path uncompressed_name(const fs::path& file) {
     return file.extension() == ".gz" || file.extension() == ".zst" ? file.stem() : file.filename();
 }
 
-bool has_corpus_name(const fs::path& file) {
+bool has_corpus_name(const fs::path& file, CorpusKind kind) {
     fs::path extension = uncompressed_name(file).extension();
-    return extension == ".txt" || extension == ".jsonl" || extension == ".ndjson";
+    return extension == (kind == CorpusKind::text ? ".txt" : ".json") || extension == ".jsonl" || extension == ".ndjson";
 }
 
 bool is_blank(std::string_view text) { return text.find_first_not_of(white_space) == std::string_view::npos; }
@@ -89,6 +89,57 @@ private:
     uint64_t taken_ = 0;
     bool at_end_ = false, first_ = true;
 };
+
+// The elements of a JSON array, cut at the commas between them; what they hold is for others to check.
+class ElementReader {
+public:
+    explicit ElementReader(std::string text) : text_(std::move(text)), at_(text_.find('[') + 1) {}
+
+    bool next(std::string_view& element) {
+        if (at_end_) return false;
+        const size_t begin = at_;
+        int64_t depth = 0;
+        bool quoted = false;
+        for (; at_ < text_.size(); ++at_) {
+            const char c = text_[at_];
+            if (quoted) {
+                if (c == '\\') ++at_;
+                if (c == '"') quoted = false;
+            } else if (c == '"') {
+                quoted = true;
+            } else if (c == '[' || c == '{') {
+                ++depth;
+            } else if (c == ']' || c == '}') {
+                if (--depth < 0) break;
+            } else if (c == ',' && depth == 0) {
+                break;
+            }
+        }
+        at_ = std::min(at_, text_.size());
+        element = std::string_view(text_).substr(begin, at_ - begin);
+        at_end_ = at_ == text_.size() || text_[at_] != ',';
+        if (at_ == text_.size()) fail("the array is not closed: the file is cut off");
+        if (at_end_ && text_[at_] != ']') fail("found '{}' where the array should go on or end", text_[at_]);
+        if (at_end_ && !is_blank(std::string_view(text_).substr(at_ + 1))) fail("found something behind the end of the array");
+        ++at_;
+        if (is_blank(element) && !(at_end_ && begin == text_.find('[') + 1)) fail("found no value between two commas");
+        return !is_blank(element);
+    }
+
+private:
+    std::string text_;
+    size_t at_;
+    bool at_end_ = false;
+};
+
+// Whether a .json file is an array of examples, rather than a line for each: decided by its first characters but for white space.
+// A line that is an array itself is [[prompt, continuation]] or [prompt, continuation].
+bool is_array_of_examples(std::string_view text) {
+    std::string beginning;
+    for (size_t i = 0; i < text.size() && beginning.size() < 3; ++i)
+        if (white_space.find(text[i]) == std::string_view::npos) beginning += text[i];
+    return beginning.starts_with("[{") || beginning.starts_with("[[[") || beginning.starts_with("[]");
+}
 
 // Takes the string "text" out of a JSON object without building the rest, so a hostile line costs no more than its bytes.
 struct TextOfJson : nlohmann::json_sax<nlohmann::json> {
@@ -160,6 +211,7 @@ struct DocumentReader::State {
     CorpusOptions options;
     size_t file = 0;  // index of the open one, or of the one to open next
     std::optional<PieceReader> pieces;
+    std::optional<ElementReader> elements;  // instead, of an array of examples
     bool json = false, lines = false;
     uint64_t number = 0;
     std::atomic<uint64_t> bytes_before = 0, bytes_in_file = 0;
@@ -167,10 +219,28 @@ struct DocumentReader::State {
     std::vector<std::string> first_skipped;
 
     void open() {
-        json = holds_json_lines(files[file]);
+        json = options.kind == CorpusKind::examples || holds_json_lines(files[file]);
         lines = json || options.separator.empty();
         pieces.emplace(files[file], lines ? "\n" : options.separator, options.max_document_bytes);
         number = 0;
+        if (options.kind == CorpusKind::text) return;
+        const fs::path extension = uncompressed_name(files[file]).extension();
+        if (!has_corpus_name(files[file], options.kind))
+            fail("{}: examples are expected in .json, .jsonl or .ndjson files, found {}", files[file].string(),
+                 extension.empty() ? "no such ending" : extension.string());
+        if (extension != ".json") return;
+        std::string text = read_corpus_text(files[file], options.max_document_bytes);
+        if (text.starts_with("\xef\xbb\xbf")) text.erase(0, 3);
+        if (is_array_of_examples(text)) elements.emplace(std::move(text));
+    }
+    // Of an array of examples.
+    bool next_element(std::string& text) {
+        std::string_view element;
+        if (!in_context(fmt::format("{}: element {}", files[file].string(), number + 1), [&] { return elements->next(element); }))
+            return false;
+        ++number;
+        text = stripped(element);
+        return true;
     }
     void read_json_line(std::string_view line, std::string& text) {
         try {
@@ -184,11 +254,15 @@ struct DocumentReader::State {
     // The next document of the open file, or false at its end. It may be empty.
     bool next(std::string& text) {
         std::string_view piece;
+        if (elements) return next_element(text);
         if (json) {
             if (!pieces->next(piece)) return false;
             ++number;
             text.clear();
-            if (!is_blank(piece)) read_json_line(piece, text);
+            if (options.kind == CorpusKind::examples)
+                text = stripped(piece);
+            else if (!is_blank(piece))
+                read_json_line(piece, text);
             return true;
         }
         if (!lines) {
@@ -236,11 +310,13 @@ bool DocumentReader::next(Document& document) {
             if (is_blank(document.text)) continue;
             document.file = s.file;
             document.number = s.number;
+            document.element = s.elements.has_value();
             return true;
         }
         s.bytes_before += s.pieces->consumed();
         s.bytes_in_file = 0;
         s.pieces.reset();
+        s.elements.reset();
         ++s.file;
     }
 }
@@ -251,6 +327,8 @@ const std::vector<std::string>& DocumentReader::first_skipped() const { return s
 
 std::string DocumentReader::where(const Document& document) const {
     const fs::path& file = state_->files.at(document.file);
+    if (state_->options.kind == CorpusKind::examples && uncompressed_name(file).extension() == ".json")
+        return fmt::format("{}: {} {}", file.string(), document.element ? "element" : "line", document.number);
     return fmt::format("{}{}{}", file.string(), holds_json_lines(file) ? ":" : ": document ", document.number);
 }
 
@@ -273,20 +351,20 @@ std::string read_corpus_text(const fs::path& file, size_t max_bytes) {
     }
 }
 
-std::vector<fs::path> corpus_files(const std::string& pattern) {
+std::vector<fs::path> corpus_files(const std::string& pattern, CorpusKind kind) {
     if (pattern.empty()) fail("a data set's path is empty: expected a file, a directory or a glob");
     std::vector<fs::path> files;
     std::error_code error;
     if (fs::is_regular_file(pattern, error)) return {pattern};
     if (fs::is_directory(pattern, error)) {
         for (const fs::directory_entry& entry : fs::directory_iterator(pattern, error))
-            if (entry.is_regular_file() && has_corpus_name(entry.path())) files.push_back(entry.path());
+            if (entry.is_regular_file() && has_corpus_name(entry.path(), kind)) files.push_back(entry.path());
         if (error) fail("{}: cannot read the directory: {}", pattern, error.message());
         if (files.empty())
             fail(
-                "{}: the directory holds no corpus file: expected names that end in .txt, .jsonl or .ndjson, then perhaps .gz or "
+                "{}: the directory holds no corpus file: expected names that end in {}, .jsonl or .ndjson, then perhaps .gz or "
                 ".zst",
-                pattern);
+                pattern, kind == CorpusKind::text ? ".txt" : ".json");
     } else {
         glob_t found{};
         int result = ::glob(pattern.c_str(), 0, nullptr, &found);
@@ -299,10 +377,10 @@ std::vector<fs::path> corpus_files(const std::string& pattern) {
     return files;
 }
 
-std::vector<fs::path> corpus_files(const std::vector<std::string>& patterns) {
+std::vector<fs::path> corpus_files(const std::vector<std::string>& patterns, CorpusKind kind) {
     std::vector<fs::path> all;
     for (const std::string& pattern : patterns)
-        for (fs::path& file : corpus_files(pattern)) all.push_back(std::move(file));
+        for (fs::path& file : corpus_files(pattern, kind)) all.push_back(std::move(file));
     if (all.empty()) fail("no data set is named: expected files, directories or globs");
     return all;
 }

@@ -5,6 +5,7 @@
 
 #include "runtime/support/error.h"
 #include "trainer/random.h"
+#include "trainer/sft_examples.h"
 
 namespace vkqat {
 
@@ -114,7 +115,45 @@ void WindowStream::next_document() {
     current_ = Permutation(tokens_->documents(), mix64(position_.seed) ^ position_.epoch)(position_.document);
 }
 
+// An example that was longer than a window has one token too many.
+void WindowStream::pack_examples(Batch* batch, size_t base) {
+    const auto seq_len = int32_t(options_.seq_len);
+    int32_t used = 0;
+    for (bool same_epoch = true; same_epoch;) {
+        const TokenSpan example = tokens_->document(current_);
+        const auto inputs = int32_t(std::min<uint64_t>(example.size() - 1, uint64_t(seq_len)));
+        if (used + inputs > seq_len) break;
+        for (int32_t i = 0; batch && i < inputs; i++) {
+            const size_t at = base + size_t(used + i);
+            const SftToken next = unpack_sft_token(example[uint64_t(i) + 1]);
+            batch->ids[at] = unpack_sft_token(example[uint64_t(i)]).id;
+            if (next.trained) batch->labels[at] = next.id;
+            batch->document_start[at] = used;
+            batch->document_end[at] = used + inputs;
+        }
+        used += inputs;
+        next_document();
+        same_epoch = position_.document != 0;
+    }
+    for (int32_t i = used; batch && i < seq_len; i++) {
+        batch->document_start[base + size_t(i)] = i;
+        batch->document_end[base + size_t(i)] = i + 1;
+    }
+    ++position_.windows;
+}
+
+uint64_t WindowStream::windows_per_epoch() const {
+    if (!options_.examples) {
+        const uint64_t around = uint64_t(options_.bos_id >= 0) + uint64_t(options_.eos_id >= 0);
+        return (tokens_->tokens() + tokens_->documents() * around) / uint64_t(options_.seq_len + 1);
+    }
+    WindowStream stream(tokens_, options_);
+    while (stream.position().epoch == 0) stream.skip();
+    return stream.position().windows;
+}
+
 void WindowStream::skip() {
+    if (options_.examples) return pack_examples(nullptr, 0);
     uint64_t left = uint64_t(options_.seq_len) + 1;
     while (left > 0) {
         uint64_t n = std::min(left, length(current_) - position_.offset);
@@ -128,6 +167,7 @@ void WindowStream::skip() {
 void WindowStream::read(Batch& batch, int64_t row) {
     int32_t seq_len = int32_t(options_.seq_len), i = 0;  // of the seq_len + 1 tokens of the window
     size_t base = size_t(row) * size_t(seq_len);
+    if (options_.examples) return pack_examples(&batch, base);
     while (i <= seq_len) {
         int32_t start = i, rest = seq_len + 1 - i;
         int32_t end = start + int32_t(std::min<uint64_t>(uint64_t(rest), length(current_) - position_.offset));

@@ -57,18 +57,26 @@ struct BatchOptions {
     // This rank gets windows rank, rank + world_size, ... of the one stream, so a global batch holds the same windows for every
     // world_size.
     int64_t rank = 0, world_size = 1;
+    // The documents are examples (sft_examples.h), which have their BOS and EOS.
+    bool examples = false;
 };
 
 // The windows of one dataset. Documents are shuffled anew in each epoch, joined with BOS in front and EOS behind each, and cut
 // into windows of seq_len + 1 tokens that follow each other without overlap: ids are a window's first seq_len tokens, labels its
 // last seq_len. A window may cross documents and epochs. The label of EOS is the BOS of the next document: the published code
 // trains on it, and so does this.
+//
+// Examples are not cut into windows but packed, each of them whole: a window holds those that follow each other as long as they
+// fit, each as a document of its own, then positions without a label. An example's last token is only a label. One that is longer
+// than a window is cut at its end. A window does not cross epochs.
 class WindowStream {
 public:
     WindowStream(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options);
     void read(Batch& batch, int64_t row);
     void skip();
     const StreamPosition& position() const { return position_; }
+    // Of all documents once. Examples: all windows are looked at.
+    uint64_t windows_per_epoch() const;
     // Continues there. Error if the place is not in this corpus or was saved with another seed.
     void restore(const StreamPosition& position);
 
@@ -76,6 +84,7 @@ private:
     uint64_t length(uint64_t document) const;  // of a shuffled document with its BOS and EOS
     int32_t token(uint64_t document, uint64_t offset) const;
     void next_document();
+    void pack_examples(Batch* batch, size_t base);  // nullptr: only the place moves
 
     std::shared_ptr<const TokenCache> tokens_;
     BatchOptions options_;

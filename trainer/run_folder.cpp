@@ -64,11 +64,16 @@ void check_same_model(const LlamaConfig& now, const Checkpoint& checkpoint) {
     compare("rope_scaling", now.rope_scaling ? "llama3" : "none", then.rope_scaling ? "llama3" : "none");
 }
 
+bool same_quantizer(const TrainConfig& first, const TrainConfig& second) {
+    const QuantizationSection &a = first.quantization, &b = second.quantization;
+    return a.quantizer == b.quantizer && a.target_bit_width == b.target_bit_width && a.block_dim_1 == b.block_dim_1 &&
+           a.block_dim_2 == b.block_dim_2 && a.relative_scale == b.relative_scale && a.ignore_names == b.ignore_names;
+}
+
 void check_same_quantizer(const TrainConfig& now, const Checkpoint& checkpoint) {
     if (!checkpoint.state().quantized) return;  // it is still open how the run will be quantized
-    const QuantizationSection &a = now.quantization, &b = checkpoint.config().quantization;
-    if (a.quantizer != b.quantizer || a.target_bit_width != b.target_bit_width || a.block_dim_1 != b.block_dim_1 ||
-        a.block_dim_2 != b.block_dim_2 || a.relative_scale != b.relative_scale || a.ignore_names != b.ignore_names)
+    const QuantizationSection& b = checkpoint.config().quantization;
+    if (!same_quantizer(now, checkpoint.config()))
         fail(
             "{}: [quantization] differs from the configuration's, and the run is quantized already: expected {} at {} bits in "
             "blocks of {} x {} with scale {}, and the same ignore_names",

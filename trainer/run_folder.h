@@ -25,6 +25,7 @@ void check_dump_folder(const TrainConfig& config, bool resume);
 
 // Error naming the first difference: the checkpoint's weights are those of another model.
 void check_same_model(const LlamaConfig& now, const Checkpoint& checkpoint);
+bool same_quantizer(const TrainConfig& a, const TrainConfig& b);
 // Error: the run is quantized already, and in another way.
 void check_same_quantizer(const TrainConfig& now, const Checkpoint& checkpoint);
 

@@ -52,7 +52,8 @@ uint64_t hash_of(uint64_t seed, std::string_view text) {
 
 uint64_t cache_key(const std::vector<fs::path>& files, const CorpusOptions& options, const TextEncoder& encoder) {
     uint64_t key = hash_of(head_magic, encoder.digest);
-    key = hash_of(key, fmt::format("{} {} {}", encoder.vocab_size, options.skip_bad_lines, options.separator));
+    key = hash_of(key, fmt::format("{} {} {} {}", encoder.vocab_size, options.skip_bad_lines, options.separator,
+                                   options.kind == CorpusKind::examples ? "examples" : ""));
     for (const fs::path& file : files) {
         struct stat info {};
         if (::stat(file.c_str(), &info) != 0) fail("{}: there is no such file", file.string());
@@ -79,24 +80,52 @@ TextBatch read_batch(DocumentReader& reader) {
     return batch;
 }
 
-// The ids of each document of the batch; the first error in the documents' order is thrown.
-std::vector<std::vector<int32_t>> encode_batch(const TextBatch& batch, const DocumentReader& reader, const TextEncoder& encoder,
-                                               unsigned threads) {
-    size_t count = batch.documents.size();
+// Examples that were left out.
+struct LeftOut {
+    uint64_t count = 0;
+    std::vector<std::string> first;  // at most 5, with the reason
+};
+
+// The ids of each document of the batch; the first error in the documents' order is thrown. What is left out has none.
+std::vector<std::vector<int32_t>> encode_batch(const TextBatch& batch, const DocumentReader& reader, const CorpusOptions& options,
+                                               const TextEncoder& encoder, unsigned threads, LeftOut& left_out) {
+    const size_t count = batch.documents.size(), at_once = encoder.encode_examples ? 64 : 1;
     std::vector<std::vector<int32_t>> ids(count);
     std::vector<std::exception_ptr> errors(count);
+    std::vector<std::string> reasons(count);
     std::atomic<size_t> next = 0;
+    auto encode = [&](size_t first, size_t last) {
+        if (!encoder.encode_examples) {
+            ids[first] = encoder.encode(batch.documents[first].text);
+            return;
+        }
+        std::vector<std::string_view> texts;
+        for (size_t i = first; i < last; i++) texts.push_back(batch.documents[i].text);
+        std::vector<TextEncoder::Encoded> encoded = encoder.encode_examples(texts);
+        for (size_t i = first; i < last; i++) {
+            TextEncoder::Encoded& e = encoded[i - first];
+            if (e.problem.empty()) {
+                ids[i] = std::move(e.ids);
+                continue;
+            }
+            reasons[i] = fmt::format("{}: {}", reader.where(batch.documents[i]), e.problem);
+            if (!e.leave_out && !options.skip_bad_lines) errors[i] = std::make_exception_ptr(Error(reasons[i]));
+        }
+    };
     auto work = [&] {
-        for (size_t i; (i = next++) < count;) {
+        for (size_t first; (first = next.fetch_add(at_once)) < count;) {
+            const size_t last = std::min(first + at_once, count);
             try {
-                ids[i] = encoder.encode(batch.documents[i].text);
-                for (int32_t id : ids[i])
-                    if (id < 0 || id >= encoder.vocab_size)
-                        fail("the tokenizer gave the id {}, but its vocabulary has {}", id, encoder.vocab_size);
+                encode(first, last);
+                for (size_t i = first; i < last; i++)
+                    for (int32_t id : ids[i])
+                        if (id < 0 || id >= encoder.vocab_size)
+                            fail("the tokenizer gave the id {}, but its vocabulary has {}", id, encoder.vocab_size);
             } catch (const Error& e) {
-                errors[i] = std::make_exception_ptr(Error(fmt::format("{}: {}", reader.where(batch.documents[i]), e.what())));
+                errors[first] =
+                    std::make_exception_ptr(Error(fmt::format("{}: {}", reader.where(batch.documents[first]), e.what())));
             } catch (...) {
-                errors[i] = std::current_exception();
+                errors[first] = std::current_exception();
             }
         }
     };
@@ -107,6 +136,11 @@ std::vector<std::vector<int32_t>> encode_batch(const TextBatch& batch, const Doc
     }
     for (const std::exception_ptr& error : errors)
         if (error) std::rethrow_exception(error);
+    for (std::string& reason : reasons) {
+        if (reason.empty()) continue;
+        left_out.count++;
+        if (left_out.first.size() < 5) left_out.first.push_back(std::move(reason));
+    }
     return ids;
 }
 
@@ -136,8 +170,9 @@ private:
     Clock::time_point start_ = Clock::now();
 };
 
-void write_cache(const fs::path& file, uint64_t key, const std::string& name, DocumentReader& reader, const TextEncoder& encoder,
-                 unsigned threads, Progress& progress) {
+// Returns what of the examples was left out.
+LeftOut write_cache(const fs::path& file, uint64_t key, const std::string& name, DocumentReader& reader,
+                    const CorpusOptions& options, const TextEncoder& encoder, unsigned threads, Progress& progress) {
     AtomicFile out(file);
     bool wide = encoder.vocab_size > 65536;
     uint32_t ids_crc = 0;
@@ -149,12 +184,13 @@ void write_cache(const fs::path& file, uint64_t key, const std::string& name, Do
     };
     out.write(bytes_of(Head{head_magic, key, wide ? 4u : 2u}));
     std::vector<uint64_t> offsets{0};
+    LeftOut left_out;
     TextBatch batch = read_batch(reader);
     while (!batch.documents.empty()) {
         std::future<TextBatch> ahead;
         if (!batch.at_end) ahead = std::async(std::launch::async, [&] { return read_batch(reader); });
         std::vector<uint16_t> narrow;
-        for (const std::vector<int32_t>& ids : encode_batch(batch, reader, encoder, threads)) {
+        for (const std::vector<int32_t>& ids : encode_batch(batch, reader, options, encoder, threads, left_out)) {
             if (ids.empty()) continue;
             offsets.push_back(offsets.back() + ids.size());
             if (wide) {
@@ -167,14 +203,18 @@ void write_cache(const fs::path& file, uint64_t key, const std::string& name, Do
         batch = ahead.valid() ? ahead.get() : TextBatch{};
         progress.at(reader.bytes_read(), offsets.back());
     }
+    if (offsets.back() == 0 && left_out.count > 0)
+        fail("{}: all {} examples had to be left out; the first: {}", name, left_out.count, left_out.first[0]);
     if (offsets.back() == 0) fail("{}: the corpus is empty: expected at least one document with text", name);
     uint64_t zero = 0;
     append(bytes_of(zero).first((8 - written % 8) % 8));
     auto offset_bytes = std::as_bytes(std::span(offsets));
     out.write(offset_bytes);
-    uint64_t checksum = uint64_t(offsets_crc(offset_bytes, reader.skipped())) << 32 | ids_crc;
-    out.write(bytes_of(Foot{offsets.size() - 1, offsets.back(), reader.skipped(), checksum, foot_magic}));
+    const uint64_t skipped = reader.skipped() + left_out.count;
+    uint64_t checksum = uint64_t(offsets_crc(offset_bytes, skipped)) << 32 | ids_crc;
+    out.write(bytes_of(Foot{offsets.size() - 1, offsets.back(), skipped, checksum, foot_magic}));
     out.commit();
+    return left_out;
 }
 
 // What reading all ids once finds out.
@@ -263,7 +303,9 @@ TokenCache tokenize_corpus(const std::vector<fs::path>& files, const CorpusOptio
         if (say) say(text);
     };
     auto with_skipped = [&](TokenCache cache) {
-        if (cache.skipped() > 0) report(fmt::format("{}: {} bad lines are left out", name, cache.skipped()));
+        if (cache.skipped() > 0)
+            report(fmt::format("{}: {} {} left out", name, cache.skipped(),
+                               options.kind == CorpusKind::text ? "bad lines are" : "examples are"));
         return cache;
     };
     if (fs::exists(file)) {
@@ -280,8 +322,9 @@ TokenCache tokenize_corpus(const std::vector<fs::path>& files, const CorpusOptio
     auto start = std::chrono::steady_clock::now();
     DocumentReader reader(files, options);
     Progress shown(files, progress ? progress : say, progress ? 1 : 30);
-    write_cache(file, key, name, reader, encoder, threads, shown);
+    const LeftOut left_out = write_cache(file, key, name, reader, options, encoder, threads, shown);
     for (const std::string& line : reader.first_skipped()) report(fmt::format("left out: {}", line));
+    for (const std::string& line : left_out.first) report(fmt::format("left out: {}", line));
     TokenCache cache(file, encoder.vocab_size, key);
     std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
     report(fmt::format("{}: {} documents, {} tokens ({:.1f} s)", name, cache.documents(), cache.tokens(), took.count()));

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,14 @@ namespace vkqat {
 struct TextEncoder {
     // The ids of a text, without BOS and EOS. It is called from several threads at once.
     std::function<std::vector<int32_t>(std::string_view)> encode;
+    // Instead of it where texts are examples (sft_examples.h), and many at a time are cheaper: the ids of each, or what is wrong
+    // with it. `leave_out`: it is no mistake, but there is nothing in it to learn.
+    struct Encoded {
+        std::vector<int32_t> ids;
+        std::string problem;
+        bool leave_out = false;
+    };
+    std::function<std::vector<Encoded>(std::span<const std::string_view>)> encode_examples;
     int32_t bos_id = -1;  // -1: the tokenizer has none
     int32_t eos_id = -1;
     int32_t vocab_size = 0;
@@ -49,7 +58,7 @@ public:
     TokenSpan document(uint64_t index) const {   // index < documents()
         return {ids_ + offsets_[index] * (wide_ ? 4 : 2), offsets_[index + 1] - offsets_[index], wide_};
     }
-    uint64_t skipped() const { return skipped_; }    // bad lines of the files that were left out
+    uint64_t skipped() const { return skipped_; }    // bad lines of the files that were left out, and examples without an answer
     uint64_t checksum() const { return checksum_; }  // of the content: equal for the same documents and ids, whatever the key
 
 private:

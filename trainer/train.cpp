@@ -11,6 +11,7 @@
 #include "runtime/ops/matmul.h"
 #include "runtime/support/clock.h"
 #include "runtime/support/error.h"
+#include "runtime/support/files.h"
 #include "runtime/support/hash.h"
 #include "trainer/checkpoint_writer.h"
 #include "trainer/corpus_reader.h"
@@ -19,6 +20,7 @@
 #include "trainer/outliers.h"
 #include "trainer/readable.h"
 #include "trainer/run_folder.h"
+#include "trainer/sft_examples.h"
 #include "trainer/tensorboard.h"
 #include "trainer/tokenizer_files.h"
 #include "trainer/trace.h"
@@ -53,6 +55,8 @@ private:
     void check_same_weights(const char* when) const;
     bool asked_to_stop() const { return ranks_.any(options_.stop && options_.stop()); }
     void set_up_text();
+    void set_up_examples(const Tokenizer& tokenizer);
+    void say_examples(const std::vector<WeightedTokens>& datasets) const;
     void set_up_model();
     void say_memory();
     int64_t resume();
@@ -147,9 +151,11 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
 }
 
 std::shared_ptr<const TokenCache> Run::tokens(const std::vector<std::string>& patterns, const std::string& separator) const {
-    return std::make_shared<const TokenCache>(tokenize_corpus(
-        corpus_files(patterns), {.separator = separator, .skip_bad_lines = config_.training.dataset_errors == "skip"}, encoder_,
-        fs::path(config_.job.dump_folder) / "cache", 0, output_.line, output_.progress));
+    const CorpusKind kind = config_.fine_tunes() ? CorpusKind::examples : CorpusKind::text;
+    return std::make_shared<const TokenCache>(
+        tokenize_corpus(corpus_files(patterns, kind),
+                        {.separator = separator, .skip_bad_lines = config_.training.dataset_errors == "skip", .kind = kind},
+                        encoder_, fs::path(config_.job.dump_folder) / "cache", 0, output_.line, output_.progress));
 }
 
 void Run::set_up_ranks() {
@@ -195,9 +201,12 @@ void Run::set_up_text() {
     if (settings_.model.eos_token_ids.empty() && tokenizer.eos()) settings_.model.eos_token_ids = {*tokenizer.eos()};
     const fs::path generation = fs::path(config_.checkpoint.initial_load_path) / "generation_config.json";
     if (std::error_code error; !config_.checkpoint.initial_load_path.empty() && fs::exists(generation, error))
-        settings_.generation_config = generation;
+        settings_.generation_config = read_text_file(generation, 1 << 20);
 
-    encoder_ = text_encoder(tokenizer, settings_.tokenizer);
+    if (config_.fine_tunes())
+        set_up_examples(tokenizer);
+    else
+        encoder_ = text_encoder(tokenizer, settings_.tokenizer);
     if (!ranks_.first()) ranks_.barrier();  // rank 0 fills the cache of tokens
     std::vector<WeightedTokens> datasets;
     uint64_t documents = 0, token_count = 0;
@@ -208,25 +217,69 @@ void Run::set_up_text() {
         token_count += datasets.back().tokens->tokens();
         weights += dataset.weight;
     }
-    say(fmt::format("text        {} documents, {} tokens ({}, {} ids)", documents, metric(double(token_count)), tokenizer.kind(),
-                    tokenizer.vocab_size()));
+    say(fmt::format("text        {} {}, {} tokens ({}, {} ids)", documents, config_.fine_tunes() ? "examples" : "documents",
+                    metric(double(token_count)), tokenizer.kind(), tokenizer.vocab_size()));
     for (size_t i = 0; datasets.size() > 1 && i < datasets.size(); i++)
         say(fmt::format("            {:.2f} % of the windows: {} ({} documents, {} tokens)", 100 * datasets[i].weight / weights,
                         config_.training.datasets[i].path[0], datasets[i].tokens->documents(),
                         metric(double(datasets[i].tokens->tokens()))));
-    if (encoder_.eos_id < 0) say("            the tokenizer has no end-of-text token: documents follow each other without one");
+    if (config_.fine_tunes())
+        say_examples(datasets);
+    else if (encoder_.eos_id < 0)
+        say("            the tokenizer has no end-of-text token: documents follow each other without one");
     batch_options_ = {.batch_size = config_.training.local_batch_size,
                       .seq_len = config_.training.seq_len,
                       .bos_id = encoder_.bos_id,
                       .eos_id = encoder_.eos_id,
                       .seed = uint64_t(config_.training.seed),
                       .rank = ranks_.rank(),
-                      .world_size = ranks_.size()};
+                      .world_size = ranks_.size(),
+                      .examples = config_.fine_tunes()};
     source_ = std::make_unique<BatchSource>(datasets, batch_options_);
     state_.data = source_->position();
     state_.optimizer.beta1_power = state_.optimizer.beta2_power = 1;
     if (config_.validation.enable) validation_tokens_ = tokens(config_.validation.dataset, config_.validation.dataset_separator);
     if (ranks_.first()) ranks_.barrier();
+}
+
+// For fine-tuning: encoder and chat template, and the token that ends an answer among those that end a text, so that the exported
+// model answers in the format that it has learnt, and stops.
+void Run::set_up_examples(const Tokenizer& tokenizer) {
+    const fs::path source = config_.sft.chat_template.empty() ? settings_.tokenizer : fs::path(config_.sft.chat_template);
+    ChatTemplate chat = load_chat_template(source, tokenizer);
+    if (chat.source.empty() && !tokenizer.id("<|start_header_id|>"))
+        fail(
+            "{}: the tokenizer has neither a chat template nor Llama 3's tokens for turns: name the file of a template by "
+            "sft.chat_template",
+            settings_.tokenizer.string());
+    const bool own = chat.source.empty() || !config_.sft.chat_template.empty();
+    if (chat.source.empty()) chat.source = llama3_chat_template;
+    if (own) settings_.chat_template = chat.source;
+    const ChatEncoder encoder(tokenizer, chat);
+    const std::optional<TokenId> end = encoder.turn_end();
+    if (!end)
+        fail("{}: the chat template ends an answer by no special token, so that nobody would know when the model is done",
+             source.string());
+    say(fmt::format("answers     end by {}", tokenizer.token(*end)));
+    GenerationConfig generation{.bos_token_id = settings_.model.bos_token_id, .eos_token_ids = settings_.model.eos_token_ids};
+    if (!settings_.generation_config.empty())
+        generation = parse_generation_config(settings_.generation_config, "generation_config.json");
+    for (std::vector<int32_t>* ends : {&generation.eos_token_ids, &settings_.model.eos_token_ids})
+        if (std::find(ends->begin(), ends->end(), *end) == ends->end()) ends->push_back(*end);
+    settings_.generation_config = to_json(generation);
+    encoder_ = sft_encoder(encoder, settings_.tokenizer,
+                           {.seq_len = config_.training.seq_len, .train_on_prompts = config_.sft.train_on_prompts});
+}
+
+void Run::say_examples(const std::vector<WeightedTokens>& datasets) const {
+    SftCounts sum;
+    for (const WeightedTokens& dataset : datasets) {
+        const SftCounts counts = count_examples(*dataset.tokens, config_.training.seq_len);
+        sum.trained += counts.trained;
+        sum.cut += counts.cut;
+    }
+    say(fmt::format("            {} tokens are learnt; {} examples are longer than training.seq_len = {} and cut at their end",
+                    metric(double(sum.trained)), sum.cut, config_.training.seq_len));
 }
 
 void Run::set_up_model() {
@@ -303,6 +356,12 @@ int64_t Run::resume() {
         say(fmt::format("resume      from {}", checkpoint->folder().string()));
         if (const int64_t windows = checkpoint->config().global_batch_size(); windows != config_.global_batch_size())
             say(fmt::format("resume      with {} windows per step; there were {} before", config_.global_batch_size(), windows));
+    } else if (const std::string& initial = config_.checkpoint.initial_load_path; is_run(initial)) {
+        const Checkpoint before(initial);
+        check_same_model(settings_.model, before);
+        state_.quantized = before.state().quantized && same_quantizer(config_, before.config());
+        before.begin_from(*parameters_, *training_, state_.quantized);
+        say(fmt::format("weights     from {}{}", initial, state_.quantized ? ", quantized as they are there" : ""));
     } else if (!config_.checkpoint.initial_load_path.empty()) {
         parameters_->load(ModelFiles::open(config_.checkpoint.initial_load_path));
         say(fmt::format("weights     from {}", config_.checkpoint.initial_load_path));
@@ -575,6 +634,10 @@ DType weight_type(Precision precision) {
 TrainResult train(Device& device, const TrainConfig& given, const TrainOptions& options, const TrainOutput& output) {
     TrainConfig config = given;
     validate(config, "configuration");
+    if (std::string& initial = config.checkpoint.initial_load_path; is_run(initial)) {
+        initial = open_checkpoint(initial, output.line).folder().string();
+        if (config.model.tokenizer_path.empty()) config.model.tokenizer_path = (fs::path(initial) / "tokenizer").string();
+    }
     if (options.ranks && options.ranks->size() > 1 && config.training.global_batch_size == 0)
         config.training.global_batch_size = config.training.local_batch_size * options.ranks->size();
     if (options.ranks && !options.ranks->first()) {

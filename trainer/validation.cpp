@@ -7,8 +7,7 @@ namespace vkqat {
 ValidationLoss validation_loss(TrainingStep& training, const std::shared_ptr<const TokenCache>& tokens,
                                const BatchOptions& options, int64_t max_batches, Communicator& ranks) {
     const int64_t batch_size = options.batch_size, seq_len = options.seq_len;
-    const uint64_t total = tokens->tokens() + tokens->documents() * uint64_t((options.bos_id >= 0) + (options.eos_id >= 0));
-    const int64_t windows = std::max<int64_t>(1, int64_t(total / uint64_t(seq_len + 1)));
+    const auto windows = std::max<int64_t>(1, int64_t(WindowStream(tokens, options).windows_per_epoch()));
     int64_t batches = (windows + batch_size - 1) / batch_size;
     if (max_batches > 0) batches = std::min(batches, max_batches);
     BatchSource source(tokens, options);

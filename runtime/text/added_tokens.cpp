@@ -54,7 +54,8 @@ const AddedToken* AddedTokens::longest_at(std::string_view text, size_t position
     return longest;
 }
 
-std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool parse_special) const {
+std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool parse_special,
+                                                  std::span<const size_t> literal) const {
     std::vector<Part> parts;
     size_t done = 0;
     for (size_t i = 0; i < text.size();) {
@@ -64,6 +65,13 @@ std::vector<AddedTokens::Part> AddedTokens::split(std::string_view text, bool pa
             continue;
         }
         size_t begin = i, end = i + token->content.size();
+        if (token->special && !literal.empty()) {
+            const auto inside = std::upper_bound(literal.begin(), literal.end(), begin);
+            if (inside != literal.end() && *inside < end) {
+                ++i;
+                continue;
+            }
+        }
         i = end;
         if (token->special && !parse_special) continue;
         if (token->single_word) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,8 +29,9 @@ public:
         std::string_view text;
         TokenId token;  // -1: plain text
     };
-    // Cuts `text` into plain parts and tokens, from left to right, the longest token first (Hugging Face's order).
-    std::vector<Part> split(std::string_view text, bool parse_special) const;
+    // Cuts `text` into plain parts and tokens, from left to right, the longest token first (Hugging Face's order). `literal`:
+    // offsets, ascending; a special token that begins before one and ends behind it is text.
+    std::vector<Part> split(std::string_view text, bool parse_special, std::span<const size_t> literal = {}) const;
 
 private:
     const AddedToken* longest_at(std::string_view text, size_t position) const;

@@ -11,6 +11,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <mutex>
 #include <utility>
 
 #include "runtime/support/error.h"
@@ -61,6 +62,9 @@ size_t address_space() {
 }  // namespace
 
 std::string run_isolated(std::string_view what, const std::function<std::string()>& work, const IsolationLimits& limits) {
+    // No child may hold the writing end of another thread's pipe, whose end would then not be seen.
+    static std::mutex mutex;
+    std::unique_lock lock(mutex);
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) fail("{}: cannot make a pipe: {}", what, std::strerror(errno));
     const size_t before = address_space();
@@ -76,6 +80,7 @@ std::string run_isolated(std::string_view what, const std::function<std::string(
         child(ends[1], work, limits, before > 0 ? before + limits.memory_bytes : 0);
     }
     ::close(ends[1]);
+    lock.unlock();
 
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(limits.seconds);
     std::string answer;

@@ -20,9 +20,9 @@ public:
                          AddedTokens added, const std::vector<std::string>& tokens)
         : processor_(std::move(processor)), unk_surface_(std::move(unk_surface)), added_(std::move(added)), tokens_(tokens) {}
 
-    void encode(std::string_view text, bool parse_special, std::vector<TokenId>& ids) const override {
+    void encode(std::string_view text, const EncodeOptions& options, std::vector<TokenId>& ids) const override {
         std::vector<int> some;
-        for (const auto& part : added_.split(text, parse_special)) {
+        for (const auto& part : added_.split(text, options.parse_special, options.literal)) {
             if (part.token >= 0) {
                 ids.push_back(part.token);
                 continue;

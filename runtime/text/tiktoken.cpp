@@ -57,8 +57,8 @@ public:
         steps_.push_back(SplitStep{Regex(llama3_pattern)});
     }
 
-    void encode(std::string_view text, bool parse_special, std::vector<TokenId>& ids) const override {
-        for (const auto& part : special_.split(text, parse_special)) {
+    void encode(std::string_view text, const EncodeOptions& options, std::vector<TokenId>& ids) const override {
+        for (const auto& part : special_.split(text, options.parse_special, options.literal)) {
             if (part.token >= 0) {
                 ids.push_back(part.token);
                 continue;

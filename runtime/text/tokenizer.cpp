@@ -111,9 +111,10 @@ std::vector<TokenId> Tokenizer::encode(std::string_view text, const EncodeOption
         }
     }
     if (utf8_valid(text)) {
-        parts_->backend->encode(text, options.parse_special, ids);
+        parts_->backend->encode(text, options, ids);
     } else {
-        parts_->backend->encode(utf8_lossy(text), options.parse_special, ids);
+        if (!options.literal.empty()) fail("a text with literal parts must be valid UTF-8");
+        parts_->backend->encode(utf8_lossy(text), options, ids);
     }
     if (options.add_eos) {
         if (parts_->suffix.empty() && !parts_->eos) fail("an end token was asked for, but the tokenizer has none");

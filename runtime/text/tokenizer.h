@@ -25,6 +25,9 @@ struct EncodeOptions {
     // Special tokens that are written out in the text (<|eot_id|>) become their ids. Off: they are text as any other, which is
     // what text from outside needs. Added tokens that are not special are always found.
     bool parse_special = false;
+    // For text from outside within a text whose special tokens are parsed: byte offsets, ascending. A special token that begins
+    // before one of them and ends behind it is text. The text must be valid UTF-8.
+    std::span<const size_t> literal;
 };
 
 // Cheap to copy; safe to use from several threads.

@@ -236,8 +236,8 @@ public:
     JsonBackend(Pipeline pipeline, BpeModel model, const std::vector<std::string>& tokens, std::vector<bool> added)
         : p_(std::move(pipeline)), model_(std::move(model)), tokens_(tokens), added_(std::move(added)) {}
 
-    void encode(std::string_view text, bool parse_special, std::vector<TokenId>& ids) const override {
-        for (const auto& part : p_.raw.split(text, parse_special)) {
+    void encode(std::string_view text, const EncodeOptions& options, std::vector<TokenId>& ids) const override {
+        for (const auto& part : p_.raw.split(text, options.parse_special, options.literal)) {
             if (part.token >= 0) {
                 ids.push_back(part.token);
                 continue;
@@ -245,7 +245,11 @@ public:
             std::string changed;
             std::string_view plain = part.text;
             if (!p_.normalizer.empty()) plain = changed = normalize(p_.normalizer, plain);
-            for (const auto& inner : p_.normalized.split(plain, parse_special)) {
+            // Offsets are lost in normalizing, so a part with literal text has no special tokens that are looked for behind it.
+            const size_t begin = size_t(part.text.data() - text.data()), end = begin + part.text.size();
+            const auto first = std::lower_bound(options.literal.begin(), options.literal.end(), begin);
+            const bool literal = first != options.literal.end() && *first < end;
+            for (const auto& inner : p_.normalized.split(plain, options.parse_special && !literal)) {
                 if (inner.token >= 0) {
                     ids.push_back(inner.token);
                     continue;

@@ -18,7 +18,7 @@ class TokenizerBackend {
 public:
     virtual ~TokenizerBackend() = default;
     // Appends the ids of `text`, which is valid UTF-8.
-    virtual void encode(std::string_view text, bool parse_special, std::vector<TokenId>& ids) const = 0;
+    virtual void encode(std::string_view text, const EncodeOptions& options, std::vector<TokenId>& ids) const = 0;
     // The bytes that the token stands for inside a text.
     virtual std::string piece(TokenId id) const = 0;
 };
