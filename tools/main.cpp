@@ -88,6 +88,7 @@ int main(int argc, char** argv) {
         add_inspect_command(app);
         add_eval_command(app);
         add_generate_command(app);
+        add_generate_data_command(app);
         add_chat_command(app);
         add_logits_command(app);
         add_bench_command(app);
