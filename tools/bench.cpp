@@ -104,19 +104,28 @@ nlohmann::json bench_matmul(Device& device, Product product, const Shape& mnk, P
                measure(executable), 0, 2.0 * double(m) * double(n) * double(k), 1);
 }
 
-// One token through a packed matrix; enough copies of it that caches do not answer.
-nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, int bits, uint64_t rotate_bytes) {
+struct MatvecOptions {
+    int64_t tokens = 1;
+    PackedLinearVariant variant = PackedLinearVariant::automatic;
+    MatvecTuning tuning = {};
+};
+
+// Few tokens through a packed matrix; enough copies of it that caches do not answer.
+nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, int bits, uint64_t rotate_bytes,
+                            const MatvecOptions& options) {
     const int64_t block = 64;
     PackedExtents extents = packed_extents({out_rows}, in_cols, bits, block);
     uint64_t index_bytes = uint64_t(extents.words) * 4, scale_bytes = uint64_t(extents.scales) * 2;
     auto copies = int(std::clamp<uint64_t>(rotate_bytes / index_bytes, 1, 16));
     RandomTensors random(device);
     Graph g(device);
-    Tensor centroids = random.add(g, {1, int64_t(1) << bits}, DType::f32), x = random.add(g, {1, in_cols}, DType::f32);
+    Tensor centroids = random.add(g, {1, int64_t(1) << bits}, DType::f32),
+           x = random.add(g, {options.tokens, in_cols}, DType::f32);
     for (int i = 0; i < copies; i++) {
         Tensor indices = random.add(g, {extents.words}, DType::u32),
                scales = random.add(g, {extents.scales}, DType::bf16, 0.5f, 1.5f);
-        packed_linear(g, x, {indices, scales, centroids, bits, block, in_cols, {out_rows}});
+        packed_linear(g, x, {indices, scales, centroids, bits, block, in_cols, {out_rows}}, "packed_linear", {}, options.variant,
+                      options.tuning);
     }
     Executable executable(g, "packed");
     return row(fmt::format("packed matvec {} x {}, {} bits", out_rows, in_cols, bits), measure(executable),
@@ -185,7 +194,7 @@ struct Options {
     TrainBench train;
     int64_t size = 0;
     std::vector<int64_t> extents;
-    std::vector<uint32_t> block;
+    std::vector<uint32_t> block, tuning;
     bool json = false;
 };
 
@@ -225,10 +234,22 @@ void run(const Options& options, const std::string& selector) {
     if (wanted("matvec")) {
         add(bench_read(device, cpu));
         std::vector<std::pair<int64_t, int64_t>> shapes{{65536, 8192}, {8192, 8192}, {4096, 4096}};
+        std::vector<int> widths{1, 2, 3, 4, 8};
         if (cpu) shapes = {{1024, 1024}};
         if (options.size) shapes = {{options.size, options.size}};
+        MatvecOptions of;
+        if (!options.extents.empty()) {
+            shapes = {{options.extents[0], options.extents[1]}};
+            of.tokens = options.extents[2];
+        }
+        if (!options.tuning.empty()) {
+            const std::vector<uint32_t>& t = options.tuning;
+            of.variant = PackedLinearVariant(t[0]);
+            of.tuning = {.width = t[1], .tiles = t[2], .depth = t[3], .copies = t[4], .turns = t[5]};
+            widths = {int(options.whole.bits)};
+        }
         for (auto [rows, cols] : shapes)
-            for (int bits : {1, 2, 3, 4, 8}) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20));
+            for (int bits : widths) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20, of));
     }
     if (!options.whole.flavor.empty() || !options.train.dimensions.empty()) {
         TrainBench train = options.train;
@@ -296,13 +317,19 @@ void add_bench_command(CLI::App& app) {
         ->expected(5)
         ->check(CLI::Range(1, 1 << 20));
     command->add_option("--size", options->size, "rows and columns of the matrices")->check(CLI::Range(8, 65536));
-    command->add_option("--extents", options->extents, "matmul: m n k, instead of --size")
+    command->add_option("--extents", options->extents, "instead of --size: m n k (matmul), rows columns tokens (matvec)")
         ->expected(3)
         ->check(CLI::Range(1, 1 << 20));
     command
         ->add_option("--block", options->block,
                      "matmul on matrix units: m n k of a workgroup, subgroups along each, 1 to fetch ahead (for measurements)")
         ->expected(7);
+    command
+        ->add_option(
+            "--tuning", options->tuning,
+            "matvec of --bits: variant (1 rows, 2 matvec, 3 units), width, tiles, depth, copies, turns; 0: as it chooses "
+            "(for measurements)")
+        ->expected(6);
     command->add_flag("--json", options->json, "as JSON");
     auto device = add_device_option(*command);
     command->footer(

@@ -14,15 +14,12 @@ namespace vkqat {
 
 namespace {
 
-// A step of a 12B with 4 bits on an H200: 4 tokens take 7.8 ms, and 8, which the matvec kernels treat as they do 5, 12.9 ms; on
-// matrix units 5 take 11.6, 8 take 11.7.
-constexpr int64_t tokens_for_units = 5;
-
 bool on_matrix_units(const Graph& g, Tensor x, const Linear& w) {
     const Capabilities& device = g.capabilities();
-    return x.rows() >= tokens_for_units && device.kind != DeviceKind::cpu && !w.packed.empty() &&
-           std::all_of(w.packed.begin(), w.packed.end(),
-                       [&](const PackedLayer& part) { return has_packed_matmul(device, part); });
+    return device.kind != DeviceKind::cpu && !w.packed.empty() &&
+           std::all_of(w.packed.begin(), w.packed.end(), [&](const PackedLayer& part) {
+               return x.rows() > packed_linear_tokens(device, part) && has_packed_matmul(device, part);
+           });
 }
 
 // residual + x W^T of a weight in several parts, or of many tokens.

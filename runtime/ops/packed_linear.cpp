@@ -7,7 +7,9 @@
 
 #include "runtime/ops/add.h"
 #include "runtime/ops/launch.h"
+#include "runtime/ops/matrix_fragments.h"
 #include "runtime/ops/packed_dequantize.h"
+#include "runtime/vulkan/shader_table.h"
 #include "shaders/args/packed_linear.h"
 
 namespace vkqat {
@@ -39,6 +41,12 @@ bool can_matvec(const Capabilities& c, const PackedLayer& w) {
            c.shared_memory_bytes >= 32768 && w.block_size % 32 == 0;
 }
 
+// Whether the device's matrices of 16 x 8 x 16 lie in the lanes as packed_matvec_units.comp takes them.
+bool can_units(const Capabilities& c, const PackedLayer& w) {
+    return can_matvec(c, w) && known_matrix_fragments(c) && w.block_size % 64 == 0 &&
+           find_shader(of_bits("packed_matvec_units", w));
+}
+
 uint32_t floor_power(uint64_t x) { return uint32_t(std::bit_floor(x)); }
 
 // Whether workgroups of so many tiles each stay within parts.
@@ -68,11 +76,13 @@ Launch sums_launch(const Capabilities& c, const PackedLayer& w, const LinearFusi
             tiles / together};
 }
 
-// Tables of fp16 weights for each byte of indices; `group` tokens at once. Nothing if that takes too much shared memory.
+// Tables of fp16 weights for each byte of indices; `group` tokens at once, on matrix units or not. Nothing if that takes too much
+// shared memory.
 std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion,
-                                    const MatvecTuning& tuning, bool vector, uint32_t group, int64_t tiles) {
+                                    const MatvecTuning& tuning, bool vector, uint32_t group, int64_t tiles, bool matrix_units) {
     const int64_t steps = (w.in + step_columns - 1) / step_columns;
-    const uint32_t entries = w.bits == 3 ? 64 : 256, entry_bytes = w.bits == 1 ? 16 : w.bits == 2 ? 8 : 4;
+    const uint32_t entries = w.bits == 3 ? 64 : w.bits == 1 && matrix_units ? 0 : 256;
+    const uint32_t entry_bytes = w.bits == 1 ? 16 : w.bits == 2 ? 8 : 4;
     // As many copies as lanes that read at once, as far as half of the shared memory goes; less where activations need it.
     uint32_t copies = tuning.copies ? tuning.copies : std::min(128 / entry_bytes, 32u);
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u);
@@ -83,7 +93,10 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     const int64_t units = fusion.swiglu ? tiles / 2 : tiles;
     const bool forced = tuning.width || tuning.tiles || tuning.turns;
     uint32_t together = tuning.tiles ? tuning.tiles : 1, turns = tuning.turns ? tuning.turns : 1;
-    if (!forced && group == 1) {
+    if (!forced && group == 1 && matrix_units) {
+        // Measured on an H200: 28672 x 4096 at 1 bit 20.4 us (24.2 with a tile each).
+        if (units >= 384 && together_fits(w, 2)) together = 2;
+    } else if (!forced && group == 1) {
         if ((units >= 1024 || (w.bits <= 2 && units >= 256)) && together_fits(w, 2))
             together = 2;
         else if (units >= 384 && together_fits(w, 4))
@@ -93,14 +106,17 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     }
     if (!together_fits(w, together * turns)) fail("packed_linear: parts are no multiples of {} tiles", together * turns);
     const uint32_t partials = turns > 1 || fusion.swiglu ? 2 : 1;
-    uint32_t width = tuning.width ? tuning.width : std::min(floor_power(c.max_workgroup_invocations), 512u);
+    uint32_t width = tuning.width
+                         ? tuning.width
+                         : std::min(floor_power(c.max_workgroup_invocations), matrix_units && together == 2 ? 256u : 512u);
     if (!tuning.width) width = std::min(width, std::max(uint32_t(std::bit_ceil(uint64_t(steps))), 2u) * 32);
     width = std::max(width, 32 * group * together);
     uint32_t depth = tuning.depth ? tuning.depth : w.bits >= 2 ? 1 : 4, slab = tuning.slab;
     if (!slab) {
         // The largest slab that fits; shallower where that saves a pass.
         const uint32_t other = copies * entries * entry_bytes +
-                               (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 + group * width / 2;
+                               (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 +
+                               group * width / 2 + group * 16;
         if (other >= budget) return {};
         const int64_t most = int64_t(budget - other) * 8 / (17 * group);  // columns: 2 bytes and an eighth
         auto slabs = [&](uint32_t d) {
@@ -113,27 +129,35 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
         if (slabs(depth) == INT64_MAX) return {};
         slab = uint32_t(std::min(most / unit * unit, (steps * step_columns + unit - 1) / unit * unit));
     }
-    return Launch{{of_bits("packed_matvec", w),
-                   {width, group, together, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
-                    norm_kind(fusion.norm), vector, fusion.swiglu, turns}},
+    return Launch{{of_bits(matrix_units ? "packed_matvec_units" : "packed_matvec", w),
+                   {width, group, together, depth, slab, uint32_t(std::countr_zero(copies)),
+                    uint32_t(w.block_size / (matrix_units ? 64 : 32)), norm_kind(fusion.norm), vector, fusion.swiglu, turns,
+                    w.in % step_columns == 0}},
                   (fusion.swiglu ? tiles / 2 : tiles) / (together * turns),
                   group};
 }
 
 Launch matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion, const MatvecTuning& tuning,
-                     bool vector, int64_t tokens, int64_t tiles) {
-    if (w.bits == 1 && tokens == 1) return sums_launch(c, w, fusion, tuning, vector, tiles);
+                     bool vector, int64_t tokens, int64_t tiles, bool matrix_units) {
+    if (w.bits == 1 && tokens == 1 && !matrix_units) return sums_launch(c, w, fusion, tuning, vector, tiles);
     for (auto group = uint32_t(std::min<int64_t>(8, int64_t(std::bit_ceil(uint64_t(tokens))))); group != 0; group /= 2)
-        if (auto launch = tables_launch(c, w, fusion, tuning, vector, group, tiles)) return *launch;
+        if (auto launch = tables_launch(c, w, fusion, tuning, vector, group, tiles, matrix_units)) return *launch;
     fail("packed_linear: {} bytes of shared memory are too few", c.shared_memory_bytes);
 }
 
-PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, PackedLinearVariant variant) {
+// Matrix units serve several tokens at once; for one they are faster only where the other kernel adds up table entries
+// (H200: 13.3 us against 17.7 for 4096 x 14336 at 1 bit, but 71.7 against 66.3 for 65536 x 8192, and 20.5 against 19.1 at 4
+// bits).
+PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, int64_t tokens, PackedLinearVariant variant) {
     if (variant != PackedLinearVariant::automatic) return variant;
-    return c.kind != DeviceKind::cpu && can_matvec(c, w) ? PackedLinearVariant::matvec : PackedLinearVariant::rows;
+    if (c.kind == DeviceKind::cpu || !can_matvec(c, w)) return PackedLinearVariant::rows;
+    const bool worth = tokens > 1 || (w.bits == 1 && packed_parts(w).tiles < 2048);
+    return worth && can_units(c, w) ? PackedLinearVariant::units : PackedLinearVariant::matvec;
 }
 
 }  // namespace
+
+int64_t packed_linear_tokens(const Capabilities& device, const PackedLayer& w) { return can_units(device, w) ? 8 : 4; }
 
 PackedParts packed_parts(const PackedLayer& w) {
     PackedParts p;
@@ -208,13 +232,14 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "packed_linear: residual");
     if (tokens == 0) return;
     const Capabilities& c = g.capabilities();
-    if (variant == PackedLinearVariant::matvec && !can_matvec(c, w))
-        fail("packed_linear: this device or a block size of {} does not allow the matvec variant", w.block_size);
+    if (variant == PackedLinearVariant::matvec ? !can_matvec(c, w) : variant == PackedLinearVariant::units && !can_units(c, w))
+        fail("packed_linear: this device or a block size of {} does not allow the variant", w.block_size);
     const PackedParts parts = packed_parts(w);
     const int64_t tiles = parts.tiles;
     const bool vector = w.in % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
-    Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
-                                                         : matvec_launch(c, w, fusion, tuning, vector, tokens, tiles);
+    Launch launch = variant == PackedLinearVariant::rows
+                        ? rows_launch(c, w, tokens, tiles)
+                        : matvec_launch(c, w, fusion, tuning, vector, tokens, tiles, variant == PackedLinearVariant::units);
     Grid grid = linear_grid(launch.workgroups);
     const int64_t groups = (tokens + launch.tokens - 1) / launch.tokens;
     if (groups > 65535) fail("packed_linear: {} tokens at once are too many", tokens);
@@ -242,9 +267,9 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
     if (w.rows.empty()) fail("packed_linear: a weight without rows");
     if (fusion.swiglu && (w.rows.size() != 2 || w.rows[0] != w.rows[1]))
         fail("packed_linear: swiglu needs two parts of the same size");
-    variant = chosen(g.capabilities(), w, variant);
+    variant = chosen(g.capabilities(), w, x.rows(), variant);
     const int64_t tokens = x.rows();
-    if (variant == PackedLinearVariant::matvec) {
+    if (variant != PackedLinearVariant::rows) {
         Tensor y = g.tensor({tokens, fusion.swiglu ? w.rows[0] : w.out()}, DType::f32, label);
         run(g, x, w, y, 0, label, fusion, variant, tuning);
         return y;
@@ -258,7 +283,7 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
 
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
                         PackedLinearVariant variant) {
-    run(g, x, w, y, first_column, label, {}, chosen(g.capabilities(), w, variant), {});
+    run(g, x, w, y, first_column, label, {}, chosen(g.capabilities(), w, x.rows(), variant), {});
 }
 
 Tensor dequantize(Graph& g, const PackedLayer& w, DType type) {

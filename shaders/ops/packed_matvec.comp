@@ -48,7 +48,7 @@ shared float partial[PARTIALS * PARTS * TILES * TOKENS * 32];
 shared float gates[SWIGLU ? TURNS * TILES * TOKENS * 32 : 1];
 shared float squares[TOKENS * gl_WorkGroupSize.x / 8];
 
-uint row, part_of_columns, copy_of_table, steps, blocks, token0;
+uint row, part_of_columns, copy_at, steps, blocks, token0;
 
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
 
@@ -114,9 +114,11 @@ void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float squar
     }
 }
 
+// The index is made from the offset in bytes, which has the entry and the copy side by side: a shift and a mask for each.
+const uint ENTRY_LOG = BITS == 1 ? 4 : BITS == 2 ? 3 : 2, AT = COPIES_LOG + ENTRY_LOG;
 ENTRY entry(uint word, uint bit) {
-    const uint v = bit >= COPIES_LOG ? word >> (bit - COPIES_LOG) : word << (COPIES_LOG - bit);
-    return table[(v & (((1u << ENTRY_BITS) - 1) << COPIES_LOG)) | copy_of_table];
+    const uint v = bit >= AT ? word >> (bit - AT) : word << (AT - bit);
+    return table[((v & (((1u << ENTRY_BITS) - 1) << AT)) | copy_at) >> ENTRY_LOG];
 }
 
 #if BITS == 8
@@ -172,7 +174,7 @@ void main() {
     const uint id = gl_LocalInvocationIndex;
     row = id % 32;
     part_of_columns = id / 32;
-    copy_of_table = id % COPIES;
+    copy_at = COPIES == 32 && gl_SubgroupSize == 32 ? gl_SubgroupInvocationID << ENTRY_LOG : id % COPIES << ENTRY_LOG;
     steps = steps_of(a.in_cols);
     blocks = a.in_cols / (BLOCK_RUNS * 32);
     token0 = gl_WorkGroupID.z * TOKENS;
