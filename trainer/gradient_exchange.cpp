@@ -23,7 +23,14 @@ std::atomic_ref<uint64_t> atomic(uint64_t& value) { return std::atomic_ref<uint6
 
 GradientExchange::GradientExchange(Device& device, Communicator& ranks, const std::vector<Buffer>& gradients,
                                    const ExchangeOptions& options)
-    : device_(device), ranks_(ranks), gradients_(gradients), zero1_(options.zero1), down_queue_(device, 0) {
+    : device_(device),
+      ranks_(ranks),
+      gradients_(gradients),
+      zero1_(options.zero1),
+      touched_(
+          options.share_memory && ranks.one_node() && ranks.size() <= TouchedRows::most_ranks ? options.embedding : RowMatrix{},
+          std::min(ranks.size(), TouchedRows::most_ranks)),
+      down_queue_(device, 0) {
     const uint64_t alignment = std::max(page, device.capabilities().host_memory_alignment);
     std::vector<uint64_t> elements;
     for (const Buffer& gradient : gradients) {
@@ -162,35 +169,63 @@ void GradientExchange::await(const Counter& counter) const {
     }
 }
 
+// What this rank has of a bucket, to its own memory. 0 where that is nothing.
+uint64_t GradientExchange::copy_down(const Stretch& b, uint64_t after) {
+    std::vector<VkBufferCopy> pieces;
+    const BufferPart host = host_part(down_, {b.block, 0, 0});
+    for (const auto& [stretch, ranks] : touched_.pieces(b))
+        if (ranks & own_bit()) pieces.push_back({stretch.first * 4, host.offset + stretch.first * 4, stretch.count * 4});
+    return pieces.empty() ? 0 : down_queue_.copy(gradients_[b.block].handle(), host.buffer, pieces, after);
+}
+
 void GradientExchange::reduce_shared(size_t i, uint64_t down) {
     const Stretch& b = buckets_[i];
     const int rank = ranks_.rank(), size = ranks_.size();
     down_queue_.wait(down);
     if (down_.in_place.empty())
-        std::memcpy(floats(contributions_[size_t(rank)], b), down_.copies[b.block].mapped_as<float>().data() + b.first,
-                    b.count * 4);
+        for (const auto& [s, ranks] : touched_.pieces(b))
+            if (ranks & own_bit())
+                std::memcpy(floats(contributions_[size_t(rank)], s), down_.copies[s.block].mapped_as<float>().data() + s.first,
+                            s.count * 4);
     atomic(contributed(rank, i).step).store(step_, std::memory_order_release);
     for (int r = 0; r < size; r++) await(contributed(r, i));
 
     // In the order of the ranks, whoever does it; in pieces that stay in the cache.
-    constexpr uint64_t piece = 4096;
+    constexpr uint64_t at_once = 4096;
     const Stretch part = own_part(i);
-    const uint64_t last = part.first - b.first + part.count;
-    float* sum = floats(result_, b);
-    for (uint64_t begin = part.first - b.first; begin < last; begin += piece) {
-        const uint64_t end = std::min(begin + piece, last);
-        const float* x = floats(contributions_[0], b);
-        const float* y = floats(contributions_[1], b);
-        for (uint64_t j = begin; j < end; j++) sum[j] = x[j] + y[j];
-        for (int r = 2; r < size; r++) {
-            y = floats(contributions_[size_t(r)], b);
-            for (uint64_t j = begin; j < end; j++) sum[j] += y[j];
+    for (const auto& [s, ranks] : touched_.pieces(part)) {
+        float* sum = floats(result_, s);
+        for (uint64_t begin = 0; begin < s.count; begin += at_once) {
+            const uint64_t end = std::min(begin + at_once, s.count);
+            bool first = true;
+            for (int r = 0; r < size; r++) {
+                if (!(ranks >> r & 1)) continue;
+                const float* x = floats(contributions_[size_t(r)], s);
+                if (first)
+                    std::copy(x + begin, x + end, sum + begin);
+                else
+                    for (uint64_t j = begin; j < end; j++) sum[j] += x[j];
+                first = false;
+            }
         }
     }
-    if (zero1_) return copy_up(up_, part, gradients_);
+    if (zero1_) return copy_sums_up(part);
     atomic(reduced(rank, i).step).store(step_, std::memory_order_release);
     for (int r = 0; r < size; r++) await(reduced(r, i));
-    copy_up(up_, b, gradients_);
+    copy_sums_up(b);
+}
+
+// Where other ranks have added something.
+void GradientExchange::copy_sums_up(const Stretch& stretch) {
+    std::vector<VkBufferCopy> pieces;
+    const BufferPart host = host_part(up_, {stretch.block, 0, 0});
+    for (const auto& [s, ranks] : touched_.pieces(stretch)) {
+        if ((ranks & ~own_bit()) == 0) continue;
+        if (up_.in_place.empty())
+            std::memcpy(up_.copies[s.block].mapped_as<float>().data() + s.first, floats(result_, s), s.count * 4);
+        pieces.push_back({host.offset + s.first * 4, s.first * 4, s.count * 4});
+    }
+    if (!pieces.empty()) up_queue_->copy(host.buffer, gradients_[stretch.block].handle(), pieces);
 }
 
 // From the host's blocks to the same place of the device's.
@@ -201,8 +236,9 @@ void GradientExchange::copy_up(const HostBlocks& from, const Stretch& s, const s
     up_queue_->copy(host_part(from, s), {to[s.block].handle(), s.first * 4}, s.count * 4);
 }
 
-void GradientExchange::run(Executable& executable, const Schedule& schedule) {
+void GradientExchange::run(Executable& executable, const Schedule& schedule, std::span<const int32_t> ids) {
     step_++;
+    if (shared_) touched_.gather(ranks_, ids);
     struct Started {
         size_t bucket;
         uint64_t down;
@@ -210,9 +246,7 @@ void GradientExchange::run(Executable& executable, const Schedule& schedule) {
     std::vector<Started> order;
     const uint64_t end = executable.replay_to_cuts([&](size_t cut, uint64_t value) {
         for (size_t i : schedule.buckets[cut]) {
-            const Stretch& b = buckets_[i];
-            order.push_back(
-                {i, down_queue_.copy({gradients_[b.block].handle(), b.first * 4}, host_part(down_, b), b.count * 4, value)});
+            order.push_back({i, copy_down(buckets_[i], value)});
         }
     });
     using Clock = std::chrono::steady_clock;

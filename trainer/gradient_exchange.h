@@ -19,12 +19,14 @@
 #include "trainer/buckets.h"
 #include "trainer/communicator.h"
 #include "trainer/shared_memory.h"
+#include "trainer/touched_rows.h"
 
 namespace vkqat {
 
 struct ExchangeOptions {
     uint64_t bucket_bytes = uint64_t(32) << 20;
     bool share_memory = true;  // where the ranks are on one machine
+    RowMatrix embedding = {};  // whose gradients are exchanged where tokens occur only; without rows: everywhere
     bool zero1 = false;        // a rank needs the sums of its part of each bucket only (part_of), and updates the weights there
 };
 
@@ -41,8 +43,9 @@ public:
         std::vector<std::vector<size_t>> buckets;  // of each cut
     };
     Schedule schedule(const Graph& graph) const;
-    // Replays the graph, which was recorded with the schedule's cuts. On return it has ended, and the blocks hold the sums.
-    void run(Executable& executable, const Schedule& schedule);
+    // Replays the graph, which was recorded with the schedule's cuts. On return it has ended, and the blocks hold the sums. ids:
+    // this rank's tokens since the gradients were zero, equally many on every rank.
+    void run(Executable& executable, const Schedule& schedule, std::span<const int32_t> ids);
     // Each rank's part of these blocks, which are as large as the gradients', to all others. Begins when the device's timeline
     // has reached `after`, and waits for the end.
     void gather_parts(const std::vector<Buffer>& blocks, uint64_t after);
@@ -65,8 +68,11 @@ private:
     HostBlocks host_blocks(std::byte* memory, const std::string& what);
     BufferPart host_part(const HostBlocks& blocks, const Stretch& bucket) const;
     bool share();
+    uint64_t copy_down(const Stretch& bucket, uint64_t after);
     void reduce_shared(size_t bucket, uint64_t down);
     void copy_up(const HostBlocks& from, const Stretch& stretch, const std::vector<Buffer>& to);
+    void copy_sums_up(const Stretch& stretch);
+    uint64_t own_bit() const { return uint64_t(1) << ranks_.rank(); }
     Stretch own_part(size_t bucket) const { return part_of(buckets_[bucket], ranks_.rank(), ranks_.size()); }
     void await(const Counter& counter) const;
     Counter& contributed(int rank, size_t bucket) const;
@@ -83,6 +89,7 @@ private:
     double exposed_seconds_ = 0;
     uint64_t steps_ = 0;
     bool shared_ = false, zero1_;
+    TouchedRows touched_;
     std::atomic<bool> failed_ = false;
     std::vector<SharedMemory> contributions_;  // one of each rank
     SharedMemory result_, control_;

@@ -295,6 +295,13 @@ Tensor ParameterStore::compute(Graph& g, size_t i) const {
     return view(g, compute_, i, 1, compute_type_, parameters_[i].name + ".compute");
 }
 
+RowMatrix ParameterStore::sparse_embedding() const {
+    if (config_.tie_word_embeddings) return {};
+    for (const Parameter& p : parameters_)
+        if (p.name == "model.embed_tokens.weight") return {p.block, p.offset, uint64_t(p.shape[0]), uint64_t(p.shape[1])};
+    return {};
+}
+
 std::vector<OptimizerBlock> ParameterStore::optimizer_blocks(Graph& g) const {
     std::vector<int64_t> squares;  // of the blocks before
     int64_t count = 0;

@@ -13,6 +13,7 @@
 #include "trainer/communicator.h"
 #include "trainer/optimizer.h"
 #include "trainer/quantizer.h"
+#include "trainer/touched_rows.h"
 
 namespace vkqat {
 
@@ -77,6 +78,8 @@ public:
     // The flat blocks, the same for the same model.
     const std::vector<Buffer>& gradient_blocks() const { return gradients_; }
     const std::vector<Buffer>& weight_blocks() const { return weights_; }
+    // The embedding, where its gradient is zero but for the rows of tokens that occur: not where the head is the same matrix.
+    RowMatrix sparse_embedding() const;
     // How many partial sums the gradient's norm has, over all ranks (optimizer.h).
     int64_t squares() const;
     // Of the first weights of every parameter: equal trainings have equal ones.

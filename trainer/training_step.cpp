@@ -199,8 +199,9 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
         return g ? std::make_unique<Executable>(*g, name, arena, cuts) : nullptr;
     };
     if (s.options_.ranks && s.options_.ranks->size() > 1) {
-        exchange = std::make_unique<GradientExchange>(s.device_, *s.options_.ranks, s.parameters_.gradient_blocks(),
-                                                      s.options_.exchange);
+        ExchangeOptions options = s.options_.exchange;
+        options.embedding = s.parameters_.sparse_embedding();
+        exchange = std::make_unique<GradientExchange>(s.device_, *s.options_.ranks, s.parameters_.gradient_blocks(), options);
         first_schedule = exchange->schedule(*first_graph);
         next_schedule = exchange->schedule(*next_graph);
     }
@@ -281,6 +282,9 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
     int64_t labels = label_count(batches);
     if (exchange) labels = options_.ranks->sum(labels);
     double scale = 1 / double(std::max<int64_t>(labels, 1));
+    std::vector<int32_t> ids;
+    if (exchange)
+        for (const Batch& b : batches) ids.insert(ids.end(), b.ids.begin(), b.ids.end());
     for (size_t i = 0; i < batches.size(); i++) {
         fill_inputs(batches[i], scale);
         if (i == 0) {
@@ -291,7 +295,7 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
         }
         Executable& micro_step = i == 0 ? *graphs_->first : *graphs_->next;
         if (exchange && i + 1 == batches.size())
-            exchange->run(micro_step, i == 0 ? graphs_->first_schedule : graphs_->next_schedule);
+            exchange->run(micro_step, i == 0 ? graphs_->first_schedule : graphs_->next_schedule, ids);
         else
             submit(micro_step);
     }

@@ -105,6 +105,11 @@ VkCommandBuffer CopyQueue::free_commands() {
 }
 
 uint64_t CopyQueue::copy(BufferPart from, BufferPart to, uint64_t bytes, uint64_t after) {
+    const VkBufferCopy piece{from.offset, to.offset, bytes};
+    return copy(from.buffer, to.buffer, std::span(&piece, 1), after);
+}
+
+uint64_t CopyQueue::copy(VkBuffer from, VkBuffer to, std::span<const VkBufferCopy> pieces, uint64_t after) {
     std::lock_guard lock(mutex_);
     const auto& vk = device_.vk();
     VkCommandBuffer commands = free_commands();
@@ -113,8 +118,7 @@ uint64_t CopyQueue::copy(BufferPart from, BufferPart to, uint64_t bytes, uint64_
     check(vk.vkBeginCommandBuffer(commands, &begin), "recording a copy");
     // Copies of one queue touch different memory: among themselves they need no order.
     if (!beside_compute()) full_barrier(vk, commands);
-    VkBufferCopy region{from.offset, to.offset, bytes};
-    vk.vkCmdCopyBuffer(commands, from.buffer, to.buffer, 1, &region);
+    vk.vkCmdCopyBuffer(commands, from, to, uint32_t(pieces.size()), pieces.data());
     full_barrier(vk, commands);
     check(vk.vkEndCommandBuffer(commands), "recording a copy");
     if (!beside_compute()) return commands_.back().value = submitted_ = device_.submit(commands);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -48,6 +49,8 @@ public:
     // Submits a copy that begins when the device's own timeline has reached `after`. Returns the value that this queue's timeline
     // reaches behind it. What it wrote is seen by the host, and by what is submitted after a wait for it.
     uint64_t copy(BufferPart from, BufferPart to, uint64_t bytes, uint64_t after = 0);
+    // Several pieces at once; at least one.
+    uint64_t copy(VkBuffer from, VkBuffer to, std::span<const VkBufferCopy> pieces, uint64_t after = 0);
     void wait(uint64_t value);
     uint64_t submitted() const { return submitted_; }
 
