@@ -111,7 +111,7 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
                          : std::min(floor_power(c.max_workgroup_invocations), matrix_units && together == 2 ? 256u : 512u);
     if (!tuning.width) width = std::min(width, std::max(uint32_t(std::bit_ceil(uint64_t(steps))), 2u) * 32);
     width = std::max(width, 32 * group * together);
-    uint32_t depth = tuning.depth ? tuning.depth : w.bits >= 2 ? 1 : 4, slab = tuning.slab;
+    uint32_t depth = tuning.depth ? tuning.depth : matrix_units || w.bits >= 2 ? 1 : 4, slab = tuning.slab;
     if (!slab) {
         // The largest slab that fits; shallower where that saves a pass.
         const uint32_t other = copies * entries * entry_bytes +
