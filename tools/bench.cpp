@@ -13,6 +13,7 @@
 #include "shaders/args/add.h"
 #include "tools/bench_attention.h"
 #include "tools/bench_model.h"
+#include "tools/bench_tasks.h"
 #include "tools/bench_train.h"
 #include "tools/command.h"
 #include "tools/console.h"
@@ -192,6 +193,7 @@ struct Options {
     std::string cache = "f16";
     std::vector<int64_t> batches;
     TrainBench train;
+    TaskBench tasks;
     int64_t size = 0;
     std::vector<int64_t> extents;
     std::vector<uint32_t> block, tuning;
@@ -270,6 +272,14 @@ void run(const Options& options, const std::string& selector) {
             if (options.cache == name(type)) whole.cache = type;
         if (whole.decode || whole.prefill || whole.load) bench_model(device, whole, add);
     }
+    if (!options.tasks.tasks.empty() && wanted("tasks")) {
+        if (options.whole.flavor.empty() || options.tasks.tokenizer.empty())
+            throw UsageError("--tasks needs --flavor and --tokenizer");
+        TaskBench tasks = options.tasks;
+        tasks.flavor = options.whole.flavor;
+        tasks.bits = options.whole.bits;
+        bench_tasks(device, tasks, add);
+    }
     if (options.json) fmt::print("{}\n", report.dump(1));
     if (cpu && !options.json) fmt::print("This is a CPU device: these are no figures of a GPU.\n");
 }
@@ -280,10 +290,10 @@ void add_bench_command(CLI::App& app) {
     auto options = std::make_shared<Options>();
     CLI::App* command = app.add_subcommand("bench", "measure copies, matrix products, packed matvecs, decoding");
     command
-        ->add_option(
-            "what", options->what,
-            "copy, matmul, matvec, attention; with a model also decode, prefill, load; with a flavor also train (default: all)")
-        ->check(CLI::IsMember({"copy", "matmul", "matvec", "attention", "decode", "prefill", "load", "train"}));
+        ->add_option("what", options->what,
+                     "copy, matmul, matvec, attention; with a model also decode, prefill, load; with a flavor also train, and "
+                     "tasks with --tasks (default: all)")
+        ->check(CLI::IsMember({"copy", "matmul", "matvec", "attention", "decode", "prefill", "load", "train", "tasks"}));
     ModelBench& whole = options->whole;
     auto* model = command->add_option("--model", whole.model, "a model directory or .gguf file");
     command->add_option("--flavor", whole.flavor, "instead of --model: a shape (500M, 1B, 4B, 12B, 31B), with random weights")
@@ -316,6 +326,12 @@ void add_bench_command(CLI::App& app) {
                      "train: a shape instead of a flavor: hidden_size layers heads kv_heads intermediate_size")
         ->expected(5)
         ->check(CLI::Range(1, 1 << 20));
+    command->add_option("--tasks", options->tasks.tasks, "tasks: [NAME=]FILE, as of `vkqat eval`")->type_name("TASK");
+    command->add_option("--tokenizer", options->tasks.tokenizer, "tasks: a tokenizer with the flavor's vocabulary")
+        ->type_name("DIR");
+    command->add_option("--limit", options->tasks.limit, "tasks: the first questions only")->check(CLI::Range(1, 1 << 30));
+    command->add_option("--batch-tokens", options->tasks.batch_tokens, "tasks: tokens at a time (4096; 256 on a CPU)")
+        ->check(CLI::Range(16, 1 << 20));
     command->add_option("--size", options->size, "rows and columns of the matrices")->check(CLI::Range(8, 65536));
     command->add_option("--extents", options->extents, "instead of --size: m n k (matmul), rows columns tokens (matvec)")
         ->expected(3)
@@ -337,7 +353,8 @@ void add_bench_command(CLI::App& app) {
         "--flavor 12B --bits 4\n"
         "  vkqat bench train --flavor 1B --bits 4 --batch 8 --seq 2048\n"
         "  vkqat bench decode --model my-model --cached 0 4096 32000\n"
-        "  vkqat bench decode --flavor 12B --batch 1 4 16\n  vkqat bench load --model my-model");
+        "  vkqat bench decode --flavor 12B --batch 1 4 16\n  vkqat bench load --model my-model"
+        "\n  vkqat bench tasks --flavor 1B --bits 16 --tokenizer llama3 --tasks hellaswag.jsonl");
     command->callback([options, device] { run(*options, *device); });
 }
 

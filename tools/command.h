@@ -37,6 +37,7 @@ void add_generate_data_command(CLI::App& app);
 void add_inspect_command(CLI::App& app);
 void add_logits_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
+void add_plot_command(CLI::App& app);
 void add_sample_corpus_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
 void add_train_command(CLI::App& app);

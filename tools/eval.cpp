@@ -1,15 +1,19 @@
 // vkqat eval: models side by side: perplexity on a text (METHODS 5) here, tasks in eval_tasks.cpp.
 #include <algorithm>
 #include <cmath>
+#include <future>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "evaluation/store.h"
 #include "runtime/formats/json_text.h"
-#include "runtime/formats/packing.h"
 #include "runtime/model/scorer.h"
+#include "runtime/support/files.h"
+#include "runtime/support/hash.h"
 #include "tools/console.h"
 #include "tools/eval_tasks.h"
 #include "tools/model.h"
+#include "tools/weights_description.h"
 #include "trainer/data.h"
 #include "trainer/tokenizer_files.h"
 
@@ -21,7 +25,7 @@ using Windows = std::vector<std::vector<int32_t>>;
 struct Options {
     std::vector<std::string> models;
     std::string file, separator, documents;
-    int64_t context = 0, batch = 0;
+    int64_t context = 0, batch = 0, stride = 0;
     bool as_json = false;
     TaskEvaluation tasks;
     CacheOption cache;  // given: the tokens go through a KV cache of that type
@@ -30,55 +34,16 @@ struct Options {
 
 // What is said of one model.
 struct Row {
-    std::string path, name, method, device, cache;
+    std::string path, name, method, device, cache, digest;
     uint64_t weight_bytes = 0;
     double bits_per_weight = 0;  // of the linear layers of attention and MLP
-    int64_t context = 0, batch = 0, windows = 0, tokens = 0;
-    double nll = 0;  // mean, nats per token
+    int64_t context = 0, stride = 0, batch = 0, windows = 0, tokens = 0;
+    double nll = 0;              // mean, nats per token
+    double tokens_per_byte = 0;  // of the text; 0: not known
     double seconds = 0, decode_rate = 0;
     double perplexity() const { return std::exp(nll); }
+    double bits_per_byte() const { return nll * tokens_per_byte / std::log(2.0); }
 };
-
-// "nonlinear 2 bits", else the type of the linear layers ("bf16"); and their bits per weight.
-void describe_weights(const ModelFiles& files, const LlamaConfig& c, Row& row) {
-    uint64_t bytes = 0;
-    int64_t weights = 0;
-    std::string dense;
-    int bits = 0;
-    bool several = false;
-    auto add = [&](const std::string& prefix, int64_t out, int64_t in) {
-        weights += out * in;
-        if (auto packed = find_packed_linear(files, prefix, out, in)) {
-            several |= bits && bits != packed->bits;
-            bits = packed->bits;
-            bytes += packed->bytes();
-        } else {
-            const TensorView& tensor = files.get(prefix + ".weight");
-            dense = name(tensor.dtype);
-            if (stored_type(tensor) != dense) dense = fmt::format("{} as {}", stored_type(tensor), dense);
-            bytes += uint64_t(byte_size(tensor));  // on the device
-        }
-    };
-    for (int64_t i = 0; i < c.layers; i++) {
-        std::string layer = fmt::format("model.layers.{}.", i);
-        add(layer + "self_attn.q_proj", c.q_dim(), c.hidden_size);
-        add(layer + "self_attn.k_proj", c.kv_dim(), c.hidden_size);
-        add(layer + "self_attn.v_proj", c.kv_dim(), c.hidden_size);
-        add(layer + "self_attn.o_proj", c.hidden_size, c.q_dim());
-        add(layer + "mlp.gate_proj", c.intermediate_size, c.hidden_size);
-        add(layer + "mlp.up_proj", c.intermediate_size, c.hidden_size);
-        add(layer + "mlp.down_proj", c.hidden_size, c.intermediate_size);
-    }
-    row.bits_per_weight = 8 * double(bytes) / double(std::max<int64_t>(1, weights));
-    if (!bits) {
-        row.method = dense;
-        return;
-    }
-    std::string method = files.quantization() ? printable(files.quantization()->quant_method, 20) : "";
-    row.method = fmt::format("{}{}{} bit{}", method.empty() ? "packed" : method, several ? " mixed " : " ",
-                             several ? "" : std::to_string(bits), bits == 1 ? "" : "s");
-    if (!dense.empty()) row.method += " and " + dense;
-}
 
 // --documents FIRST:LAST, both included, counted from 0.
 void parse_documents(const std::string& text, EvaluationOptions& options) {
@@ -108,8 +73,13 @@ double measure_decode(const LlamaWeights& weights, const std::vector<int32_t>& t
 
 // Sum of the negative log-likelihoods. Long windows first; where those that follow are less than half as long, the graph is made
 // anew for their length.
-double score(const LlamaWeights& weights, Windows windows, int64_t batch, const std::string& what) {
-    std::stable_sort(windows.begin(), windows.end(), [](auto& a, auto& b) { return a.size() > b.size(); });
+double score(const LlamaWeights& weights, EvaluationText& text, int64_t batch, const std::string& what) {
+    std::vector<size_t> order(text.windows.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return text.windows[a].size() > text.windows[b].size(); });
+    Windows windows;
+    for (size_t i : order) windows.push_back(std::move(text.windows[i]));
     double total = 0, work = 0, done = 0;
     for (auto& window : windows) work += double(window.size());
     std::unique_ptr<Scorer> scorer;
@@ -120,6 +90,8 @@ double score(const LlamaWeights& weights, Windows windows, int64_t batch, const 
             scorer = std::make_unique<Scorer>(weights, batch, int64_t(rows[0].size()));
         progress.show(what, done, work);
         Batch b = batch_of_windows(rows, batch, scorer->seq_len());
+        for (size_t row = 0; row < rows.size(); row++)
+            std::fill_n(b.labels.begin() + ptrdiff_t(row) * scorer->seq_len(), text.known[order[at + row]] - 1, no_label);
         for (float nll : scorer->score(b.ids, b.labels, b.document_start, b.document_end)) total += double(nll);
         for (auto& row : rows) done += double(row.size());
     }
@@ -127,15 +99,17 @@ double score(const LlamaWeights& weights, Windows windows, int64_t batch, const 
 }
 
 // The same, window by window through a KV cache.
-double score_cached(const LlamaWeights& weights, const Windows& windows, const SessionOptions& options, const std::string& what) {
+double score_cached(const LlamaWeights& weights, const EvaluationText& text, const SessionOptions& options,
+                    const std::string& what) {
     double total = 0, done = 0, work = 0;
-    for (auto& window : windows) work += double(window.size());
+    for (auto& window : text.windows) work += double(window.size());
     Sequences sequence(weights, sequences_options(options));
     ProgressLine progress;
-    for (auto& window : windows) {
+    for (size_t i = 0; i < text.windows.size(); i++) {
         progress.show(what, done, work);
-        for (float nats : sequence.score(0, window)) total += double(nats);
-        done += double(window.size());
+        const std::vector<float> nats = sequence.score(0, text.windows[i]);  // of ids 1 ..
+        for (size_t n = text.known[i] - 1; n < nats.size(); n++) total += double(nats[n]);
+        done += double(text.windows[i].size());
     }
     return total;
 }
@@ -157,7 +131,9 @@ Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& 
     std::filesystem::path directory = path;
     Row row{.path = path, .name = model_name(directory), .device = gpu.device.capabilities().name};
     LlamaConfig config = read_llama_config(directory);
-    describe_weights(ModelFiles::open(directory), config, row);
+    const WeightsDescription described = describe_weights(ModelFiles::open(directory), config);
+    row.method = described.method;
+    row.bits_per_weight = described.bits_per_weight;
     Tokenizer tokenizer = need_tokenizer(directory, config);
 
     EvaluationOptions options{.context = context};
@@ -165,42 +141,51 @@ Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& 
     options.per_document = !o.separator.empty() || !o.documents.empty();
     if (!o.documents.empty()) parse_documents(o.documents, options);
     TextEncoder encoder = text_encoder(tokenizer, directory);
-    Windows windows = evaluation_windows(o.file, encoder, options);
+    options.stride = o.stride;
+    EvaluationText text = evaluation_text(o.file, encoder, options);
     row.context = options.context;
-    row.windows = int64_t(windows.size());
-    for (auto& window : windows) row.tokens += int64_t(window.size()) - 1;
+    row.stride = o.stride ? o.stride : context;
+    row.windows = int64_t(text.windows.size());
+    for (size_t i = 0; i < text.windows.size(); i++) row.tokens += int64_t(text.windows[i].size() - text.known[i]);
+    if (text.bytes) row.tokens_per_byte = double(text.tokens) / double(text.bytes);
+    const std::vector<int32_t> first = text.windows[0];
     bool cpu = gpu.device.capabilities().kind == DeviceKind::cpu;
     row.batch = o.cache.type.empty() ? std::min<int64_t>(o.batch ? o.batch : cpu ? 4 : 8, row.windows) : 1;
     row.cache = o.cache.type;
 
     const SessionOptions session = o.cache.session(gpu.device, context);
     int64_t longest = 0;
-    for (auto& window : windows) longest = std::max(longest, int64_t(window.size()));
+    for (auto& window : text.windows) longest = std::max(longest, int64_t(window.size()));
     if (o.cache.type.empty()) require_scoring_memory(gpu, directory, row.batch, longest);
+    std::future<std::string> digest = std::async(std::launch::async, [&] { return model_digest(directory); });
     LlamaWeights weights =
         o.cache.type.empty() ? load_weights(gpu, directory) : load_weights(gpu, directory, sequences_options(session));
     row.weight_bytes = weights.bytes();
     Stopwatch time;
-    row.nll = (o.cache.type.empty() ? score(weights, windows, row.batch, row.name)
-                                    : score_cached(weights, windows, session, row.name)) /
-              double(row.tokens);
+    row.nll =
+        (o.cache.type.empty() ? score(weights, text, row.batch, row.name) : score_cached(weights, text, session, row.name)) /
+        double(row.tokens);
     row.seconds = time.seconds();
     if (!std::isfinite(row.nll)) std::fprintf(stderr, "vkqat: %s: the likelihood is not a finite number\n", path.c_str());
-    row.decode_rate = measure_decode(weights, windows[0], config.max_position_embeddings);
+    row.digest = digest.get();
+    row.decode_rate = measure_decode(weights, first, config.max_position_embeddings);
     return row;
 }
 
 nlohmann::ordered_json to_json(const Row& row, const Row& first) {
     return {{"model", row.path},
+            {"model_digest", row.digest},
             {"weights", row.method},
             {"weight_bytes", row.weight_bytes},
             {"linear_bits_per_weight", row.bits_per_weight},
             {"mean_nll", row.nll},
             {"perplexity", row.perplexity()},
+            {"bits_per_byte", row.tokens_per_byte > 0 ? nlohmann::ordered_json(row.bits_per_byte()) : nlohmann::ordered_json()},
             {"perplexity_change", row.perplexity() / first.perplexity() - 1},
             {"tokens", row.tokens},
             {"windows", row.windows},
             {"context", row.context},
+            {"stride", row.stride},
             {"batch", row.batch},
             {"cache", row.cache.empty() ? "none" : row.cache},
             {"device", row.device},
@@ -210,7 +195,9 @@ nlohmann::ordered_json to_json(const Row& row, const Row& first) {
 }
 
 void print_json(const std::vector<Row>& rows, const Options& o) {
-    nlohmann::ordered_json result{{"file", o.file}};
+    nlohmann::ordered_json result{{"file", o.file},
+                                  {"file_checksum", fmt::format("{:08x}", checksum(MappedFile(o.file).bytes()))},
+                                  {"version", VKQAT_VERSION}};
     if (rows.size() == 1) {
         result.update(to_json(rows[0], rows[0]));
         result.erase("perplexity_change");
@@ -221,7 +208,7 @@ void print_json(const std::vector<Row>& rows, const Options& o) {
 }
 
 void print_table(const std::vector<Row>& rows, const Options& o) {
-    std::vector<std::string> headers{"model", "weights", ">size", ">bits/weight", ">perplexity", ">nats/token"};
+    std::vector<std::string> headers{"model", "weights", ">size", ">bits/weight", ">perplexity", ">nats/token", ">bits/byte"};
     if (rows.size() > 1) headers.push_back(">change");
     headers.push_back(">decode tokens/s");
     Table table(headers);
@@ -229,9 +216,13 @@ void print_table(const std::vector<Row>& rows, const Options& o) {
     for (size_t i = 1; i < rows.size(); i++)
         for (size_t j = 0; j < i; j++) same_names |= rows[i].name == rows[j].name;
     for (const Row& row : rows) {
-        std::vector<std::string> cells{same_names ? row.path : row.name,        row.method,
-                                       human_bytes(double(row.weight_bytes)),   fmt::format("{:.2f}", row.bits_per_weight),
-                                       fmt::format("{:.4g}", row.perplexity()), fmt::format("{:.5f}", row.nll)};
+        std::vector<std::string> cells{same_names ? row.path : row.name,
+                                       row.method,
+                                       human_bytes(double(row.weight_bytes)),
+                                       fmt::format("{:.2f}", row.bits_per_weight),
+                                       fmt::format("{:.4g}", row.perplexity()),
+                                       fmt::format("{:.5f}", row.nll),
+                                       row.tokens_per_byte > 0 ? fmt::format("{:.4f}", row.bits_per_byte()) : "-"};
         if (row.perplexity() < 100000) cells[4] = fmt::format("{:.3f}", row.perplexity());
         if (rows.size() > 1)
             cells.push_back(&row == &rows[0] ? ""
@@ -265,6 +256,8 @@ void run(const Options& o) {
         evaluate_tasks(gpu, tasks);
         return;
     }
+    if (o.stride && (!o.documents.empty() || !o.separator.empty()))
+        throw UsageError("--stride is for joined text, not for documents on their own");
     if (!o.documents.empty()) {
         EvaluationOptions checked;
         parse_documents(o.documents, checked);
@@ -296,6 +289,9 @@ void add_eval_command(CLI::App& app) {
     command->add_option("--perplexity", o->file, "the text: .txt or .jsonl, perhaps .gz or .zst")->type_name("FILE");
     command->add_option("--context", o->context, "tokens of a window (2048, or what the model allows)")
         ->check(between(2, int64_t(1) << 24))
+        ->type_name("N");
+    command->add_option("--stride", o->stride, "a window begins N tokens behind the last one, and only its last N are predicted")
+        ->check(between(1, int64_t(1) << 24))
         ->type_name("N");
     command->add_option("--document-separator", o->separator, "each document on its own; this stands between them in plain text")
         ->type_name("TEXT");
@@ -332,7 +328,8 @@ void add_eval_command(CLI::App& app) {
     o->cache.add(*command, "score through a KV cache of this type, window by window: f32, f16, bf16, i8 (without a cache)");
     o->device = add_device_option(*command);
     command->footer(
-        "The text is tokenized in one piece behind one start token and cut into windows without overlap. With\n"
+        "The text is tokenized in one piece behind one start token and cut into windows without overlap, or with\n"
+        "one (--stride), so that each token is predicted from at least context - stride others. With\n"
         "--document-separator or --documents each document begins anew, with a start token, and is cut off\n"
         "behind --context tokens.\n"
         "Tasks are asked and scored as by lm-evaluation-harness 0.4; docs/evaluation.md describes files and formats.\n\n"

@@ -4,8 +4,10 @@
 #include <filesystem>
 #include <new>
 
+#include "tools/child.h"
 #include "tools/command.h"
 #include "tools/console.h"
+#include "tools/profile.h"
 
 namespace {
 
@@ -68,8 +70,7 @@ std::string usage_message(const CLI::App& app, const CLI::ParseError& error) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-    using namespace vkqat;
+int vkqat::run_program(int argc, char** argv) {
     try {
         CLI::App app{"Trains, packs and runs Llama models with few-bit weights, on any GPU with Vulkan.", "vkqat"};
         app.set_version_flag("--version", "vkqat " VKQAT_VERSION);
@@ -92,6 +93,8 @@ int main(int argc, char** argv) {
         add_chat_command(app);
         add_logits_command(app);
         add_bench_command(app);
+        add_plot_command(app);
+        add_profile_command(app);
         try {
             app.parse(argc, argv);
             flush_stdout();
@@ -116,3 +119,5 @@ int main(int argc, char** argv) {
         return report(fmt::format("unexpected failure: {}", e.what()), 1);
     }
 }
+
+int main(int argc, char** argv) { return vkqat::run_program(argc, argv); }

@@ -251,10 +251,12 @@ Batch BatchSource::next() {
     return batch;
 }
 
-std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path& file, const TextEncoder& encoder,
-                                                     const EvaluationOptions& options) {
+EvaluationText evaluation_text(const std::filesystem::path& file, const TextEncoder& encoder, const EvaluationOptions& options) {
     if (options.context < 2) fail("an evaluation context of {} tokens: expected at least 2", options.context);
-    size_t context = size_t(options.context);
+    if (options.stride < 0 || options.stride > options.context)
+        fail("a stride of {} tokens: expected 1 to the context, {}", options.stride, options.context);
+    if (options.stride > 0 && options.per_document) fail("a stride is for joined text, not for documents on their own");
+    const size_t context = size_t(options.context), stride = options.stride ? size_t(options.stride) : context;
     auto checked = [&](std::string_view text) {
         std::vector<int32_t> ids = encoder.encode(text);
         for (int32_t id : ids)
@@ -264,7 +266,10 @@ std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path
         return ids;
     };
 
-    std::vector<std::vector<int32_t>> windows;
+    EvaluationText text;
+    std::vector<std::vector<int32_t>>& windows = text.windows;
+    const size_t start = encoder.bos_id >= 0;
+    bool cut = false;
     std::string joined;
     bool chosen = options.first > 0 || options.last != UINT64_MAX;
     if (!options.per_document && !chosen && options.separator.empty() && !holds_json_lines(file)) {
@@ -280,8 +285,13 @@ std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path
             if (bytes > options.max_bytes) fail("{}: the text is longer than {} bytes", file.string(), options.max_bytes);
             if (options.per_document) {
                 std::vector<int32_t> ids = checked(document.text);
+                cut |= ids.size() > context;
                 if (ids.size() > context) ids.resize(context);
-                if (ids.size() >= 2) windows.push_back(std::move(ids));
+                if (ids.size() < 2) continue;
+                text.bytes += document.text.size();
+                text.tokens += ids.size() - start;
+                windows.push_back(std::move(ids));
+                text.known.push_back(1);
                 continue;
             }
             if (!joined.empty()) joined += options.joiner;
@@ -290,14 +300,25 @@ std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path
     }
     if (!options.per_document) {
         std::vector<int32_t> ids = checked(joined);
-        for (size_t at = 0; at < ids.size(); at += context) {
-            size_t n = std::min(context, ids.size() - at);
-            if (n < 2 || (n < context && !options.keep_remainder)) break;
+        for (size_t at = 0; at < ids.size(); at += stride) {
+            const size_t n = std::min(context, ids.size() - at), overlap = at == 0 ? 0 : context - stride;
+            const bool last = at + n == ids.size();
+            if (n < 2 || n <= overlap || (n < context && !options.keep_remainder)) break;
             windows.emplace_back(ids.begin() + ptrdiff_t(at), ids.begin() + ptrdiff_t(at + n));
+            text.known.push_back(std::max<size_t>(1, overlap));
+            if (last) break;
         }
+        text.bytes = joined.size();
+        text.tokens = ids.size() - std::min(start, ids.size());
     }
+    if (cut) text.bytes = 0;
     if (windows.empty()) fail("{}: there is nothing to predict: expected text of at least 2 tokens", file.string());
-    return windows;
+    return text;
+}
+
+std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path& file, const TextEncoder& encoder,
+                                                     const EvaluationOptions& options) {
+    return evaluation_text(file, encoder, options).windows;
 }
 
 Batch batch_of_windows(std::span<const std::vector<int32_t>> windows, int64_t batch_size, int64_t seq_len) {

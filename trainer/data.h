@@ -128,6 +128,7 @@ struct EvaluationOptions {
     std::string separator;        // of documents in plain text; empty: a blank line
     std::string joiner = "\n\n";  // between documents in joined mode, where the text is not taken as it stands in the file
     uint64_t first = 0, last = UINT64_MAX;  // documents first..last - 1, counted from 0 (empty ones too, with a named separator)
+    int64_t stride = 0;                     // joined mode: a window begins so many tokens behind the last one; 0: context
     bool keep_remainder = true;             // joined mode: the last window may be shorter. The published protocol drops it
     size_t max_bytes = size_t(1) << 30;
 };
@@ -135,6 +136,14 @@ struct EvaluationOptions {
 // The windows of a file, each of 2 to `context` ids; ids 1.. are to be predicted from those in front of them. Joined: the text is
 // tokenized in one piece with one BOS in front of all, and cut without overlap; a plain text file without a named separator and
 // without a choice of documents is taken as it stands. Error: an unreadable or empty file, nothing to predict.
+// With a stride below `context` windows overlap, and of all but the first only what is behind the overlap is to be predicted.
+struct EvaluationText {
+    std::vector<std::vector<int32_t>> windows;
+    std::vector<size_t> known;  // of each window: ids in front that are not predicted (at least 1)
+    uint64_t bytes = 0;         // of all text that the windows hold; 0: not known, as documents were cut off
+    uint64_t tokens = 0;        // of that text, start tokens left out
+};
+EvaluationText evaluation_text(const std::filesystem::path& file, const TextEncoder& encoder, const EvaluationOptions& options);
 std::vector<std::vector<int32_t>> evaluation_windows(const std::filesystem::path& file, const TextEncoder& encoder,
                                                      const EvaluationOptions& options);
 

@@ -86,6 +86,7 @@ public:
           calibration_text_(calibration),
           line_(line) {}
     QuantizeResult run(const std::function<bool()>& stop);
+    std::vector<PartSensitivity> measure(const std::function<void(int64_t, int64_t)>& progress);
 
 private:
     QuantizerConfig config(int bits) const {
@@ -97,10 +98,12 @@ private:
     std::vector<float> weight(const Matrix& m) const {
         return read_floats(files_.get(m.layer + ".weight", std::vector{m.out, m.in}));
     }
+    uint64_t open_model();
     void open_work_folder();
     fs::path layer_file(int64_t layer) const { return work_ / fmt::format("layer-{:04}.safetensors", layer); }
     bool load_layer(int64_t layer);
     void save_layer(int64_t layer) const;
+    void measure_widths(int64_t layer);
     void fit_layer(int64_t layer);
     void measure_layer(int64_t layer);
     std::vector<float> column_squares(const Buffer& sums, int64_t in) const;
@@ -314,7 +317,8 @@ void Quantization::measure_layer(int64_t layer) {
     });
 }
 
-void Quantization::fit_layer(int64_t layer) {
+// Fits of the present layer, and at a budget what each width costs there.
+void Quantization::measure_widths(int64_t layer) {
     if (options_.weighted || options_.clip) measure_layer(layer);
     for (Matrix& m : matrices_) {
         if (m.index != layer) continue;
@@ -335,6 +339,10 @@ void Quantization::fit_layer(int64_t layer) {
                 loss_[size_t(layer)][size_t(product)].push_back(calibration_->divergence(product, values));
             }
     }
+}
+
+void Quantization::fit_layer(int64_t layer) {
+    measure_widths(layer);
     if (calibration_) calibration_->run_layer();
     save_layer(layer);
 }
@@ -445,9 +453,9 @@ void Quantization::write(QuantizeResult& result) {
     write_model_directory(out_, settings, std::move(tensors), source);
 }
 
-QuantizeResult Quantization::run(const std::function<bool()>& stop) {
+// Checks the model, lists its matrices, loads it where a text is needed. The bytes of all that stays dense.
+uint64_t Quantization::open_model() {
     check(options_, calibration_text_);
-    if (fs::exists(out_)) fail("{}: exists already; choose another name or remove it", out_.string());
     if (files_.quantization()) fail("{}: is quantized already; a model in full precision is needed", model_.string());
     if (!fs::is_directory(model_)) fail("{}: expected a model directory (Hugging Face), not a file", model_.string());
     llama_ = read_llama_config(model_);
@@ -472,6 +480,12 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
         weights_ = std::make_unique<LlamaWeights>(device_, model_);
         calibration_ = std::make_unique<Calibration>(*weights_, *calibration_text_);
     }
+    return dense_bytes;
+}
+
+QuantizeResult Quantization::run(const std::function<bool()>& stop) {
+    if (fs::exists(out_)) fail("{}: exists already; choose another name or remove it", out_.string());
+    const uint64_t dense_bytes = open_model();
     open_work_folder();
     for (int64_t layer = 0; layer < llama_.layers; layer++) {
         if (stop && stop()) fail("stopped in front of layer {} of {}; the same command goes on from there", layer, llama_.layers);
@@ -501,6 +515,27 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
     return result;
 }
 
+std::vector<PartSensitivity> Quantization::measure(const std::function<void(int64_t, int64_t)>& progress) {
+    open_model();
+    constexpr std::array<std::string_view, 4> names = {"qkv", "o", "gate_up", "down"};
+    std::vector<PartSensitivity> parts;
+    for (int64_t layer = 0; layer < llama_.layers; layer++) {
+        if (progress) progress(layer, llama_.layers);
+        measure_widths(layer);
+        calibration_->run_layer();
+        for (LayerProduct product : layer_products)
+            for (size_t i = 0; i < widths_.size(); i++) {
+                PartSensitivity part{.part = fmt::format("layers.{}.{}", layer, names[size_t(product)]),
+                                     .bits = widths_[i],
+                                     .divergence = loss_[size_t(layer)][size_t(product)].at(i)};
+                for (const Matrix& m : matrices_)
+                    if (m.index == layer && m.product == product) part.bytes += packed_bytes(m, widths_[i]);
+                parts.push_back(std::move(part));
+            }
+    }
+    return parts;
+}
+
 }  // namespace
 
 std::vector<BitsRule> read_bits_table(const fs::path& file) {
@@ -524,6 +559,14 @@ QuantizeResult quantize_model(Device& device, const fs::path& model, const fs::p
                               const Batch* calibration, const std::function<void(const std::string&)>& line,
                               const std::function<bool()>& stop) {
     return Quantization(device, model, out, options, calibration, line).run(stop);
+}
+
+std::vector<PartSensitivity> measure_sensitivity(Device& device, const fs::path& model, const QuantizeOptions& options,
+                                                 const Batch& calibration,
+                                                 const std::function<void(int64_t, int64_t)>& progress) {
+    QuantizeOptions at_all_widths = options;
+    at_all_widths.budget = 1;  // any: none is kept to
+    return Quantization(device, model, "", at_all_widths, &calibration, {}).measure(progress);
 }
 
 }  // namespace vkqat

@@ -50,4 +50,18 @@ QuantizeResult quantize_model(Device& device, const std::filesystem::path& model
                               const QuantizeOptions& options, const Batch* calibration,
                               const std::function<void(const std::string&)>& line, const std::function<bool()>& stop = {});
 
+// How much worse a model becomes by one part alone.
+struct PartSensitivity {
+    std::string part;  // "layers.3.gate_up": the matrices that have one input
+    int bits = 0;
+    uint64_t bytes = 0;     // of the part at that width
+    double divergence = 0;  // KL(model || model with that part quantized), nats per token
+};
+
+// Of each product of each layer at every width that `options.quantizer` (nonlinear or sym_int) packs, layer by layer; nothing is
+// written. `progress`: layers done and all of them. Errors as quantize_model().
+std::vector<PartSensitivity> measure_sensitivity(Device& device, const std::filesystem::path& model,
+                                                 const QuantizeOptions& options, const Batch& calibration,
+                                                 const std::function<void(int64_t, int64_t)>& progress = {});
+
 }  // namespace vkqat

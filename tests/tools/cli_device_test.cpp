@@ -116,6 +116,11 @@ TEST_F(CliOnDevice, EvalJoinsOrKeepsDocumentsApart) {
     EXPECT_EQ(eval({"--document-separator", "\n\n"})["mean_nll"], all["mean_nll"]);
     // One batch or many: the same tokens, summed in another order.
     EXPECT_NEAR(eval({"--context", "8", "--batch", "1"})["mean_nll"], windows["mean_nll"], 1e-5);
+    // All 36 bytes are predicted, each token once, from at least 5 others.
+    json strided = eval({"--context", "8", "--stride", "3"});
+    EXPECT_EQ(strided["tokens"], joined["tokens"]);
+    EXPECT_NEAR(joined["bits_per_byte"].get<double>(),
+                joined["mean_nll"].get<double>() * joined["tokens"].get<double>() / 36 / std::log(2), 1e-9);
     double nll = joined["mean_nll"];
     EXPECT_NEAR(nll, std::log(300), 1.5);  // random weights know nothing
     EXPECT_NEAR(joined["perplexity"].get<double>(), std::exp(nll), 1e-9 * std::exp(nll));

@@ -350,6 +350,26 @@ TEST(EvaluationWindows, JoinedTextIsTokenizedOnceAndCutWithoutOverlap) {
     EXPECT_EQ(evaluation_windows(json, byte_encoder(), options), evaluation_windows(file, byte_encoder(), options));
 }
 
+TEST(EvaluationWindows, OverlapByAStrideAndPredictEachTokenOnce) {
+    ScratchFolder folder;
+    auto file = folder.write("a.txt", "abcdefgh");
+    EvaluationOptions options;
+    options.context = 5;
+    options.stride = 2;
+    EvaluationText text = evaluation_text(file, byte_encoder(), options);
+    using Windows = std::vector<std::vector<int32_t>>;
+    EXPECT_EQ(text.windows, (Windows{{bos, 'a', 'b', 'c', 'd'}, {'b', 'c', 'd', 'e', 'f'}, {'d', 'e', 'f', 'g', 'h'}}));
+    EXPECT_EQ(text.known, (std::vector<size_t>{1, 3, 3}));
+    EXPECT_EQ(text.bytes, 8u);
+    EXPECT_EQ(text.tokens, 8u);
+    options.stride = 3;
+    text = evaluation_text(file, byte_encoder(), options);
+    EXPECT_EQ(text.windows.back(), (std::vector<int32_t>{'f', 'g', 'h'}));  // of which h is new
+    EXPECT_EQ(text.known.back(), 2u);
+    options.stride = 6;
+    EXPECT_CONTAINS(error_of([&] { evaluation_text(file, byte_encoder(), options); }), "stride");
+}
+
 TEST(EvaluationWindows, DocumentsOnTheirOwnAreCutToTheContext) {
     ScratchFolder folder;
     auto file = folder.write("a.txt", "zero|one|  |three|four");

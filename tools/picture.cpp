@@ -1,0 +1,321 @@
+#include "tools/picture.h"
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "runtime/formats/json_text.h"
+#include "runtime/formats/packing.h"
+#include "runtime/support/error.h"
+#include "runtime/support/files.h"
+#include "tools/model.h"
+
+extern char** environ;
+
+namespace vkqat {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::vector<json> json_lines(const fs::path& file) {
+    const std::string text = read_text_file(file, size_t(1) << 30);
+    std::vector<json> rows;
+    size_t number = 0;
+    for (size_t at = 0; at < text.size();) {
+        const size_t end = text.find('\n', at);
+        if (end == text.npos) break;  // a line that is still being written
+        rows.push_back(
+            parse_json(std::string_view(text).substr(at, end - at), fmt::format("{}: line {}", file.string(), ++number)));
+        at = end + 1;
+    }
+    return rows;
+}
+
+std::optional<double> number(const json& row, const char* key) {
+    auto found = row.find(key);
+    if (found == row.end() || !found->is_number()) return {};
+    return found->get<double>();
+}
+
+std::string metric_label(const std::string& metric) {
+    if (metric == "perplexity") return "perplexity";
+    if (metric == "nll") return "nats per token";
+    if (metric == "bits_per_byte") return "bits per byte";
+    return metric;
+}
+
+AxisFormat metric_format(const std::string& metric) { return more_is_better(metric) ? AxisFormat::percent : AxisFormat::number; }
+
+// One series of points for each method, and the front of all.
+Figure scatter(const std::vector<ResultPoint>& points, const std::string& metric, double ResultPoint::*cost, bool less_cost) {
+    Figure f;
+    f.y.format = metric_format(metric);
+    std::map<std::string, Series> groups;
+    std::vector<double> costs, values;
+    for (const ResultPoint& p : points) {
+        auto found = p.metrics.find(metric);
+        if (found == p.metrics.end() || !(p.*cost > 0)) continue;
+        Series& s = groups[p.group];
+        s.name = p.group.empty() ? "other" : p.group;
+        s.mark = Mark::points;
+        s.x.push_back(p.*cost);
+        s.y.push_back(found->second);
+        s.labels.push_back(p.name);
+        auto error = p.errors.find(metric);
+        s.error.push_back(error == p.errors.end() ? 0 : error->second);
+        costs.push_back(less_cost ? p.*cost : -(p.*cost));
+        values.push_back(found->second);
+    }
+    for (auto& [name, s] : groups) f.series.push_back(std::move(s));
+    Series front{.name = "Pareto front", .mark = Mark::front};
+    for (size_t i : pareto_front(costs, values, more_is_better(metric))) {
+        front.x.push_back(std::abs(costs[i]));
+        front.y.push_back(values[i]);
+    }
+    if (front.x.size() > 1) f.series.push_back(std::move(front));
+    return f;
+}
+
+}  // namespace
+
+void write_picture(const fs::path& file, const Figure& figure, Theme theme) {
+    const std::string text = svg(figure, theme);
+    if (file.extension() == ".svg") return write_text_file(file, text);
+    if (file.extension() != ".png") fail("{}: expected a name that ends in .svg or .png", file.string());
+    const fs::path source = file.string() + ".tmp.svg";
+    write_text_file(source, text);
+    std::string arguments[] = {"rsvg-convert", "--zoom=2", "--output", file.string(), source.string()};
+    char* pointers[6] = {};
+    for (int i = 0; i < 5; i++) pointers[i] = arguments[i].data();
+    pid_t child = 0;
+    int status = -1;
+    const int error = ::posix_spawnp(&child, "rsvg-convert", nullptr, nullptr, pointers, environ);
+    if (error == 0)
+        while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+        }
+    fs::remove(source);
+    if (error != 0)
+        fail("{}: PNG needs the program rsvg-convert: install the package librsvg2-bin, or write .svg", file.string());
+    if (status != 0) fail("{}: rsvg-convert failed", file.string());
+}
+
+Figure loss_figure(const std::vector<fs::path>& runs, bool by_tokens) {
+    Figure f{.title = "Training loss",
+             .x = {.label = by_tokens ? "tokens" : "step", .format = AxisFormat::count},
+             .y = {.label = "loss (nats per token)"}};
+    for (const fs::path& run : runs) {
+        const fs::path file = fs::is_directory(run) ? run / "metrics.jsonl" : run;
+        const std::string name = model_name(fs::is_directory(run) ? run : run.parent_path());
+        Series loss{.name = name, .mark = Mark::line}, validation{.name = name + ", validation", .mark = Mark::line_and_points};
+        std::map<double, double> tokens;
+        double quantized = 0;
+        bool before = false;
+        for (const json& row : json_lines(file)) {
+            if (!row.is_object()) fail("{}: expected JSON objects", file.string());
+            auto step = number(row, "step");
+            if (!step) continue;
+            if (auto t = number(row, "tokens")) tokens[*step] = *t;
+            auto place = [&] { return by_tokens && tokens.contains(*step) ? tokens[*step] : *step; };
+            if (auto value = number(row, "loss"); value && row.contains("learning_rate")) {
+                loss.x.push_back(place());
+                loss.y.push_back(*value);
+                const bool is = row.value("quantized", false);
+                if (is && before && quantized == 0) quantized = place();
+                before |= !is;
+            }
+            if (auto value = number(row, "validation_loss"); value && (!by_tokens || tokens.contains(*step))) {
+                validation.x.push_back(place());
+                validation.y.push_back(*value);
+            }
+        }
+        if (loss.x.empty() && validation.x.empty()) fail("{}: holds no losses", file.string());
+        if (!loss.x.empty()) f.series.push_back(std::move(loss));
+        if (!validation.x.empty()) f.series.push_back(std::move(validation));
+        if (quantized > 0) f.rules.push_back({quantized, runs.size() == 1 ? "quantized from here" : ""});
+    }
+    return f;
+}
+
+Figure quality_figure(const std::vector<ResultPoint>& points, std::string metric, bool by_bits) {
+    metric = choose_metric(points, std::move(metric));
+    Figure f = scatter(points, metric, by_bits ? &ResultPoint::bits : &ResultPoint::bytes, true);
+    f.title = by_bits ? "Quality against bits" : "Quality against memory";
+    f.x = by_bits ? Axis{.label = "bits per weight of the linear layers"}
+                  : Axis{.label = "weights on the device", .format = AxisFormat::bytes, .logarithmic = true};
+    f.y.label = metric_label(metric) + (more_is_better(metric) ? " (more is better)" : " (less is better)");
+    return f;
+}
+
+Figure quality_at_speed_figure(const std::vector<ResultPoint>& points, std::string metric) {
+    metric = choose_metric(points, std::move(metric));
+    Figure f = scatter(points, metric, &ResultPoint::decode_rate, false);
+    f.title = "Quality against speed";
+    f.x = {.label = "decoded tokens per second, one sequence", .format = AxisFormat::count, .logarithmic = true};
+    f.y.label = metric_label(metric) + (more_is_better(metric) ? " (more is better)" : " (less is better)");
+    return f;
+}
+
+Figure speed_figure(const std::vector<ResultPoint>& points) {
+    Figure f{.title = "Speed against bits",
+             .x = {.label = "bits per weight of the linear layers"},
+             .y = {.label = "decoded tokens per second, one sequence", .format = AxisFormat::count}};
+    std::map<std::string, Series> groups;
+    for (const ResultPoint& p : points) {
+        if (!(p.bits > 0) || !(p.decode_rate > 0)) continue;
+        Series& s = groups[p.group];
+        s.name = p.group.empty() ? "other" : p.group;
+        s.mark = Mark::points;
+        s.x.push_back(p.bits);
+        s.y.push_back(p.decode_rate);
+        s.labels.push_back(p.name);
+    }
+    if (groups.empty()) fail("no result has both bits per weight and decoded tokens per second");
+    for (auto& [name, s] : groups) f.series.push_back(std::move(s));
+    return f;
+}
+
+std::string default_layer(const fs::path& model) {
+    const LlamaConfig c = read_llama_config(model);
+    return fmt::format("model.layers.{}.mlp.gate_proj", c.layers / 2);
+}
+
+Figure weights_figure(const fs::path& model, const std::string& layer) {
+    const LlamaConfig c = read_llama_config(model);
+    const ModelFiles files = ModelFiles::open(model);
+    const struct {
+        const char* end;
+        int64_t out, in;
+    } shapes[] = {{"q_proj", c.q_dim(), c.hidden_size},
+                  {"k_proj", c.kv_dim(), c.hidden_size},
+                  {"v_proj", c.kv_dim(), c.hidden_size},
+                  {"o_proj", c.hidden_size, c.q_dim()},
+                  {"gate_proj", c.intermediate_size, c.hidden_size},
+                  {"up_proj", c.intermediate_size, c.hidden_size},
+                  {"down_proj", c.hidden_size, c.intermediate_size}};
+    auto shape = std::find_if(std::begin(shapes), std::end(shapes), [&](auto& s) { return layer.ends_with(s.end); });
+    if (shape == std::end(shapes)) fail("{}: is no linear layer; expected such as {}", layer, default_layer(model));
+    Figure f{.title = fmt::format("Weights of {}", layer), .subtitle = model_name(model)};
+    f.y = {.label = "share of the weights", .format = AxisFormat::percent};
+    Series s{.mark = Mark::histogram};
+    if (auto packed = find_packed_linear(files, layer, shape->out, shape->in)) {
+        // Shares of the centroids: what is left of the distribution.
+        const PackedWeight w = load(*packed);
+        std::vector<double> counts(w.centroids.size());
+        for (uint8_t index : unpack_indices(w.packed, w.in, w.bits)) counts[index]++;
+        Series bars{.name = "share of each centroid", .mark = Mark::points};
+        for (size_t i = 0; i < counts.size(); i++) {
+            bars.x.push_back(w.centroids[i]);
+            bars.y.push_back(counts[i] / double(w.out * w.in));
+            f.rules.push_back({w.centroids[i], counts.size() <= 16 ? fmt::format("{:.3g}", w.centroids[i]) : ""});
+        }
+        f.subtitle += fmt::format(", {} bit{}, blocks of {}; {} centroids", w.bits, w.bits == 1 ? "" : "s", w.block_size,
+                                  w.centroids.size());
+        f.x.label = "centroid (weight / scale of its block)";
+        f.y.lowest = 0;
+        f.series.push_back(std::move(bars));
+        return f;
+    }
+    const TensorView& tensor = files.get(layer + ".weight", std::vector<int64_t>{shape->out, shape->in});
+    std::vector<float> weights = read_floats(tensor);
+    double sum = 0;
+    for (float w : weights) sum += double(w) * w;
+    const double deviation = std::sqrt(sum / double(weights.size())), reach = 4 * deviation;
+    constexpr size_t bins = 96;
+    std::vector<double> counts(bins);
+    for (float w : weights) {
+        const double at = (w + reach) / (2 * reach) * double(bins);
+        if (at >= 0 && at < double(bins)) counts[size_t(at)]++;
+    }
+    for (size_t i = 0; i <= bins; i++) s.x.push_back(-reach + 2 * reach * double(i) / double(bins));
+    for (double n : counts) s.y.push_back(n / double(weights.size()));
+    f.subtitle += fmt::format(", root mean square {:.3g}; beyond 4 of those nothing is drawn", deviation);
+    f.x.label = "weight";
+    f.series.push_back(std::move(s));
+    return f;
+}
+
+std::vector<Figure> json_figures(const fs::path& file) {
+    json all = parse_json(read_text_file(file, size_t(64) << 20), file.string());
+    if (all.is_object() && all.contains("format") && all.contains("sensitivity")) {  // a sweep's result
+        json sensitivity = std::move(all["sensitivity"]);
+        all = std::move(sensitivity);
+    }
+    std::vector<Figure> figures;
+    auto nodes = [&](const json& list, const std::string& title) {
+        Figure f{.title = title, .subtitle = file.filename().string(), .x = {.label = "time", .format = AxisFormat::seconds}};
+        Series s{.mark = Mark::bars};
+        std::vector<std::pair<double, std::string>> rows;
+        for (const json& row : list)
+            if (row.is_object() && row.contains("node") && row["node"].is_string() && number(row, "microseconds"))
+                rows.emplace_back(1e-6 * *number(row, "microseconds"), row["node"].get<std::string>());
+        std::stable_sort(rows.begin(), rows.end(), [](auto& a, auto& b) { return a.first > b.first; });
+        double total = 0, rest = 0;
+        for (auto& row : rows) total += row.first;
+        for (size_t i = 0; i < rows.size(); i++) {
+            if (i >= 24) {
+                rest += rows[i].first;
+                continue;
+            }
+            f.y.names.push_back(rows[i].second);
+            s.y.push_back(rows[i].first);
+            s.labels.push_back(fmt::format("{:.1f} %", 100 * rows[i].first / total));
+        }
+        if (rest > 0) {
+            f.y.names.push_back("others");
+            s.y.push_back(rest);
+            s.labels.push_back(fmt::format("{:.1f} %", 100 * rest / total));
+        }
+        if (rows.empty()) return;
+        f.series.push_back(std::move(s));
+        figures.push_back(std::move(f));
+    };
+    if (all.is_object()) {
+        for (auto [key, title] : {std::pair("decode", "Time by node: one decoded token"), {"prefill", "Time by node: prefill"}})
+            if (all.contains(key) && all[key].is_object() && all[key].contains("nodes")) nodes(all[key]["nodes"], title);
+        if (all.contains("memory") && all["memory"].is_array()) {
+            Figure f{.title = "Memory by part",
+                     .subtitle = file.filename().string(),
+                     .x = {.label = "bytes", .format = AxisFormat::bytes}};
+            Series s{.mark = Mark::bars};
+            for (const json& row : all["memory"])
+                if (row.is_object() && row.contains("part") && row["part"].is_string() && number(row, "bytes")) {
+                    f.y.names.push_back(row["part"].get<std::string>());
+                    s.y.push_back(*number(row, "bytes"));
+                }
+            f.series.push_back(std::move(s));
+            if (!f.y.names.empty()) figures.push_back(std::move(f));
+        }
+        if (all.contains("layers") && all["layers"].is_array()) {
+            Figure f{.title = "Error by layer",
+                     .subtitle = file.filename().string(),
+                     .x = {.label = all.contains("unit") && all["unit"].is_string() ? all["unit"].get<std::string>() : "error"}};
+            std::map<double, Series> widths;  // by bits; 0: not given
+            for (const json& row : all["layers"])
+                if (row.is_object() && row.contains("layer") && row["layer"].is_string() && number(row, "error")) {
+                    const auto name = row["layer"].get<std::string>();
+                    const double bits = number(row, "bits").value_or(0), error = *number(row, "error");
+                    auto at = std::find(f.y.names.begin(), f.y.names.end(), name);
+                    if (at == f.y.names.end()) at = f.y.names.insert(at, name);
+                    Series& s = widths[bits];
+                    s.name = bits > 0 ? fmt::format("{} bit{}", bits, bits == 1 ? "" : "s") : "";
+                    s.mark = Mark::bars;
+                    s.y.resize(std::max(s.y.size(), size_t(at - f.y.names.begin()) + 1), NAN);
+                    s.y[size_t(at - f.y.names.begin())] = error;
+                }
+            for (auto& [bits, s] : widths) f.series.push_back(std::move(s));
+            if (!f.y.names.empty()) figures.push_back(std::move(f));
+        }
+    }
+    if (figures.empty())
+        fail("{}: expected the JSON of `vkqat profile`, or per-layer errors: {{\"layers\": [{{\"layer\", \"error\"}}]}}",
+             file.string());
+    return figures;
+}
+
+}  // namespace vkqat
