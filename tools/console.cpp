@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cmath>
 #include <cstring>
 
 #include "runtime/support/error.h"
@@ -17,42 +16,9 @@ size_t width(std::string_view text) {
     return size_t(std::count_if(text.begin(), text.end(), [](char c) { return (uint8_t(c) & 0xc0) != 0x80; }));
 }
 
-std::string scaled(double value, const char* const (&units)[5]) {
-    int unit = 0;
-    while (unit < 4 && value >= 999.5) value /= 1000, unit++;
-    int digits = unit == 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
-    return fmt::format("{:.{}f}{}", value, digits, units[unit]);
-}
-
 }  // namespace
 
 bool is_terminal(std::FILE* stream) { return ::isatty(::fileno(stream)) == 1; }
-
-std::string human_bytes(double bytes) { return scaled(bytes, {" B", " kB", " MB", " GB", " TB"}); }
-std::string human_count(double count) { return scaled(count, {"", " k", " M", " G", " T"}); }
-
-std::string human_duration(double seconds) {
-    if (!(seconds >= 0)) return "?";
-    if (seconds < 0.95) return fmt::format("{:.0f} ms", 1000 * seconds);
-    if (seconds < 9.95) return fmt::format("{:.1f} s", seconds);
-    if (seconds > 1e7) return "a long time";
-    int64_t s = std::llround(seconds);
-    if (s < 100) return fmt::format("{} s", s);
-    if (s < 3600) return fmt::format("{} min {} s", s / 60, s % 60);
-    return fmt::format("{} h {} min", s / 3600, s % 3600 / 60);
-}
-
-std::string with_commas(int64_t value) {
-    std::string text = std::to_string(value);
-    for (ptrdiff_t at = ptrdiff_t(text.size()) - 3; at > (value < 0 ? 1 : 0); at -= 3) text.insert(size_t(at), ",");
-    return text;
-}
-
-std::string human_rate(double per_second) {
-    if (!std::isfinite(per_second)) return "-";
-    if (per_second >= 99.95) return with_commas(std::llround(per_second));
-    return fmt::format("{:.{}f}", per_second, per_second >= 9.995 ? 1 : 2);
-}
 
 Table::Table(std::vector<std::string> headers) : headers_(std::move(headers)) {
     for (std::string& header : headers_) {

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
-#include <random>
 
-#include "runtime/formats/gguf.h"
 #include "runtime/formats/json_text.h"
 #include "runtime/model/memory.h"
 #include "runtime/text/utf8.h"
@@ -12,54 +10,6 @@
 
 namespace vkqat {
 namespace fs = std::filesystem;
-
-void check_model_directory(const fs::path& path) {
-    if (!has_file(path)) fail("{}: there is no such model directory", path.string());
-    std::error_code error;
-    if (is_gguf(path)) return;
-    if (!fs::is_directory(path, error)) fail("{}: is a file; expected the directory of a model, or a .gguf file", path.string());
-    bool run = false;
-    for (const char* name : {"manifest.json", "metrics.jsonl", "checkpoint"}) run |= has_file(path / name);
-    if (run && !has_file(path / "model.safetensors") && !has_file(path / "model.safetensors.index.json"))
-        fail("{}: belongs to a training run and is no model directory; `vkqat export` makes one of a run's checkpoint",
-             path.string());
-    if (has_file(path / "config.json")) return;
-    fail("{}: is no model directory: it has no config.json", path.string());
-}
-
-std::string model_name(const fs::path& path) {
-    fs::path full = fs::absolute(path).lexically_normal();
-    return (full.has_filename() ? full : full.parent_path()).filename().string();
-}
-
-std::optional<Tokenizer> find_tokenizer(const fs::path& directory, const LlamaConfig& config) {
-    bool found = is_gguf(directory) ? GgufFile(directory).has("tokenizer.ggml.model") : has_file(directory / "tokenizer.json");
-    std::error_code error;
-    if (!is_gguf(directory))
-        for (fs::directory_iterator at(directory, error), end; !error && at != end && !found; at.increment(error))
-            found = at->path().extension() == ".model";
-    if (!found) return std::nullopt;
-    Tokenizer tokenizer = load_tokenizer(directory);
-    if (int64_t(tokenizer.vocab_size()) > config.vocab_size)
-        fail("{}: tokenizer and model do not belong together: the tokenizer has {} tokens, the model's vocabulary {}",
-             directory.string(), tokenizer.vocab_size(), config.vocab_size);
-    return tokenizer;
-}
-
-Tokenizer need_tokenizer(const fs::path& directory, const LlamaConfig& config) {
-    std::optional<Tokenizer> tokenizer = find_tokenizer(directory, config);
-    if (!tokenizer)
-        fail(
-            "{}: has no tokenizer, which text needs: expected tokenizer.json or tokenizer.model (in a .gguf file, "
-            "tokenizer.ggml.model)",
-            directory.string());
-    return *tokenizer;
-}
-
-std::string piece_text(const Tokenizer& tokenizer, int32_t id, bool special) {
-    if (id < 0 || size_t(id) >= tokenizer.vocab_size()) return fmt::format("[id {}]", id);
-    return tokenizer.decode_piece(id, special);
-}
 
 std::string quoted_piece(const Tokenizer& tokenizer, int32_t id) {
     std::string piece = piece_text(tokenizer, id, true);
@@ -147,38 +97,13 @@ void SamplingOptions::add(CLI::App& command) {
     command.add_option("--seed", seed, "same seed, same text; without it a random one is drawn")->type_name("N")->group(group);
 }
 
-SamplingOptions::Result SamplingOptions::resolve(const GenerationConfig& generation) const {
-    SamplerParameters p = greedy_parameters();
-    uint64_t chosen_seed = seed.value_or(std::random_device{}());
-    bool own_choice = temperature || top_k || top_p || min_p;
-    bool is_greedy = greedy || (generation.do_sample == false && !own_choice);
-    bool model_says = generation.temperature || generation.top_k || generation.top_p;
+Sampling SamplingOptions::resolve(const GenerationConfig& generation) const {
     if (top_k && (*top_k < 0 || *top_k > INT32_MAX)) throw UsageError(fmt::format("--top-k {}: expected 0 or more", *top_k));
-
-    p.repetition_penalty = float(repetition_penalty.value_or(1));
-    if (!is_greedy) {
-        p.greedy = 0;
-        p.temperature = float(temperature.value_or(generation.temperature.value_or(model_says ? 1.0 : 0.7)));
-        p.top_k = uint32_t(top_k.value_or(std::clamp<int64_t>(generation.top_k.value_or(0), 0, INT32_MAX)));
-        p.top_p = float(top_p.value_or(generation.top_p.value_or(model_says ? 1.0 : 0.95)));
-        p.min_p = float(min_p.value_or(0));
-        p.seed_low = uint32_t(chosen_seed);
-        p.seed_high = uint32_t(chosen_seed >> 32);
-    }
     try {
-        check_sampler(p);
+        return resolve_sampling(*this, generation);
     } catch (const Error& e) {
         throw UsageError(e.what());
     }
-    std::string text = is_greedy || p.temperature == 0 ? "greedy" : fmt::format("temperature {:.4g}", p.temperature);
-    if (p.greedy == 0 && p.temperature > 0) {
-        if (p.top_k > 0) text += fmt::format(", top-k {}", p.top_k);
-        if (p.top_p < 1) text += fmt::format(", top-p {:.4g}", p.top_p);
-        if (p.min_p > 0) text += fmt::format(", min-p {:.4g}", p.min_p);
-        text += fmt::format(", seed {}", chosen_seed);
-    }
-    if (p.repetition_penalty != 1) text += fmt::format(", repetition penalty {:.4g}", p.repetition_penalty);
-    return {p, chosen_seed, text};
 }
 
 void CacheOption::add(CLI::App& command, const std::string& help) {
@@ -190,12 +115,6 @@ SessionOptions CacheOption::session(const Device& device, int64_t context) const
     for (DType each : {DType::f32, DType::f16, DType::bf16, DType::i8})
         if (type == name(each)) options.cache = each;
     return options;
-}
-
-std::vector<int32_t> end_ids(const GenerationConfig& generation, const std::optional<Tokenizer>& tokenizer) {
-    std::vector<int32_t> ids = generation.eos_token_ids;
-    if (ids.empty() && tokenizer && tokenizer->eos()) ids.push_back(*tokenizer->eos());
-    return ids;
 }
 
 }  // namespace vkqat

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/model/model_directory.h"
+#include "runtime/model/sampling.h"
 #include "runtime/model/session.h"
 #include "runtime/model/weights.h"
 #include "runtime/text/tokenizer.h"
@@ -15,19 +17,7 @@
 
 namespace vkqat {
 
-// Error that says what is wrong with `path` if it is neither a model directory nor a .gguf file.
-void check_model_directory(const std::filesystem::path& path);
-
-// The folder's name: "out/2-bit-model/" -> "2-bit-model"
-std::string model_name(const std::filesystem::path& path);
-
-// The tokenizer of a directory, nothing if there is none. Error if it is damaged, or has ids that the model does not.
-std::optional<Tokenizer> find_tokenizer(const std::filesystem::path& directory, const LlamaConfig& config);
-Tokenizer need_tokenizer(const std::filesystem::path& directory, const LlamaConfig& config);  // Error if there is none
-
-// Text of one id in the middle of a text. An id that the tokenizer lacks (of a padded vocabulary) is shown as "[id 511]".
-std::string piece_text(const Tokenizer& tokenizer, int32_t id, bool special = false);
-// The same in quotes for a table, control characters and parts of characters escaped.
+// Text of one id (piece_text) in quotes for a table, control characters and parts of characters escaped.
 std::string quoted_piece(const Tokenizer& tokenizer, int32_t id);
 
 // On stderr, when the device is a CPU: that it is one.
@@ -53,19 +43,10 @@ struct PromptOptions {
 };
 
 // Sampling: options of the command line before generation_config.json before 0.7 and top-p 0.95.
-struct SamplingOptions {
-    bool greedy = false;
-    std::optional<double> temperature, top_p, min_p, repetition_penalty;
-    std::optional<int64_t> top_k;
-    std::optional<uint64_t> seed;  // without one a random one is drawn
-
-    struct Result {
-        SamplerParameters parameters;
-        uint64_t seed;
-        std::string description;  // "temperature 0.7, top-p 0.95, seed 1"
-    };
+struct SamplingOptions : SamplingChoice {
+    using Result = Sampling;
     void add(CLI::App& command);
-    Result resolve(const GenerationConfig& generation) const;
+    Result resolve(const GenerationConfig& generation) const;  // UsageError for a value that is out of range
 };
 
 // --cache f32|f16|bf16|i8: the type of the KV cache. Not given: what suits the device.
@@ -75,8 +56,5 @@ struct CacheOption {
     // session_options() of the device with that cache.
     SessionOptions session(const Device& device, int64_t context) const;
 };
-
-// Ids that end a text: those of generation_config.json, else of config.json, else the tokenizer's.
-std::vector<int32_t> end_ids(const GenerationConfig& generation, const std::optional<Tokenizer>& tokenizer);
 
 }  // namespace vkqat

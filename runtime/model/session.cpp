@@ -12,8 +12,7 @@ constexpr int64_t in_flight = 4;
 }  // namespace
 
 Session::Session(const LlamaWeights& weights, const SessionOptions& options)
-    : device_(weights.device()),
-      sequence_(weights, sequences_options(options)) {}
+    : device_(weights.device()), sequence_(weights, sequences_options(options)) {}
 
 void Session::rewind(int64_t length) {
     if (length < 0 || length > int64_t(tokens_.size())) fail("rewind to {} of {} tokens", length, tokens_.size());

@@ -1,0 +1,56 @@
+// Conversations: the side bar, the messages, the box to write in, and how answers are sampled.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "app/ui/app.h"
+#include "app/ui/rich_text.h"
+
+namespace vkqat {
+
+class ChatView {
+public:
+    explicit ChatView(App& app);
+    void draw(ImVec2 size);
+
+    void new_chat();
+    void open(const std::string& id);
+    void stop();
+    void focus_search() { focus_search_ = true; }
+    void focus_input() { focus_input_ = true; }
+    void regenerate_last();
+    void continue_last();
+    void delete_current();
+    void next(int step);
+    void export_current(bool markdown);
+    void import();
+    void copy_last();
+    Conversation* current() { return app_.chats.find(app_.settings.conversation); }
+
+private:
+    void sidebar(float width);
+    void conversation_row(Conversation& c, float width);
+    void header(Conversation* c);
+    void messages(Conversation& c, float height);
+    void message(Conversation& c, int at, float width, bool last);
+    void side_by_side(Conversation& c, const std::vector<int>& answers, float width, bool last);
+    void answer_body(Conversation& c, int at, float width);
+    void answer_tools(Conversation& c, int at, bool last);
+    void welcome();
+    void composer(Conversation* c, float width);
+    void settings_panel(Conversation& c);
+    void model_picker(int engine);
+    void send();
+
+    App& app_;
+    std::map<std::pair<std::string, int>, RichText> texts_;  // by conversation and message
+    std::string input_, search_, editing_text_, rename_text_, renaming_;
+    int editing_ = -1;
+    bool focus_input_ = true, focus_search_ = false, focus_edit_ = false, focus_rename_ = false, at_end_ = true;
+    std::string shown_;                               // the conversation whose draft is in input_
+    std::string selected_text_;                       // in any message, for Ctrl+C
+    std::map<int, std::pair<float, float>> heights_;  // of messages at a width: what is far away is not laid out
+};
+
+}  // namespace vkqat

@@ -1,0 +1,226 @@
+// vkqat-app: the window, its loop, the command line.
+#include <CLI/CLI.hpp>
+
+#define GLFW_INCLUDE_NONE
+#include <GLFW/glfw3.h>
+#include <imgui.h>
+#include <imgui_impl_glfw.h>
+#include <imgui_internal.h>
+
+#include <atomic>
+#include <csignal>
+#include <ctime>
+#include <thread>
+
+#include "app/core/appearance.h"
+#include "app/core/png.h"
+#include "app/ui/app.h"
+#include "app/ui/renderer.h"
+#include "app/ui/screen_dump.h"
+#include "app/ui/widgets.h"
+#include "runtime/support/clock.h"
+#include "runtime/support/error.h"
+#include "runtime/support/files.h"
+
+namespace vkqat {
+namespace {
+
+struct Options {
+    std::string model, view, screenshot, dump, theme, size;
+    double scale = 0;
+};
+
+constexpr double wake_interval = 0.03;  // between frames that only the engines ask for
+
+double thread_cpu_seconds() {
+    timespec t{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return double(t.tv_sec) + double(t.tv_nsec) * 1e-9;
+}
+
+// A signal handler can reach nothing but a static.
+volatile std::sig_atomic_t ended = 0;
+
+struct Glfw {
+    Glfw() {
+        glfwSetErrorCallback([](int, const char* text) { std::fprintf(stderr, "vkqat-app: %s\n", text); });
+        if (!glfwInit()) fail("no window can be opened: is there a display (DISPLAY or WAYLAND_DISPLAY)?");
+    }
+    ~Glfw() { glfwTerminate(); }
+};
+
+struct Window {
+    Window(int width, int height, float scale) {
+        glfwWindowHint(GLFW_CLIENT_API, GLFW_NO_API);
+        glfwWindowHint(GLFW_SCALE_TO_MONITOR, GLFW_TRUE);
+        glfwWindowHintString(GLFW_X11_CLASS_NAME, "vkqat-app");
+        glfwWindowHintString(GLFW_X11_INSTANCE_NAME, "vkqat-app");
+        handle = glfwCreateWindow(int(float(width) * scale), int(float(height) * scale), "vkqat", nullptr, nullptr);
+        if (!handle) fail("the window cannot be opened");
+        glfwSetWindowSizeLimits(handle, 420, 320, GLFW_DONT_CARE, GLFW_DONT_CARE);
+    }
+    ~Window() { glfwDestroyWindow(handle); }
+    GLFWwindow* handle;
+};
+
+struct Context {
+    Context() {
+        ImGui::CreateContext();
+        ImGuiIO& io = ImGui::GetIO();
+        io.IniFilename = nullptr;
+        io.ConfigFlags |= ImGuiConfigFlags_NavEnableKeyboard;
+        io.ConfigInputTextCursorBlink = false;  // an idle window draws nothing
+        io.ConfigNavCursorVisibleAlways = false;
+    }
+    ~Context() { ImGui::DestroyContext(); }
+};
+
+struct Backend {
+    explicit Backend(GLFWwindow* window) { ImGui_ImplGlfw_InitForVulkan(window, true); }
+    ~Backend() { ImGui_ImplGlfw_Shutdown(); }
+};
+
+void run(const Options& o) {
+    Glfw glfw;
+    AppOptions app_options{o.model, o.view, [] { glfwPostEmptyEvent(); }};
+    Context context;
+    App app(app_options);
+    if (!o.theme.empty()) app.settings.theme = o.theme;
+    if (o.scale > 0) app.settings.scale = o.scale;
+    int width = app.settings.width, height = app.settings.height;
+    if (!o.size.empty() && std::sscanf(o.size.c_str(), "%dx%d", &width, &height) != 2)
+        throw UsageError("--size: expected WIDTHxHEIGHT");
+    Window window(width, height, o.size.empty() && o.scale > 0 ? float(o.scale) : 1);
+    float scale_x = 1, scale_y = 1;
+    glfwGetWindowContentScale(window.handle, &scale_x, &scale_y);
+    app.display_scale = std::max(scale_x, scale_y);
+    app.theme.load_fonts();
+    app.set_theme();
+    Backend backend(window.handle);
+    Renderer renderer(window.handle);
+
+    glfwSetWindowUserPointer(window.handle, &app);
+    glfwSetDropCallback(window.handle, [](GLFWwindow* handle, int count, const char** paths) {
+        static_cast<App*>(glfwGetWindowUserPointer(handle))->dropped({paths, paths + count});
+    });
+    glfwSetWindowContentScaleCallback(window.handle, [](GLFWwindow* handle, float x, float y) {
+        App& a = *static_cast<App*>(glfwGetWindowUserPointer(handle));
+        a.display_scale = std::max(x, y);
+        a.set_theme();
+    });
+    // What the desktop prefers is asked for beside.
+    std::atomic<int> dark = -1;
+    std::thread asking([&dark] {
+        dark = system_prefers_dark();
+        glfwPostEmptyEvent();
+    });
+    struct Join {
+        std::thread& thread;
+        ~Join() { thread.join(); }
+    } join{asking};
+
+    ui::Screen screen;
+    ui::watch(o.dump.empty() ? nullptr : &screen);
+    FrameTimes times;
+    std::string dumped;
+    int wanted = 3, settled = 0;
+    Clock::time_point last = Clock::now(), started = last;
+    std::signal(SIGINT, [](int) { ended = 1; });
+    std::signal(SIGTERM, [](int) { ended = 1; });
+    while (!glfwWindowShouldClose(window.handle) && !app.quit && !ended) {
+        if (wanted > 0 || !o.screenshot.empty()) {
+            glfwPollEvents();
+        } else if (const double wait = app.wake_after(); wait >= 0) {
+            glfwWaitEventsTimeout(wait);
+        } else {
+            glfwWaitEvents();
+        }
+        if (!ImGui::GetCurrentContext()->InputEventsQueue.empty()) {
+            wanted = 3;  // widgets answer in the frame after, and what opens then settles
+        } else if (wanted <= 0) {
+            const double early = wake_interval - seconds_since(last);
+            if (early > 0) std::this_thread::sleep_for(std::chrono::duration<double>(early));
+            wanted = 2;
+        }
+        if (dark >= 0 && app.system_dark != bool(dark.load())) app.system_dark = dark, app.set_theme();
+        last = Clock::now();
+        const double cpu = thread_cpu_seconds();
+        renderer.new_frame();
+        ImGui_ImplGlfw_NewFrame();
+        screen.widgets.clear();
+        screen.notes.clear();
+        ImGui::NewFrame();
+        const ImVec2 size = ImGui::GetIO().DisplaySize;
+        app.frame(size.x, size.y);
+        ImGui::Render();
+        times.frames++;
+        times.last_ms = 1000 * seconds_since(last);
+        const double cpu_ms = 1000 * (thread_cpu_seconds() - cpu);
+        times.total_cpu_ms += cpu_ms;
+        if (times.frames > 10) {  // the first frames make glyphs
+            times.longest_ms = std::max(times.longest_ms, times.last_ms);
+            times.longest_cpu_ms = std::max(times.longest_cpu_ms, cpu_ms);
+        }
+        const ImVec4 back = to_vec(app.theme.colors.background);
+        const float background[3] = {back.x, back.y, back.z};
+        // A screenshot is taken when nothing is under way any more.
+        const EngineStatus status = app.state(0).status;
+        const bool quiet = status != EngineStatus::loading && !app.library.scanning() && seconds_since(started) > 0.5;
+        settled = quiet ? settled + 1 : 0;
+        if (!o.screenshot.empty() && settled > 12) {
+            Picture picture;
+            while (!renderer.draw(ImGui::GetDrawData(), background, &picture)) {
+            }
+            if (picture.rgb.empty()) fail("this surface cannot be copied: no screenshot");
+            write_png(o.screenshot, picture.width, picture.height, picture.rgb);
+            break;
+        }
+        wanted = renderer.draw(ImGui::GetDrawData(), background) && !app.animating() ? wanted - 1 : 2;
+        if (!o.dump.empty() && wanted <= 0) {
+            std::string text = screen_to_json(screen, view_name(app.view), times);
+            if (text != dumped) write_text_file(o.dump, text), dumped = std::move(text);
+        }
+        int w = 0, h = 0;
+        glfwGetWindowSize(window.handle, &w, &h);
+        if (o.size.empty() && o.scale <= 0) app.settings.width = w, app.settings.height = h;
+    }
+    if (o.screenshot.empty()) app.finish();
+}
+
+}  // namespace
+}  // namespace vkqat
+
+int main(int argc, char** argv) {
+    vkqat::Options o;
+    CLI::App cli("The desktop program of vkqat: talk to quantized models, see what they cost, watch trainings.", "vkqat-app");
+    cli.set_version_flag("--version", "vkqat-app " VKQAT_VERSION);
+    cli.add_option("--model", o.model, "model to load at once: a directory or a .gguf file")->type_name("MODEL");
+    cli.add_option("--view", o.view, "view to begin with: chat, models, settings")->type_name("VIEW");
+    cli.add_option("--theme", o.theme, "system, light or dark, for this time")
+        ->check(CLI::IsMember({"system", "light", "dark"}))
+        ->type_name("THEME");
+    cli.add_option("--scale", o.scale, "size of everything, 0.5 to 4, for this time")
+        ->check(CLI::Range(0.5, 4.0))
+        ->type_name("FACTOR");
+    cli.add_option("--size", o.size, "size of the window in pixels")->type_name("WIDTHxHEIGHT");
+    cli.add_option("--screenshot", o.screenshot, "write a PNG of the window once nothing is being loaded any more, and end")
+        ->type_name("FILE");
+    cli.add_option("--dump-widgets", o.dump, "keep a JSON file with all widgets and texts on the screen, for tests")
+        ->type_name("FILE");
+    cli.footer(
+        "Keys: F1 shows them all, Ctrl+K finds every command.\n"
+        "Settings lie in $XDG_CONFIG_HOME/vkqat, conversations in $XDG_DATA_HOME/vkqat (~/.config and ~/.local/share).");
+    try {
+        cli.parse(argc, argv);
+        vkqat::run(o);
+    } catch (const CLI::ParseError& e) {
+        return cli.exit(e) == 0 ? 0 : 2;
+    } catch (const vkqat::UsageError& e) {
+        std::fprintf(stderr, "vkqat-app: %s\n", e.what());
+        return 2;
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "vkqat-app: %s\n", e.what());
+        return 1;
+    }
+    return 0;
+}

@@ -1,0 +1,376 @@
+#include "app/ui/rich_text.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "app/core/conversation.h"
+#include "app/ui/widgets.h"
+#include "runtime/text/utf8.h"
+
+namespace vkqat {
+namespace {
+
+float block_size(const Theme& theme, const TextBlock& block) {
+    if (block.kind == BlockKind::heading) return theme.size * (block.level == 1 ? 1.45f : block.level == 2 ? 1.25f : 1.1f);
+    if (block.kind == BlockKind::code) return theme.size * 0.92f;
+    return theme.size;
+}
+
+ImFont* font_of(const Theme& theme, const TextBlock& block, uint8_t style) {
+    if (block.kind == BlockKind::code || (style & style_code)) return theme.fonts.mono;
+    if (block.kind == BlockKind::heading || (style & style_bold)) return theme.fonts.bold;
+    return style & style_italic ? theme.fonts.italic : theme.fonts.regular;
+}
+
+float size_of(const Theme& theme, const TextBlock& block, uint8_t style) {
+    const float size = block_size(theme, block) * theme.scale;
+    return (style & style_code) && block.kind != BlockKind::code ? size * 0.92f : size;
+}
+
+float line_height(const Theme& theme, const TextBlock& block) {
+    return std::round(block_size(theme, block) * theme.scale * (block.kind == BlockKind::code ? 1.45f : 1.5f));
+}
+
+float gap_before(const Theme& theme, const TextBlock& block, bool first) {
+    if (first) return 0;
+    if (block.kind == BlockKind::heading) return theme.px(18);
+    return theme.px(!block.marker.empty() && block.indent > 0 ? 4 : 10);
+}
+
+float indent_of(const Theme& theme, const TextBlock& block) {
+    return theme.px(20) * float(block.indent) + theme.px(14) * float(block.quote);
+}
+
+constexpr float code_padding = 12, code_header = 30;
+
+}  // namespace
+
+void RichText::set_text(std::string_view text) {
+    const uint64_t hash = std::hash<std::string_view>{}(text);
+    if (hash == source_hash_ && text.size() == source_.size()) return;
+    source_hash_ = hash;
+    source_ = text;
+    blocks_ = parse_markdown(source_);
+    layouts_.resize(blocks_.size());
+    tops_.assign(blocks_.size() + 1, 0);
+    if (anchor_.block >= int(blocks_.size()) || focus_.block >= int(blocks_.size())) clear_selection();
+}
+
+float RichText::text_width(const Theme& theme, const TextBlock& block, uint8_t style, uint32_t begin, uint32_t end) const {
+    return font_of(theme, block, style)
+        ->CalcTextSizeA(size_of(theme, block, style), FLT_MAX, 0, block.text.data() + begin, block.text.data() + end)
+        .x;
+}
+
+bool RichText::laid_out(const Theme& theme, size_t i, float width) const {
+    const Layout& layout = layouts_[i];
+    return layout.hash == blocks_[i].hash && layout.width == width && layout.scale == theme.scale * theme.size;
+}
+
+float RichText::guess(const Theme& theme, size_t i, float width) const {
+    const TextBlock& block = blocks_[i];
+    if (laid_out(theme, i, width)) return layouts_[i].height;
+    const float per_line = std::max(8.0f, width / (block_size(theme, block) * theme.scale * 0.5f));
+    const auto breaks = float(std::count(block.text.begin(), block.text.end(), '\n'));
+    const float lines = std::ceil(float(block.text.size()) / per_line) + breaks;
+    return std::max(1.0f, lines) * line_height(theme, block) +
+           (block.kind == BlockKind::code ? theme.px(code_header + 2 * code_padding) : 0);
+}
+
+// Lines of text[begin, end) between x and x + width, from y on; y becomes their lower edge.
+void RichText::break_lines(const Theme& theme, Layout& layout, const TextBlock& block, uint32_t begin, uint32_t end, float x,
+                           float width, float& y) {
+    const float height = line_height(theme, block);
+    float at = 0;
+    auto first = uint32_t(layout.fragments.size());
+    auto end_line = [&] {
+        layout.lines.push_back({y, height, first, uint32_t(layout.fragments.size()), x});
+        first = uint32_t(layout.fragments.size());
+        y += height;
+        at = 0;
+    };
+    auto put = [&](uint32_t from, uint32_t to, uint8_t style, float w) {
+        if (layout.fragments.size() > first && layout.fragments.back().style == style && layout.fragments.back().end == from) {
+            layout.fragments.back().end = to;
+            layout.fragments.back().width += w;
+        } else {
+            layout.fragments.push_back({x + at, from, to, style, w});
+        }
+        at += w;
+    };
+    const char* text = block.text.data();
+    for (const TextSpan& span : block.spans) {
+        uint32_t from = std::max(span.begin, begin);
+        const uint32_t last = std::min(span.end, end);
+        while (from < last) {
+            if (text[from] == '\n') {
+                put(from, from, span.style, 0);
+                end_line();
+                from++;
+                continue;
+            }
+            // A word with the spaces behind it.
+            uint32_t to = from;
+            while (to < last && text[to] != ' ' && text[to] != '\n') to++;
+            const uint32_t word = to;
+            while (to < last && text[to] == ' ') to++;
+            float word_width = text_width(theme, block, span.style, from, word);
+            if (at > 0 && at + word_width > width) end_line();
+            if (word_width > width) {  // longer than a line (or a script without spaces): break between characters
+                while (from < word) {
+                    uint32_t cut = from;
+                    float w = 0;
+                    while (cut < word) {
+                        const uint32_t next = cut + utf8_at(std::string_view(block.text), cut).length;
+                        const float step = text_width(theme, block, span.style, cut, next);
+                        if (at + w + step > width && at + w > 0) break;
+                        w += step;
+                        cut = next;
+                    }
+                    put(from, cut, span.style, w);
+                    from = cut;
+                    if (from < word) end_line();
+                }
+                word_width = 0;
+            }
+            put(from, to, span.style, text_width(theme, block, span.style, from, to));
+            from = to;
+        }
+    }
+    if (layout.fragments.size() > first || begin == end || (end > begin && text[end - 1] == '\n')) end_line();
+}
+
+void RichText::lay_out(const Theme& theme, size_t i, float width) {
+    if (laid_out(theme, i, width)) return;
+    const TextBlock& block = blocks_[i];
+    Layout layout;
+    layout.hash = block.hash;
+    layout.width = width;
+    layout.scale = theme.scale * theme.size;
+    const float indent = indent_of(theme, block), size = float(block.text.size());
+    float y = 0;
+    switch (block.kind) {
+        case BlockKind::rule:
+            y = theme.px(9);
+            break;
+        case BlockKind::code: {
+            const float padding = theme.px(code_padding);
+            y = theme.px(code_header) + padding * 0.5f;
+            break_lines(theme, layout, block, 0, uint32_t(size), indent + padding, width - indent - 2 * padding, y);
+            y += padding;
+            break;
+        }
+        case BlockKind::table: {
+            const auto columns = size_t(std::max(1, block.columns));
+            std::vector<float> natural(columns, 0);
+            auto cell_end = [&](size_t cell) {
+                return cell + 1 < block.cells.size() ? block.cells[cell + 1] : uint32_t(block.text.size());
+            };
+            for (size_t cell = 0; cell < block.cells.size(); cell++)
+                natural[cell % columns] =
+                    std::max(natural[cell % columns],
+                             text_width(theme, block, cell < columns ? style_bold : 0, block.cells[cell], cell_end(cell)));
+            const float padding = theme.px(10);
+            float total = 0;
+            for (float& w : natural) total += w += 2 * padding;
+            const float shrink = std::min(1.0f, (width - indent) / std::max(1.0f, total));
+            float x = indent;
+            for (float w : natural) layout.columns.push_back(x), x += w * shrink;
+            layout.columns.push_back(x);
+            for (size_t row = 0; row * columns < block.cells.size(); row++) {
+                layout.rules.push_back(y);
+                float lower = y;
+                for (size_t c = 0; c < columns && row * columns + c < block.cells.size(); c++) {
+                    const size_t cell = row * columns + c;
+                    float below = y + theme.px(5);
+                    break_lines(theme, layout, block, block.cells[cell], cell_end(cell), layout.columns[c] + padding,
+                                std::max(theme.px(20), layout.columns[c + 1] - layout.columns[c] - 2 * padding), below);
+                    lower = std::max(lower, below + theme.px(5));
+                }
+                y = lower;
+            }
+            layout.rules.push_back(y);
+            break;
+        }
+        default:
+            break_lines(theme, layout, block, 0, uint32_t(size), indent, width - indent, y);
+            break;
+    }
+    layout.height = y;
+    layouts_[i] = std::move(layout);
+}
+
+float RichText::height(const Theme& theme, float width, float from, float to) {
+    float y = 0;
+    for (size_t i = 0; i < blocks_.size(); i++) {
+        y += gap_before(theme, blocks_[i], i == 0);
+        tops_[i] = y;
+        const float guessed = guess(theme, i, width);
+        if (y <= to && y + guessed >= from) lay_out(theme, i, width);
+        y += laid_out(theme, i, width) ? layouts_[i].height : guessed;
+    }
+    tops_[blocks_.size()] = y;
+    return y;
+}
+
+void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width) {
+    const TextBlock& block = blocks_[i];
+    const Layout& layout = layouts_[i];
+    const Palette& p = theme.colors;
+    ImDrawList* draw = ImGui::GetWindowDrawList();
+    const float indent = indent_of(theme, block);
+    for (int q = 0; q < block.quote; q++) {
+        const float x = at.x + theme.px(14) * float(q) + theme.px(3);
+        draw->AddRectFilled({x, at.y}, {x + theme.px(3), at.y + layout.height}, p.border, theme.px(2));
+    }
+    if (!block.marker.empty()) {
+        const float size = theme.size * theme.scale;
+        const float w = theme.fonts.regular->CalcTextSizeA(size, FLT_MAX, 0, block.marker.c_str()).x;
+        draw->AddText(theme.fonts.regular, size, {at.x + indent - w - theme.px(6), at.y + (line_height(theme, block) - size) / 2},
+                      p.dim, block.marker.c_str());
+    }
+    if (block.kind == BlockKind::rule) {
+        draw->AddLine({at.x + indent, at.y + theme.px(4)}, {at.x + width, at.y + theme.px(4)}, p.border, theme.px(1));
+        return;
+    }
+    if (block.kind == BlockKind::code) {
+        const ImVec2 low{at.x + indent, at.y}, high{at.x + width, at.y + layout.height};
+        draw->AddRectFilled(low, high, p.code, theme.px(8));
+        draw->AddRect(low, high, p.border, theme.px(8), 0, theme.px(1));
+        const float small = theme.size * theme.scale * 0.85f;
+        draw->AddText(theme.fonts.regular, small, {low.x + theme.px(code_padding), low.y + (theme.px(code_header) - small) / 2},
+                      p.dim, block.language.empty() ? "text" : block.language.c_str());
+        const ImVec2 cursor = ImGui::GetCursorScreenPos();
+        const float button = theme.px(70);
+        ImGui::PushID(int(i));
+        ImGui::SetCursorScreenPos({high.x - button - theme.px(4), low.y + theme.px(3)});
+        if (ui::ghost_button(theme, icon::copy, "Copy##code", {button, theme.px(code_header - 6)}))
+            ImGui::SetClipboardText(block.text.c_str());
+        ImGui::PopID();
+        ImGui::SetCursorScreenPos(cursor);
+    }
+    for (size_t r = 0; r < layout.rules.size(); r++)
+        draw->AddLine({at.x + indent, at.y + layout.rules[r]}, {at.x + layout.columns.back(), at.y + layout.rules[r]}, p.border,
+                      theme.px(1));
+
+    auto [low, high] = std::minmax(anchor_, focus_);
+    const bool selects = anchor_.block >= 0 && low != high && low.block <= int(i) && high.block >= int(i);
+    const uint32_t from = low.block < int(i) ? 0 : low.byte, to = high.block > int(i) ? uint32_t(block.text.size()) : high.byte;
+    const ImVec2 clip_low = draw->GetClipRectMin(), clip_high = draw->GetClipRectMax();
+    for (const Line& line : layout.lines) {
+        const float y = at.y + line.y;
+        if (y > clip_high.y || y + line.height < clip_low.y) continue;
+        for (uint32_t f = line.first; f < line.last; f++) {
+            const Fragment& fragment = layout.fragments[f];
+            const float x = at.x + fragment.x, size = size_of(theme, block, fragment.style);
+            auto mark = [&](uint32_t begin, uint32_t end, ImU32 color) {
+                begin = std::max(begin, fragment.begin), end = std::min(end, fragment.end);
+                if (begin >= end) return;
+                const float left = text_width(theme, block, fragment.style, fragment.begin, begin);
+                draw->AddRectFilled({x + left, y},
+                                    {x + left + text_width(theme, block, fragment.style, begin, end), y + line.height}, color);
+            };
+            if (selects) mark(from, to, p.selection);
+            if (!highlight_.empty()) {
+                const std::string_view text = std::string_view(block.text).substr(fragment.begin, fragment.end - fragment.begin);
+                for (size_t hit = 0, step; (step = find_text(text.substr(hit), highlight_)) != text.npos;
+                     hit += highlight_.size()) {
+                    hit += step;
+                    mark(fragment.begin + uint32_t(hit), fragment.begin + uint32_t(hit + highlight_.size()),
+                         with_alpha(p.warn, 0.4f));
+                }
+            }
+            const float top = y + std::floor((line.height - size) / 2);
+            if ((fragment.style & style_code) && block.kind != BlockKind::code && fragment.end > fragment.begin)
+                draw->AddRectFilled({x - theme.px(2), top - theme.px(1)},
+                                    {x + fragment.width + theme.px(1), top + size + theme.px(3)}, p.raised, theme.px(4));
+            const ImU32 color = fragment.style & style_link ? p.accent : block.quote > 0 ? p.dim : p.text;
+            draw->AddText(font_of(theme, block, fragment.style), size, {x, top}, color, block.text.data() + fragment.begin,
+                          block.text.data() + fragment.end);
+            if (fragment.style & style_strike)
+                draw->AddLine({x, top + size * 0.58f}, {x + fragment.width, top + size * 0.58f}, color, theme.px(1));
+            if (fragment.style & style_link)
+                draw->AddLine({x, top + size + theme.px(1)}, {x + fragment.width, top + size + theme.px(1)},
+                              with_alpha(color, 0.5f), theme.px(1));
+        }
+    }
+}
+
+RichText::Place RichText::place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const {
+    Place place{0, 0};
+    for (size_t i = 0; i < blocks_.size(); i++) {
+        if (!laid_out(theme, i, width)) continue;
+        if (mouse.y < origin.y + tops_[i] && i > 0) break;
+        place = {int(i), 0};
+        const TextBlock& block = blocks_[i];
+        for (const Line& line : layouts_[i].lines) {
+            if (mouse.y < origin.y + tops_[i] + line.y) break;
+            if (line.first < line.last) place.byte = layouts_[i].fragments[line.first].begin;
+            for (uint32_t f = line.first; f < line.last; f++) {
+                const Fragment& fragment = layouts_[i].fragments[f];
+                float x = origin.x + fragment.x;
+                if (mouse.x < x) break;
+                for (uint32_t byte = fragment.begin; byte <= fragment.end;) {
+                    place.byte = byte;
+                    if (byte == fragment.end) break;
+                    const uint32_t next = std::min(fragment.end, byte + utf8_at(std::string_view(block.text), byte).length);
+                    const float w = text_width(theme, block, fragment.style, byte, next);
+                    if (mouse.x < x + w / 2) break;
+                    x += w;
+                    byte = next;
+                }
+            }
+        }
+    }
+    return place;
+}
+
+bool RichText::draw(const Theme& theme, float width) {
+    const ImVec2 origin = ImGui::GetCursorScreenPos();
+    ImDrawList* draw = ImGui::GetWindowDrawList();
+    const float from = draw->GetClipRectMin().y - origin.y, to = draw->GetClipRectMax().y - origin.y;
+    const float total = height(theme, width, from, to);
+    ImGui::PushID(this);
+    ImGui::SetNextItemAllowOverlap();
+    ImGui::InvisibleButton("text", {std::max(1.0f, width), std::max(1.0f, total)});
+    const bool hovered = ImGui::IsItemHovered(), active = ImGui::IsItemActive();
+    if (hovered) ImGui::SetMouseCursor(ImGuiMouseCursor_TextInput);
+    const ImVec2 mouse = ImGui::GetIO().MousePos;
+    if (ImGui::IsItemActivated()) {
+        anchor_ = focus_ = place_at(theme, origin, width, mouse);
+        dragging_ = true;
+        if (ImGui::IsMouseDoubleClicked(0) && anchor_.block >= 0 && anchor_.block < int(blocks_.size())) {  // the word
+            const std::string& text = blocks_[size_t(anchor_.block)].text;
+            auto part = [&](uint32_t byte) { return byte < text.size() && text[byte] != ' ' && text[byte] != '\n'; };
+            while (anchor_.byte > 0 && part(anchor_.byte - 1)) anchor_.byte--;
+            while (part(focus_.byte)) focus_.byte++;
+            dragging_ = false;
+        }
+    }
+    if (active && dragging_) focus_ = place_at(theme, origin, width, mouse);
+    if (!active) dragging_ = false;
+    if (!hovered && !active && ImGui::IsMouseClicked(0)) clear_selection();
+    const ImVec2 after = ImGui::GetCursorScreenPos();
+    for (size_t i = 0; i < blocks_.size(); i++)
+        if (laid_out(theme, i, width) && tops_[i] <= to && tops_[i] + layouts_[i].height >= from)
+            draw_block(theme, i, {origin.x, origin.y + tops_[i]}, width);
+    ImGui::SetCursorScreenPos(after);
+    ImGui::PopID();
+    return anchor_.block >= 0 && anchor_ != focus_;
+}
+
+std::string RichText::selected() const {
+    auto [low, high] = std::minmax(anchor_, focus_);
+    std::string text;
+    if (anchor_.block < 0 || low == high) return text;
+    for (int i = low.block; i <= high.block && i < int(blocks_.size()); i++) {
+        const std::string& block = blocks_[size_t(i)].text;
+        const size_t from = i == low.block ? low.byte : 0, to = i == high.block ? high.byte : block.size();
+        if (i > low.block)
+            text += blocks_[size_t(i)].kind == BlockKind::paragraph && blocks_[size_t(i)].marker.empty() ? "\n\n" : "\n";
+        text += block.substr(std::min(from, block.size()), to - from);
+    }
+    return text;
+}
+
+}  // namespace vkqat

@@ -1,0 +1,31 @@
+#include "app/ui/screen_dump.h"
+
+#include <nlohmann/json.hpp>
+
+namespace vkqat {
+
+std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameTimes& times) {
+    nlohmann::ordered_json j{{"view", view},
+                             {"frames",
+                              {{"count", times.frames},
+                               {"last_ms", times.last_ms},
+                               {"longest_ms", times.longest_ms},
+                               {"longest_cpu_ms", times.longest_cpu_ms},
+                               {"total_cpu_ms", times.total_cpu_ms}}},
+                             {"widgets", nlohmann::ordered_json::array()},
+                             {"notes", nlohmann::ordered_json::array()}};
+    for (const ui::Widget& w : screen.widgets) {
+        if (w.label.empty()) continue;
+        nlohmann::ordered_json item{{"label", w.label}, {"window", w.window}, {"x", w.x},
+                                    {"y", w.y},         {"width", w.width},   {"height", w.height}};
+        if (!w.enabled) item["enabled"] = false;
+        if (w.checkable) item["checked"] = w.checked;
+        if (w.openable) item["open"] = w.open;
+        if (w.input) item["input"] = true;
+        j["widgets"].push_back(std::move(item));
+    }
+    for (const ui::Note& note : screen.notes) j["notes"].push_back({{"role", note.role}, {"text", note.text}});
+    return j.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace vkqat
