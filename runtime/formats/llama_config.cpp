@@ -301,6 +301,8 @@ GenerationConfig parse_generation_config(std::string_view text, std::string_view
     if (fields.find("temperature")) config.temperature = fields.number("temperature");
     if (fields.find("top_k")) config.top_k = fields.integer("top_k");
     if (fields.find("top_p")) config.top_p = fields.number("top_p");
+    if (fields.find("min_p")) config.min_p = fields.number("min_p");
+    if (fields.find("repetition_penalty")) config.repetition_penalty = fields.number("repetition_penalty");
     if (config.temperature && !(*config.temperature >= 0 && *config.temperature <= 1000)) {
         fail("{}: 'temperature' is {}, expected 0 to 1000", where, *config.temperature);
     }
@@ -308,6 +310,10 @@ GenerationConfig parse_generation_config(std::string_view text, std::string_view
     if (config.top_p && !(*config.top_p >= 0 && *config.top_p <= 1)) {
         fail("{}: 'top_p' is {}, expected 0 to 1", where, *config.top_p);
     }
+    if (config.min_p && !(*config.min_p >= 0 && *config.min_p <= 1))
+        fail("{}: 'min_p' is {}, expected 0 to 1", where, *config.min_p);
+    if (config.repetition_penalty && !(*config.repetition_penalty > 0 && *config.repetition_penalty <= 1000))
+        fail("{}: 'repetition_penalty' is {}, expected more than 0, at most 1000", where, *config.repetition_penalty);
     return config;
 }
 
@@ -329,6 +335,8 @@ std::string to_json(const GenerationConfig& config) {
     if (config.temperature) object["temperature"] = *config.temperature;
     if (config.top_k) object["top_k"] = *config.top_k;
     if (config.top_p) object["top_p"] = *config.top_p;
+    if (config.min_p) object["min_p"] = *config.min_p;
+    if (config.repetition_penalty) object["repetition_penalty"] = *config.repetition_penalty;
     return dump(object);
 }
 

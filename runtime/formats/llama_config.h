@@ -64,6 +64,8 @@ struct GenerationConfig {
     std::optional<double> temperature;
     std::optional<int64_t> top_k;
     std::optional<double> top_p;
+    std::optional<double> min_p;               // 0 to 1
+    std::optional<double> repetition_penalty;  // above 0; 1: none
     bool operator==(const GenerationConfig&) const = default;
 };
 

@@ -153,7 +153,8 @@ TEST(LlamaConfigs, SurvivesEveryTruncationAndRandomDamage) {
 
 TEST(GenerationConfigs, ReadAndWritten) {
     GenerationConfig c = parse_generation_config(
-        R"({"bos_token_id":1,"eos_token_id":[2,3],"pad_token_id":0,"do_sample":true,"temperature":0.6,"top_k":50,"top_p":0.9,"more":{}})",
+        R"({"bos_token_id":1,"eos_token_id":[2,3],"pad_token_id":0,"do_sample":true,"temperature":0.6,"top_k":50,"top_p":0.9,"min_p":0.05,)"
+        R"("repetition_penalty":1.1,"more":{}})",
         "g");
     EXPECT_EQ(c.bos_token_id, 1);
     EXPECT_EQ(c.eos_token_ids, (std::vector<int32_t>{2, 3}));
@@ -162,6 +163,8 @@ TEST(GenerationConfigs, ReadAndWritten) {
     EXPECT_EQ(c.temperature, 0.6);
     EXPECT_EQ(c.top_k, 50);
     EXPECT_EQ(c.top_p, 0.9);
+    EXPECT_EQ(c.min_p, 0.05);
+    EXPECT_EQ(c.repetition_penalty, 1.1);
     EXPECT_EQ(parse_generation_config(to_json(c), "again"), c);
     EXPECT_EQ(parse_generation_config("{}", "g"), GenerationConfig{});
     EXPECT_EQ(parse_generation_config(to_json(GenerationConfig{}), "g"), GenerationConfig{});
@@ -174,6 +177,8 @@ TEST(GenerationConfigs, RefuseWhatCannotBe) {
     EXPECT_CONTAINS(message(R"({"temperature":-1})"), "g: 'temperature' is -1");
     EXPECT_CONTAINS(message(R"({"top_p":1.5})"), "'top_p' is 1.5");
     EXPECT_CONTAINS(message(R"({"top_k":-3})"), "'top_k' is -3");
+    EXPECT_CONTAINS(message(R"({"min_p":2})"), "'min_p' is 2");
+    EXPECT_CONTAINS(message(R"({"repetition_penalty":0})"), "'repetition_penalty' is 0");
     EXPECT_CONTAINS(message(R"({"eos_token_id":[1,"2"]})"), "'eos_token_id': expected a whole number, found \"2\"");
     EXPECT_CONTAINS(message(R"({"eos_token_id":4294967296})"), "expected a token id");
     EXPECT_CONTAINS(message(R"({"pad_token_id":-2})"), "expected a token id");

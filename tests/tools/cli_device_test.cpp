@@ -191,6 +191,19 @@ TEST_F(CliOnDevice, EvalOfWrittenAnswers) {
     EXPECT_EQ(json::parse(again.out)["models"][0]["tasks"][0]["generated_tokens"], 0);
 }
 
+TEST_F(CliOnDevice, SamplingIsTheModelsUnlessItIsGiven) {
+    std::ofstream(model + "/generation_config.json")
+        << R"({"eos_token_id": 1, "temperature": 0.5, "top_k": 7, "min_p": 0.02, "repetition_penalty": 1.25})";
+    auto sampling = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), {"generate", model, "--ids", "5", "--json", "--max-tokens", "2", "--seed", "3"});
+        const ProgramResult result = run_on_device(more);
+        expect_success(result);
+        return json::parse(result.out)["sampling"].get<std::string>();
+    };
+    EXPECT_EQ(sampling({}), "temperature 0.5, top-k 7, min-p 0.02, seed 3, repetition penalty 1.25");
+    EXPECT_EQ(sampling({"--min-p", "0.1", "--repetition-penalty", "1"}), "temperature 0.5, top-k 7, min-p 0.1, seed 3");
+}
+
 TEST_F(CliOnDevice, ChatSavesAndForgets) {
     std::string saved = folder / "chat.json";
     std::string input =
