@@ -1,6 +1,7 @@
 #include "trainer/data.h"
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "runtime/support/error.h"
@@ -88,6 +89,16 @@ void WindowStream::restore(const StreamPosition& position) {
         fail("the data position was saved with seed {}, the configuration says {}", position.seed, options_.seed);
     if (position.document >= tokens_->documents())
         fail("the data position is at document {}, but the corpus has {}", position.document, tokens_->documents());
+    if (options_.examples) {
+        WindowStream there = *this;
+        there.position_ = position;
+        there.position_.corpus = tokens_->checksum();
+        there.plan_block();
+        if (position.offset >= there.block_.size())
+            fail("the data position is at window {} of a block that has {}", position.offset, there.block_.size());
+        *this = std::move(there);
+        return;
+    }
     uint64_t current = Permutation(tokens_->documents(), mix64(position.seed) ^ position.epoch)(position.document);
     if (position.offset >= length(current))
         fail("the data position is at token {} of a document that has {}", position.offset, length(current));
@@ -115,31 +126,69 @@ void WindowStream::next_document() {
     current_ = Permutation(tokens_->documents(), mix64(position_.seed) ^ position_.epoch)(position_.document);
 }
 
+void WindowStream::plan_block() {
+    constexpr uint64_t most = 1024;
+    const Permutation shuffled(tokens_->documents(), mix64(position_.seed) ^ position_.epoch);
+    block_examples_ = std::min(most, tokens_->documents() - position_.document);
+    struct Example {
+        uint64_t inputs, index;
+    };
+    std::vector<Example> examples;
+    for (uint64_t i = 0; i < block_examples_; i++) {
+        const uint64_t index = shuffled(position_.document + i);
+        examples.push_back({std::min(tokens_->document(index).size() - 1, uint64_t(options_.seq_len)), index});
+    }
+    std::stable_sort(examples.begin(), examples.end(), [](const Example& a, const Example& b) { return a.inputs > b.inputs; });
+    block_.clear();
+    std::multimap<uint64_t, size_t> room;  // of each window
+    for (const Example& example : examples) {
+        auto best = room.lower_bound(example.inputs);
+        if (best == room.end()) {
+            best = room.emplace(uint64_t(options_.seq_len), block_.size());
+            block_.emplace_back();
+        }
+        block_[best->second].push_back(example.index);
+        room.emplace(best->first - example.inputs, best->second);
+        room.erase(best);
+    }
+    std::mt19937_64 random(mix64(mix64(position_.seed) ^ position_.epoch) ^ position_.document);
+    for (size_t i = block_.size(); i > 1; i--) std::swap(block_[i - 1], block_[uniform_below(random, i)]);
+}
+
+void WindowStream::next_packed_window() {
+    ++position_.windows;
+    if (++position_.offset < block_.size()) return;
+    position_.offset = 0;
+    position_.document += block_examples_;
+    if (position_.document == tokens_->documents()) {
+        position_.document = 0;
+        ++position_.epoch;
+    }
+    plan_block();
+}
+
 // An example that was longer than a window has one token too many.
-void WindowStream::pack_examples(Batch* batch, size_t base) {
+void WindowStream::read_packed(Batch& batch, size_t base) {
     const auto seq_len = int32_t(options_.seq_len);
     int32_t used = 0;
-    for (bool same_epoch = true; same_epoch;) {
-        const TokenSpan example = tokens_->document(current_);
+    for (uint64_t index : block_[position_.offset]) {
+        const TokenSpan example = tokens_->document(index);
         const auto inputs = int32_t(std::min<uint64_t>(example.size() - 1, uint64_t(seq_len)));
-        if (used + inputs > seq_len) break;
-        for (int32_t i = 0; batch && i < inputs; i++) {
+        for (int32_t i = 0; i < inputs; i++) {
             const size_t at = base + size_t(used + i);
             const SftToken next = unpack_sft_token(example[uint64_t(i) + 1]);
-            batch->ids[at] = unpack_sft_token(example[uint64_t(i)]).id;
-            if (next.trained) batch->labels[at] = next.id;
-            batch->document_start[at] = used;
-            batch->document_end[at] = used + inputs;
+            batch.ids[at] = unpack_sft_token(example[uint64_t(i)]).id;
+            if (next.trained) batch.labels[at] = next.id;
+            batch.document_start[at] = used;
+            batch.document_end[at] = used + inputs;
         }
         used += inputs;
-        next_document();
-        same_epoch = position_.document != 0;
     }
-    for (int32_t i = used; batch && i < seq_len; i++) {
-        batch->document_start[base + size_t(i)] = i;
-        batch->document_end[base + size_t(i)] = i + 1;
+    for (int32_t i = used; i < seq_len; i++) {
+        batch.document_start[base + size_t(i)] = i;
+        batch.document_end[base + size_t(i)] = i + 1;
     }
-    ++position_.windows;
+    next_packed_window();
 }
 
 uint64_t WindowStream::windows_per_epoch() const {
@@ -153,7 +202,7 @@ uint64_t WindowStream::windows_per_epoch() const {
 }
 
 void WindowStream::skip() {
-    if (options_.examples) return pack_examples(nullptr, 0);
+    if (options_.examples) return next_packed_window();
     uint64_t left = uint64_t(options_.seq_len) + 1;
     while (left > 0) {
         uint64_t n = std::min(left, length(current_) - position_.offset);
@@ -167,7 +216,7 @@ void WindowStream::skip() {
 void WindowStream::read(Batch& batch, int64_t row) {
     int32_t seq_len = int32_t(options_.seq_len), i = 0;  // of the seq_len + 1 tokens of the window
     size_t base = size_t(row) * size_t(seq_len);
-    if (options_.examples) return pack_examples(&batch, base);
+    if (options_.examples) return read_packed(batch, base);
     while (i <= seq_len) {
         int32_t start = i, rest = seq_len + 1 - i;
         int32_t end = start + int32_t(std::min<uint64_t>(uint64_t(rest), length(current_) - position_.offset));

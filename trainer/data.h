@@ -31,7 +31,7 @@ struct StreamPosition {
     uint64_t seed = 0;      // of the shuffling: with the epoch it is the whole random state
     uint64_t epoch = 0;     // how often all documents have been read
     uint64_t document = 0;  // how many documents of the epoch are behind, in shuffled order
-    uint64_t offset = 0;    // tokens of the current document that are behind, BOS and EOS counted
+    uint64_t offset = 0;    // tokens of the current document that are behind, BOS and EOS counted; examples: windows of the block
     uint64_t windows = 0;   // windows of this dataset that are behind, all ranks together
     uint64_t corpus = 0;    // checksum of the tokenized corpus that the place is in; 0: not known
     bool operator==(const StreamPosition&) const = default;
@@ -66,9 +66,10 @@ struct BatchOptions {
 // last seq_len. A window may cross documents and epochs. The label of EOS is the BOS of the next document: the published code
 // trains on it, and so does this.
 //
-// Examples are not cut into windows but packed, each of them whole: a window holds those that follow each other as long as they
-// fit, each as a document of its own, then positions without a label. An example's last token is only a label. One that is longer
-// than a window is cut at its end. A window does not cross epochs.
+// Examples are not cut into windows but packed, each of them whole and as a document of its own: of a block of 1024 shuffled ones
+// each, the longest first, goes where it leaves the least room (best fit), and the block's windows come in random order. Behind
+// its examples a window has positions without a label. An example's last token is only a label. One that is longer than a window
+// is cut at its end. A window does not cross epochs.
 class WindowStream {
 public:
     WindowStream(std::shared_ptr<const TokenCache> tokens, const BatchOptions& options);
@@ -84,12 +85,16 @@ private:
     uint64_t length(uint64_t document) const;  // of a shuffled document with its BOS and EOS
     int32_t token(uint64_t document, uint64_t offset) const;
     void next_document();
-    void pack_examples(Batch* batch, size_t base);  // nullptr: only the place moves
+    void plan_block();
+    void next_packed_window();
+    void read_packed(Batch& batch, size_t base);
 
     std::shared_ptr<const TokenCache> tokens_;
     BatchOptions options_;
     StreamPosition position_;
-    uint64_t current_ = 0;  // the cache's index of the current document
+    uint64_t current_ = 0;                      // the cache's index of the current document
+    std::vector<std::vector<uint64_t>> block_;  // the cache's indices of the examples in each window of the current block
+    uint64_t block_examples_ = 0;
 };
 
 struct WeightedTokens {
