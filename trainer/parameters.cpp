@@ -295,6 +295,35 @@ Tensor ParameterStore::compute(Graph& g, size_t i) const {
     return view(g, compute_, i, 1, compute_type_, parameters_[i].name + ".compute");
 }
 
+std::vector<std::pair<Tensor, Tensor>> ParameterStore::copied_stretches(Graph& g) const {
+    std::vector<Stretch> stretches;
+    bool open = false;  // the last one goes on
+    uint64_t between = 0;
+    for (size_t i = 0; i < parameters_.size(); i++) {
+        const Parameter& p = parameters_[i];
+        const auto count = uint64_t(p.shape.elements());
+        open = open && stretches.back().block == p.block && (has_copy(i) || p.shape.rank() == 1);
+        if (!has_copy(i)) {
+            between += count;
+        } else if (open) {
+            stretches.back().count += between + count;
+            between = 0;
+        } else {
+            stretches.push_back({p.block, p.offset, count});
+            open = true;
+            between = 0;
+        }
+    }
+    std::vector<std::pair<Tensor, Tensor>> tensors;
+    for (const Stretch& s : stretches) {
+        const Shape shape{1, int64_t(s.count)};
+        tensors.emplace_back(
+            g.external(weights_[s.block], s.first * 4, shape, DType::f32, "weights"),
+            g.external(compute_[s.block], s.first * bytes(compute_type_), shape, compute_type_, "weights.compute"));
+    }
+    return tensors;
+}
+
 RowMatrix ParameterStore::sparse_embedding() const {
     if (config_.tie_word_embeddings) return {};
     for (const Parameter& p : parameters_)

@@ -69,6 +69,9 @@ public:
     Tensor master(Graph& g, size_t parameter) const;
     Tensor second_moment(Graph& g, size_t parameter) const;
     Tensor compute(Graph& g, size_t parameter) const;  // what matrix products read
+    // Masters and copies, [1, elements], of all that has a copy, as few stretches as possible: vectors that lie between matrices are
+    // among them.
+    std::vector<std::pair<Tensor, Tensor>> copied_stretches(Graph& g) const;
     std::vector<OptimizerBlock> optimizer_blocks(Graph& g) const;
     // The model for the training graph: each weight is a parameter whose gradient goes to the store.
     LlamaTensors model(Graph& g, bool accumulate) const;

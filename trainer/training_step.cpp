@@ -126,6 +126,11 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
 
 std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool quantize) {
     auto graph = std::make_unique<Graph>(s.device_);
+    if (!quantize || s.options_.quantizer.kind == QuantizerKind::none) {
+        for (auto [weights, copy] : s.parameters_.copied_stretches(*graph))
+            quantize_weights(*graph, weights, copy, {}, {}, "weights");
+        return graph;
+    }
     int64_t table = s.options_.quantizer.centroids();
     size_t layer = 0;
     for (size_t i = 0; i < s.parameters_.parameters().size(); i++) {
@@ -133,8 +138,8 @@ std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool
         if (!s.parameters_.has_copy(i)) continue;
         QuantizerConfig config = s.options_.quantizer;
         Tensor centroids;
-        if (!p.quantized || !quantize) config = {};
-        if (p.quantized && quantize && table > 0)
+        if (!p.quantized) config = {};
+        if (p.quantized && table > 0)
             centroids =
                 graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, p.layer_name() + ".centroids");
         if (p.quantized) layer++;

@@ -75,6 +75,20 @@ Tensor portable_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Ten
         return t;
     };
     const AttentionTile forward = chosen(false), backward = chosen(true);
+    const Capabilities& device = g.capabilities();
+    // A share of dk and dv in shared memory for all ways but one, 16 bytes for each chunk of four.
+    const uint32_t chunks = (shape.head_dim / backward.split + 3) / 4,
+                   share = 2 * backward.rows * chunks * device.subgroup_size * 16;
+    auto ways_fit = [&](uint32_t n) {
+        return n * device.subgroup_size <= device.max_workgroup_invocations && (n - 1) * share <= device.shared_memory_bytes;
+    };
+    uint32_t ways = std::max(backward.ways, 1u);
+    if (backward.ways == 0 && device.kind != DeviceKind::cpu) {
+        const Grid all = grid(g, shape, backward, shape.kv_heads);
+        constexpr uint64_t enough = 1024;  // subgroups
+        while (ways < 8 && uint64_t(all.x) * all.y * all.z * ways < enough && ways_fit(2 * ways)) ways *= 2;
+    }
+    if (ways > 8 || !ways_fit(ways)) fail("attention: {} subgroups cannot share the queries here", ways);
     for (const AttentionTile& t : {forward, backward})
         if (!std::has_single_bit(t.split) || t.split > g.capabilities().subgroup_size || t.rows == 0 || t.step == 0 ||
             (t.split > 1 && shape.head_dim % (4 * t.split)))
@@ -103,8 +117,11 @@ Tensor portable_attention(Graph& g, Tensor qkv, const AttentionShape& shape, Ten
             {in(qkv), in(document_start), in(document_end), in(y), in(lse), in(dy), out(delta), in(slot.base), out(slot.out)},
             args, grid(graph, shape, backward, shape.heads), "attention.dq", {.flops = 6 * pairs * shape.head_dim});
         // The q pass wrote the q columns, this one writes the others.
+        Kernel kv = kernel(graph, "attention_gradient_kv", shape, backward, vector, bool(document_start));
+        kv.constants[0] *= ways;
+        kv.constants.insert(kv.constants.end(), {false, ways});
         graph.dispatch(
-            kernel(graph, "attention_gradient_kv", shape, backward, vector, bool(document_start)),
+            kv,
             {in(qkv), in(document_start), in(document_end), Access{}, in(lse), in(dy), in(delta), in(slot.base), out(slot.out)},
             args, grid(graph, shape, backward, shape.kv_heads), "attention.dkv", {.flops = 8 * pairs * shape.head_dim});
     });

@@ -21,6 +21,7 @@ struct AttentionTile {
     uint32_t split = 1;  // lanes that share a row: a power of two; 1, or a divisor of head_dim / 4
     uint32_t rows = 1;   // rows of each lane
     uint32_t step = 8;   // rows of the other side per iteration
+    uint32_t ways = 0;   // of dk and dv: subgroups that share the queries, at most 8; 0: more where there are few keys
 };
 AttentionTile attention_tile(const Capabilities& device, uint32_t head_dim, bool backward);
 

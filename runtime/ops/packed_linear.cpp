@@ -93,10 +93,7 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     const int64_t units = fusion.swiglu ? tiles / 2 : tiles;
     const bool forced = tuning.width || tuning.tiles || tuning.turns;
     uint32_t together = tuning.tiles ? tuning.tiles : 1, turns = tuning.turns ? tuning.turns : 1;
-    if (!forced && group == 1 && matrix_units) {
-        // Measured on an H200: 28672 x 4096 at 1 bit 20.4 us (24.2 with a tile each).
-        if (units >= 384 && together_fits(w, 2)) together = 2;
-    } else if (!forced && group == 1) {
+    if (!forced && group == 1 && !matrix_units) {
         if ((units >= 1024 || (w.bits <= 2 && units >= 256)) && together_fits(w, 2))
             together = 2;
         else if (units >= 384 && together_fits(w, 4))
@@ -106,9 +103,7 @@ std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w,
     }
     if (!together_fits(w, together * turns)) fail("packed_linear: parts are no multiples of {} tiles", together * turns);
     const uint32_t partials = turns > 1 || fusion.swiglu ? 2 : 1;
-    uint32_t width = tuning.width
-                         ? tuning.width
-                         : std::min(floor_power(c.max_workgroup_invocations), matrix_units && together == 2 ? 256u : 512u);
+    uint32_t width = tuning.width ? tuning.width : std::min(floor_power(c.max_workgroup_invocations), 512u);
     if (!tuning.width) width = std::min(width, std::max(uint32_t(std::bit_ceil(uint64_t(steps))), 2u) * 32);
     width = std::max(width, 32 * group * together);
     uint32_t depth = tuning.depth ? tuning.depth : matrix_units || w.bits >= 2 ? 1 : 4, slab = tuning.slab;
@@ -145,14 +140,12 @@ Launch matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFu
     fail("packed_linear: {} bytes of shared memory are too few", c.shared_memory_bytes);
 }
 
-// Matrix units serve several tokens at once; for one they are faster only where the other kernel adds up table entries
-// (H200: 13.3 us against 17.7 for 4096 x 14336 at 1 bit, but 71.7 against 66.3 for 65536 x 8192, and 20.5 against 19.1 at 4
-// bits).
+// Matrix units serve several tokens at once; for one they are slower in whole models (H200: 31B at 1 bit 119 tokens/s against
+// 147; a matvec of 4096 x 14336 alone 13.3 us against 17.7, but 21504 x 6144 with its norm 61 against 44).
 PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, int64_t tokens, PackedLinearVariant variant) {
     if (variant != PackedLinearVariant::automatic) return variant;
     if (c.kind == DeviceKind::cpu || !can_matvec(c, w)) return PackedLinearVariant::rows;
-    const bool worth = tokens > 1 || (w.bits == 1 && packed_parts(w).tiles < 2048);
-    return worth && can_units(c, w) ? PackedLinearVariant::units : PackedLinearVariant::matvec;
+    return tokens > 1 && can_units(c, w) ? PackedLinearVariant::units : PackedLinearVariant::matvec;
 }
 
 }  // namespace

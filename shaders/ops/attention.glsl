@@ -9,9 +9,16 @@ layout(constant_id = 4) const uint STEP = 4;   // rows of the other side per ite
 layout(constant_id = 5) const bool VECTOR = false;  // rows are aligned to 16 bytes: load vec4
 layout(constant_id = 6) const bool DOCUMENTS = false;  // a constant: CPU drivers run uniform loads behind any other condition
 layout(constant_id = 7) const bool COUNTED = false;  // the number of valid rows is in a buffer
+// Subgroups of a workgroup, which have the same rows and share the other side.
+#ifdef SEVERAL_WAYS
+layout(constant_id = 8) const uint WAYS = 1;
+#else
+const uint WAYS = 1;
+#endif
 const uint CHUNKS = (HEAD_DIM / SPLIT + 3) / 4;
-const uint PER_ROW = gl_WorkGroupSize.x / SPLIT;  // rows side by side in a subgroup
-const uint TILE = PER_ROW * ROWS;                 // rows of a workgroup, which is one subgroup
+const uint LANES = gl_WorkGroupSize.x / WAYS;
+const uint PER_ROW = LANES / SPLIT;  // rows side by side in a subgroup
+const uint TILE = PER_ROW * ROWS;    // rows of a workgroup
 #define UNROLL [[unroll]]
 #define LOG2E 1.4426950408889634
 

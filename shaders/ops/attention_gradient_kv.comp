@@ -1,13 +1,17 @@
 #version 460
 //! variant attention_gradient_kv
 // dk and dv of causal attention: a lane (or SPLIT lanes) per key and key-value head, the group's heads and the queries that see
-// the key in loops, so that nothing is summed across invocations. Grid: (tiles of keys, kv_heads, batch).
+// the key in loops. Where there are few keys, several subgroups share the queries, and the first adds up what they have.
+// Grid: (tiles of keys, kv_heads, batch).
+#define SEVERAL_WAYS
 #include "ops/attention.glsl"
 #include "args/attention.h"
 layout(push_constant, scalar) uniform Push { AttentionGradientArgs a; };
+const uint VALUES = 2 * ROWS * CHUNKS;  // of a lane: dk and dv
+shared vec4 shares[WAYS > 1 ? (WAYS - 1) * VALUES * LANES : 1];
 
 void main() {
-    const uint lane = gl_SubgroupInvocationID;
+    const uint lane = gl_SubgroupInvocationID, way = WAYS == 1 ? 0 : gl_SubgroupID;
     const uint part = SPLIT == 1 ? 0 : lane % SPLIT;
     const uint slot = SPLIT == 1 ? lane : lane / SPLIT;
     const uint kv_head = gl_WorkGroupID.y, batch = gl_WorkGroupID.z;
@@ -41,7 +45,7 @@ void main() {
         const uint64_t q_rows = a.qkv + sequence + head * HEAD_DIM * 4;
         const uint64_t dy_rows = a.dy + uint64_t(batch) * a.seq_len * y_stride + head * HEAD_DIM * 4;
         const uint64_t per_query = uint64_t(batch * a.heads + head) * a.seq_len * 4;
-        uint query = first;
+        uint query = first + way * STEP;
         do {
             float p[ROWS * STEP], ds[ROWS * STEP];
             UNROLL for (uint n = 0; n < ROWS * STEP; ++n) p[n] = ds[n] = 0;
@@ -75,10 +79,24 @@ void main() {
                         dv[r * CHUNKS + i] += p[r * STEP + j] * dy;
                     }
                 }
-            query += STEP;
+            query += WAYS * STEP;
         } while (query < end);
         member += 1;
     } while (member < group);
+    if (WAYS > 1) {
+        if (way > 0)
+            UNROLL for (uint i = 0; i < ROWS * CHUNKS; ++i) {
+                shares[((way - 1) * VALUES + 2 * i) * LANES + lane] = dk[i];
+                shares[((way - 1) * VALUES + 2 * i + 1) * LANES + lane] = dv[i];
+            }
+        barrier();
+        if (way > 0) return;
+        for (uint w = 0; w < WAYS - 1; ++w)
+            UNROLL for (uint i = 0; i < ROWS * CHUNKS; ++i) {
+                dk[i] += shares[(w * VALUES + 2 * i) * LANES + lane];
+                dv[i] += shares[(w * VALUES + 2 * i + 1) * LANES + lane];
+            }
+    }
     UNROLL for (uint r = 0; r < ROWS; ++r) {
         if (first + slot + r * PER_ROW >= a.seq_len) continue;
         const uint64_t k_row = sequence + uint64_t(key[r]) * stride + (a.heads + kv_head) * HEAD_DIM * 4;
