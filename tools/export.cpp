@@ -20,7 +20,11 @@ void run(const Arguments& arguments) {
         open_checkpoint(arguments.from, [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
     const ExportResult result = export_model(checkpoint, arguments.to, {.dtype = dtypes.at(arguments.dtype)});
     std::printf("%s -> %s\n", checkpoint.folder().c_str(), arguments.to.c_str());
-    if (result.packed_layers == 0) {
+    if (result.dense_quantized) {
+        std::printf("quantized by %s and written as dense %s, %.1f MB: there is no packed form of this quantizer yet\n",
+                    checkpoint.config().quantization.quantizer.c_str(), arguments.dtype.c_str(),
+                    double(result.dense_bytes) / 1e6);
+    } else if (result.packed_layers == 0) {
         std::printf("full precision, %.1f MB in %s\n", double(result.dense_bytes) / 1e6, arguments.dtype.c_str());
     } else {
         std::printf("%llu packed layers (%s): %.1f MB, all else in %s: %.1f MB\n",

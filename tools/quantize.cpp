@@ -15,7 +15,7 @@ namespace {
 struct Arguments {
     std::string from, to, quantizer = "nonlinear", scale, clip, calibration, bits_table, budget, dtype = "bf16";
     int64_t bits = 4, block = 64, block_rows = 1, tokens = 4096, context = 512, seed = 0;
-    bool weighted = false;
+    bool weighted = false, clip_only = false;
     std::shared_ptr<std::string> device;
 };
 
@@ -54,6 +54,7 @@ void run(const Arguments& a) {
                                           .block_dim_2 = a.block},
                             .weighted = a.weighted,
                             .clip = !a.clip.empty(),
+                            .clip_only = a.clip_only,
                             .seed = uint64_t(a.seed)};
     // Where nothing is trained, an outlier must not set the step of all others at few bits; sym_int needs its range.
     const bool integers = options.quantizer.kind == QuantizerKind::sym_int;
@@ -84,7 +85,9 @@ void run(const Arguments& a) {
     if (options.budget) std::printf("# sum of the layers' divergences: %.4f nats per token\n", result.expected_divergence);
     std::printf("%s -> %s in %s: ", a.from.c_str(), a.to.c_str(), human_duration(time.seconds()).c_str());
     if (result.dense_quantized)
-        std::printf("quantized by %s and written as dense %s, %s: there is no packed form of this quantizer yet\n",
+        std::printf(options.clip_only
+                        ? "clipped for %s and written as dense %s, %s\n"
+                        : "quantized by %s and written as dense %s, %s: there is no packed form of this quantizer yet\n",
                     a.quantizer.c_str(), a.dtype.c_str(), human_bytes(double(result.dense_bytes)).c_str());
     else
         std::printf("%llu packed layers (%s): %s, all else in %s: %s\n", static_cast<unsigned long long>(result.packed_layers),
@@ -117,6 +120,7 @@ void add_quantize_command(CLI::App& app) {
     command->add_option("--calibration", a->calibration, "text that weighs layers and inputs");
     command->add_flag("--weighted", a->weighted, "k-means weighted by the squares of the inputs; needs --calibration");
     command->add_option("--clip", a->clip, "text on which int_asym and nf search their clipping bounds");
+    command->add_flag("--clip-only", a->clip_only, "with --clip: weights are clamped and not rounded, as a start for training");
     command->add_option("--tokens", a->tokens, "tokens of text to use")->check(between(2, 1 << 22))->capture_default_str();
     command->add_option("--context", a->context, "tokens of a window")->check(between(2, 1 << 20))->capture_default_str();
     command->add_option("--seed", a->seed, "of k-means")->capture_default_str();

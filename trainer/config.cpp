@@ -268,6 +268,11 @@ void validate(const TrainConfig& config, std::string_view where) {
     if (config.validation.enable && config.validation.dataset.empty()) {
         fail("{}: validation.enable is true, but validation.dataset is missing: name files, folders or globs of text", where);
     }
+    const DistillationSection& d = config.distillation;
+    if (!d.teacher.empty() && d.weight == 0 && d.label_weight == 0 && d.hidden_weight == 0)
+        fail("{}: distillation.weight, label_weight and hidden_weight are all 0: there is no loss", where);
+    if (d.teacher.empty() && d != DistillationSection{})
+        fail("{}: [distillation] needs distillation.teacher: name a model directory", where);
     in_context(fmt::format("{}: [quantization]", where), [&] { validate(quantizer_config(config)); });
 }
 
@@ -302,6 +307,7 @@ std::string to_toml(const TrainConfig& config) {
 
 QuantizerConfig quantizer_config(const TrainConfig& config) {
     const QuantizationSection& q = config.quantization;
+    if (quantizes_activations(config)) return {.kind = QuantizerKind::ternary, .bits = 2, .block_dim_1 = 0, .block_dim_2 = 0};
     return {.kind = parse_quantizer_kind(q.quantizer),
             .bits = int(q.target_bit_width),
             .block_dim_1 = q.block_dim_1,

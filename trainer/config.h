@@ -47,6 +47,7 @@ struct OptimizerConfig {
     double beta2 = 0.95;
     double eps = 1e-8;
     double weight_decay = 0.1;
+    double second_stage_weight_decay = 0;  // behind lr_scheduler.second_stage
     bool operator==(const OptimizerConfig&) const = default;
 };
 
@@ -56,6 +57,8 @@ struct LrSchedulerConfig {
     double decay_ratio = 0.2;
     std::string decay_type = "linear";  // linear | sqrt | cosine
     double min_lr_factor = 0;
+    double second_stage = 0;  // share of the steps behind which the second stage begins; 0: one stage
+    double second_stage_lr_factor = 1;
     bool operator==(const LrSchedulerConfig&) const = default;
 };
 
@@ -124,7 +127,7 @@ struct ValidationConfig {
 };
 
 struct QuantizationSection {
-    std::string quantizer = "none";  // none | nonlinear | sym_int | ternary | binary
+    std::string quantizer = "none";  // none | nonlinear | sym_int | ternary | binary | bitnet158 | int_asym | nf
     int64_t target_bit_width = 2;
     int64_t block_dim_1 = 1;                           // rows of a block, 0: all
     int64_t block_dim_2 = 64;                          // columns of a block, 0: all
@@ -151,6 +154,18 @@ struct DistributedConfig {
     bool operator==(const DistributedConfig&) const = default;
 };
 
+// As TeacherOptions of teacher.h.
+struct DistillationSection {
+    std::string teacher;  // a model directory or GGUF file; "": no distillation
+    std::string loss = "cakld";
+    double weight = 1;
+    double label_weight = 0;
+    double hidden_weight = 0;
+    double coefficient = 0;           // cakld: 0 measures it; jsd: 0 is 0.5
+    std::string reduction = "token";  // token | sequence
+    bool operator==(const DistillationSection&) const = default;
+};
+
 struct TrainConfig {
     JobConfig job;
     ModelConfig model;
@@ -165,6 +180,7 @@ struct TrainConfig {
     SftConfig sft;
     QuantizationSection quantization;
     DistributedConfig distributed;
+    DistillationSection distillation;
     bool operator==(const TrainConfig&) const = default;
 
     // Windows per step, all accumulated ones together.
@@ -198,7 +214,8 @@ std::string train_config_help();
 // The complete configuration, defaults included, as a TOML file that load_train_config reads back to an equal one.
 std::string to_toml(const TrainConfig& config);
 
-// The part that the quantizers know.
+// The part that the quantizers know. bitnet158 is `ternary` with one scale for a matrix, and 8-bit activations.
 QuantizerConfig quantizer_config(const TrainConfig& config);
+inline bool quantizes_activations(const TrainConfig& config) { return config.quantization.quantizer == "bitnet158"; }
 
 }  // namespace vkqat

@@ -124,12 +124,18 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"optimizer", "beta2", &c.optimizer.beta2, below(0, 1), "decay of the second moment"},
         {"optimizer", "eps", &c.optimizer.eps, above(0), "added to the root of the second moment"},
         {"optimizer", "weight_decay", &c.optimizer.weight_decay, at_least(0), "decoupled weight decay, on every parameter"},
+        {"optimizer", "second_stage_weight_decay", &c.optimizer.second_stage_weight_decay, at_least(0),
+         "weight decay of the second stage (lr_scheduler.second_stage)"},
 
         {"lr_scheduler", "warmup_steps", &c.lr_scheduler.warmup_steps, at_least(0), "steps of linear warm-up"},
         {"lr_scheduler", "decay_ratio", &c.lr_scheduler.decay_ratio, between(0, 1),
          "share of the steps, the last ones, over which the rate decays; 0: no decay"},
         {"lr_scheduler", "decay_type", &c.lr_scheduler.decay_type, one_of({"linear", "sqrt", "cosine"}), "shape of the decay"},
         {"lr_scheduler", "min_lr_factor", &c.lr_scheduler.min_lr_factor, between(0, 1), "last learning rate / peak"},
+        {"lr_scheduler", "second_stage", &c.lr_scheduler.second_stage, below(0, 1),
+         "share of the steps behind which a second stage begins (BitNet: 0.5); 0: none"},
+        {"lr_scheduler", "second_stage_lr_factor", &c.lr_scheduler.second_stage_lr_factor, between(0, 1),
+         "the second stage's learning rate / the first's"},
 
         {"training", "dataset", &c.training.dataset, anything(),
          "text or JSON lines, perhaps .gz or .zst: files, folders, globs"},
@@ -189,10 +195,11 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "file of a Jinja template; \"\": the tokenizer's, else Llama 3's format"},
         {"sft", "train_on_prompts", &c.sft.train_on_prompts, anything(), "learn all tokens, not only those of answers"},
 
-        {"quantization", "quantizer", &c.quantization.quantizer, one_of({"none", "nonlinear", "sym_int", "ternary", "binary"}),
-         "nonlinear is k-means; none trains in full precision"},
+        {"quantization", "quantizer", &c.quantization.quantizer,
+         one_of({"none", "nonlinear", "sym_int", "ternary", "binary", "bitnet158", "int_asym", "nf"}),
+         "nonlinear is k-means; bitnet158: ternary with one scale, 8-bit activations; none trains in full precision"},
         {"quantization", "target_bit_width", &c.quantization.target_bit_width, one_of({"1", "2", "3", "4", "8"}),
-         "bits per weight; sym_int has no 1; ternary and binary take no notice"},
+         "bits per weight; sym_int and int_asym have no 1, nf has 3 and 4; ternary, binary and bitnet158 take no notice"},
         {"quantization", "block_dim_1", &c.quantization.block_dim_1, between(0, 1 << 24), "rows of a block; 0: all rows"},
         {"quantization", "block_dim_2", &c.quantization.block_dim_2, between(0, 1 << 24), "columns of a block; 0: all columns"},
         {"quantization", "relative_scale", &c.quantization.relative_scale, one_of({"absmax", "absmean", "rms", "none"}),
@@ -212,6 +219,19 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "MB of gradients that ranks (mpirun -n N vkqat train) exchange at a time"},
         {"distributed", "zero1", &c.distributed.zero1, anything(),
          "ZeRO-1: each rank keeps the moments of its share of the weights only, and updates these"},
+
+        {"distillation", "teacher", &c.distillation.teacher, anything(),
+         "model directory of the teacher; \"\": none, labels are learnt"},
+        {"distillation", "loss", &c.distillation.loss, one_of({"forward", "reverse", "jsd", "tlsd", "cakld"}),
+         "distance of the student's distribution from the teacher's"},
+        {"distillation", "weight", &c.distillation.weight, at_least(0), "of that distance"},
+        {"distillation", "label_weight", &c.distillation.label_weight, at_least(0), "of the cross-entropy of the labels"},
+        {"distillation", "hidden_weight", &c.distillation.hidden_weight, at_least(0),
+         "of the distance of the layers' inputs; needs a teacher of the same shape"},
+        {"distillation", "coefficient", &c.distillation.coefficient, between(0, 1),
+         "gamma of cakld, 0: the teacher's confidence in the first 10 batches; beta of jsd, 0: 0.5"},
+        {"distillation", "reduction", &c.distillation.reduction, one_of({"token", "sequence"}),
+         "mean over tokens, or over sequences of the sum over their tokens"},
     };
 }
 

@@ -156,13 +156,16 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
     const QuantizerConfig quantizer = quantizer_config(config);
     const bool quantize = checkpoint.state().quantized && quantizer.kind != QuantizerKind::none;
     ExportResult result;
+    result.dense_quantized = quantize && quantizer.has_gradient();
 
     std::vector<TensorInfo> tensors;
     std::unordered_map<std::string, Source> sources;  // by the name of each tensor
     ModelSettings settings{.config = checkpoint.model()};
     settings.config.torch_dtype = options.dtype == DType::f32 ? "float32" : options.dtype == DType::f16 ? "float16" : "bfloat16";
     for (const Parameter& p : llama_parameters(checkpoint.model(), quantize, config.quantization.ignore_names)) {
-        Source from{.layer = p.layer_name(), .quantized = p.quantized, .packed = p.quantized && p.layer >= 0};
+        Source from{.layer = p.layer_name(),
+                    .quantized = p.quantized,
+                    .packed = p.quantized && p.layer >= 0 && !quantizer.has_gradient()};
         TensorInfo dense{.name = p.name, .dtype = options.dtype};
         for (int d = 0; d < p.shape.rank(); d++) dense.shape.push_back(p.shape[d]);
         if (const TensorView& stored = checkpoint.weights().get(p.name); stored.shape != dense.shape)
@@ -178,7 +181,7 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
                 if (int64_t(from.centroids.size()) != quantizer.centroids())
                     fail("{}: {}: expected {} centroids, found {}", checkpoint.folder().string(), from.layer,
                          quantizer.centroids(), from.centroids.size());
-            } else {
+            } else if (!quantizer.has_gradient()) {
                 from.centroids = level_table(quantizer);
             }
         }
@@ -198,7 +201,8 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
                                                        .relative_scale = std::string(name(quantizer.scale)),
                                                        .num_centroids = int(from.centroids.size()),
                                                        .centroids = from.centroids,
-                                                       .packing = bits == 3 ? std::string(packing_dense_msb_first) : ""};
+                                                       .packing = bits == 3 ? std::string(packing_dense_msb_first) : "",
+                                                       .activation_bits = quantizes_activations(config) ? 8 : 0};
         for (TensorInfo info : {TensorInfo{from.layer + ".weight_packed", DType::u8, {from.out, row_bytes}},
                                 TensorInfo{from.layer + ".scales", DType::bf16, {from.out, blocks.cols}},
                                 TensorInfo{from.layer + ".centroids", DType::f32, {int64_t(from.centroids.size())}}}) {
@@ -224,6 +228,8 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
         if (tensor.name.ends_with(".centroids")) return sink(std::as_bytes(std::span(from.centroids)));
         const std::vector<float> weight = read_floats(checkpoint.weights().get(from.layer + ".weight"));
         if (!from.quantized) return sink(to_bytes(weight, options.dtype));
+        if (quantizer.has_gradient())
+            return sink(to_bytes(asymmetric_values(weight, from.out, from.in, quantizer, from.layer), options.dtype));
         // Scales and indices are asked for one after the other, layers apart: each is made when it is due, none is kept.
         uint64_t zeros = 0;
         const PackedWeight packed = pack_layer(weight, from.out, from.in, quantizer, from.centroids, from.layer, &zeros);

@@ -8,8 +8,10 @@
 //   ternary             -1, 0, 1, 1, in 2 bits
 //   binary              -1, 1, in 1 bit: the sign of weight - mean of its block. Training has sign(0) = 0, for which there is no
 //                       index: a weight that equals its block's mean becomes +scale, and is counted
-// Embeddings, norms, layers of ignore_names and the LM head stay dense. Where the head was trained quantized (an empty
-// ignore_names), its dense weight is q(W).
+// bitnet158 is ternary, with "activation_bits": 8 in quantization_config.json. int_asym and nf have a zero point or a second
+// scale in each block, which the packed form lacks: they are written as dense values, in full precision's form. Embeddings,
+// norms, layers of ignore_names and the LM head stay dense. Where the head was trained quantized (an empty ignore_names), its
+// dense weight is q(W).
 #pragma once
 
 #include <cstdint>
@@ -27,7 +29,8 @@ struct ExportOptions {
 
 struct ExportResult {
     uint64_t packed_layers = 0, packed_bytes = 0, dense_bytes = 0;
-    uint64_t zero_signs = 0;  // binary: weights that equal their block's mean
+    uint64_t zero_signs = 0;       // binary: weights that equal their block's mean
+    bool dense_quantized = false;  // int_asym, nf: q(W) as dense values, for there is no packed form of them
 };
 
 // A weight f32 [out, in] as the quantizer has it, packed. centroids: those of the layer for `nonlinear`, otherwise empty.

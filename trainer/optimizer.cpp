@@ -41,15 +41,16 @@ void adamw(Graph& g, std::vector<OptimizerBlock> blocks, Tensor loss, Tensor set
 }
 
 double LearningRateSchedule::at(int64_t step) const {
-    if (step <= warmup_steps) return peak * double(step) / double(std::max<int64_t>(warmup_steps, 1));
+    const double peak_now = peak * (in_second_stage(step) ? second_stage_lr_factor : 1);
+    if (step <= warmup_steps) return peak_now * double(step) / double(std::max<int64_t>(warmup_steps, 1));
     auto decay_steps = int64_t(std::llround(double(steps) * decay_ratio));
     int64_t decay_start = steps - decay_steps;
-    if (decay_steps == 0 || step <= decay_start) return peak;
+    if (decay_steps == 0 || step <= decay_start) return peak_now;
     double progress = std::min(1.0, double(step - decay_start) / double(decay_steps));
     double factor = 1 - progress;
     if (decay_type == "sqrt") factor = 1 - std::sqrt(progress);
     if (decay_type == "cosine") factor = 0.5 * (1 + std::cos(std::numbers::pi * progress));
-    return peak * (min_lr_factor + (1 - min_lr_factor) * factor);
+    return peak_now * (min_lr_factor + (1 - min_lr_factor) * factor);
 }
 
 }  // namespace vkqat

@@ -37,6 +37,10 @@ struct LearningRateSchedule {
     double decay_ratio = 0.2;           // of all steps; 0: no decay
     std::string decay_type = "linear";  // linear | sqrt | cosine
     double min_lr_factor = 0;
+    // Two stages (BitNet b1.58's training tips): behind this share of the steps the rate is multiplied by the factor. 0: one
+    // stage.
+    double second_stage = 0, second_stage_lr_factor = 1;
+    bool in_second_stage(int64_t step) const { return second_stage > 0 && double(step) > second_stage * double(steps); }
     double at(int64_t step) const;
 };
 

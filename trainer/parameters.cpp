@@ -290,6 +290,9 @@ Tensor ParameterStore::second_moment(Graph& g, size_t i) const {
     if (sharing_.size > 1) fail("second moments are spread over the ranks (distributed.zero1): none can be read as a whole");
     return view(g, v_, i, 1, DType::f32, parameters_[i].name + ".v");
 }
+Tensor ParameterStore::gradient(Graph& g, size_t i) const {
+    return view(g, gradients_, i, 1, DType::f32, "d." + parameters_[i].name);
+}
 Tensor ParameterStore::compute(Graph& g, size_t i) const {
     if (!has_copy(i)) return master(g, i);
     return view(g, compute_, i, 1, compute_type_, parameters_[i].name + ".compute");

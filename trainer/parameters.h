@@ -68,6 +68,7 @@ public:
     // Tensors in a graph.
     Tensor master(Graph& g, size_t parameter) const;
     Tensor second_moment(Graph& g, size_t parameter) const;
+    Tensor gradient(Graph& g, size_t parameter) const;
     Tensor compute(Graph& g, size_t parameter) const;  // what matrix products read
     // Masters and copies, [1, elements], of all that has a copy, as few stretches as possible: vectors that lie between matrices are
     // among them.

@@ -66,6 +66,7 @@ void check(const QuantizeOptions& o, const Batch* calibration) {
         fail("quantizer '{}' cannot quantize a model without training", name(kind));
     if (o.weighted && kind != QuantizerKind::nonlinear) fail("only the quantizer nonlinear can be weighted, not {}", name(kind));
     if (o.clip && !o.quantizer.asymmetric()) fail("clipping is for the quantizers int_asym and nf, not {}", name(kind));
+    if (o.clip_only && !o.clip) fail("weights that are only clipped need the text for it");
     if (o.budget && kind != QuantizerKind::nonlinear && kind != QuantizerKind::sym_int)
         fail("a budget is for the quantizers nonlinear and sym_int, not {}", name(kind));
     if (o.budget && !o.rules.empty()) fail("a budget chooses the bits of every layer: leave the table of bits out");
@@ -282,6 +283,7 @@ std::vector<float> Quantization::quantized(const Matrix& m, int bits) const {
     const QuantizerConfig c = config(bits);
     if (is_packable(c)) return dequantize(pack_layer(w, m.out, m.in, c, fit.centroids, m.layer));
     if (!fit.bounds.empty()) clip_weights(w, fit.bounds, block_layout(c, m.out, m.in, m.layer).block_cols);
+    if (options_.clip_only) return w;
     Buffer from = device_.allocate(w.size() * 4, m.layer), to = device_.allocate(w.size() * 4, m.layer);
     device_.upload(from, 0, std::as_bytes(std::span(w)));
     Graph g(device_);

@@ -28,8 +28,9 @@ struct QuantizeOptions {
     // k-means: a value weighs as much as its error does in the layer's output, E[x^2] of its input times its block's scale
     // squared.
     bool weighted = false;
-    bool clip = false;    // int_asym and nf: search of clipping bounds (clipping.h); query and key projections are not clipped
-    uint64_t budget = 0;  // bytes of all weights; 0: none. nonlinear or sym_int: bits are chosen by what each costs
+    bool clip = false;       // int_asym and nf: search of clipping bounds (clipping.h); query and key projections are not clipped
+    bool clip_only = false;  // with clip: weights are clamped and not rounded, as a start for training
+    uint64_t budget = 0;     // bytes of all weights; 0: none. nonlinear or sym_int: bits are chosen by what each costs
     DType dtype = DType::bf16;  // of what is not packed
     uint64_t seed = 0;
 };

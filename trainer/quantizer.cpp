@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "shaders/args/quantize.h"
 
@@ -170,6 +171,45 @@ void quantizer_gradient(Graph& g, Tensor w, Tensor gradient, const QuantizerConf
     const RowBlockLaunch launch = row_block_launch(g, "quantizer_gradient", w, config, layer);
     g.dispatch(launch.kernel, {in(w), inout(gradient)}, QuantizerGradientArgs{.blocks = launch.blocks, .group = launch.group},
                linear_grid(launch.blocks), "quantizer_gradient", {.flops = 20 * double(w.elements())});
+}
+
+std::vector<float> asymmetric_values(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
+                                     const std::string& layer) {
+    in_context(layer, [&] { validate(config); });
+    if (!config.asymmetric()) fail("{}: quantizer '{}' is not an asymmetric one", layer, name(config.kind));
+    const auto group = size_t(block_layout(config, out, in, layer).block_cols);
+    if (w.size() != size_t(out * in)) fail("{}: {} weights are no [{}, {}]", layer, w.size(), out, in);
+    const NormalFloat levels = config.kind == QuantizerKind::nf ? normal_float(config.bits) : NormalFloat{};
+    const float largest = float((1 << config.bits) - 1);
+    // The farther of two levels has the half between them, for positive values; for negative ones the nearer has it.
+    auto level = [](float u, const std::vector<float>& table) {
+        size_t k = 0;
+        while (k + 1 < table.size()) {
+            const auto boundary = float((double(table[k]) + double(table[k + 1])) / 2);
+            if (u < 0 ? !(u < boundary) : !(u >= boundary)) break;
+            k++;
+        }
+        return table[k];
+    };
+    std::vector<float> result(w.size());
+    for (size_t first = 0; first < w.size(); first += group) {
+        const auto block = w.subspan(first, group);
+        for (float v : block)
+            if (!std::isfinite(v)) fail("{}: a weight is {}", layer, v);
+        const auto [low, high] = std::minmax_element(block.begin(), block.end());
+        const float step = std::max(*high - *low, 1e-5f) / largest, zero = std::clamp(-std::nearbyint(*low / step), 0.f, largest);
+        for (size_t i = 0; i < group; i++) {
+            const float v = block[i];
+            if (config.kind == QuantizerKind::int_asym) {
+                const float rounded = std::copysign(std::floor(std::abs(v / step) + 0.5f), v);
+                result[first + i] = (std::clamp(rounded + zero, 0.f, largest) - zero) * step;
+            } else {
+                const float scale = std::abs(v < 0 ? *low : *high);
+                result[first + i] = scale == 0 ? 0 : level(v / scale, v < 0 ? levels.negative : levels.positive) * scale;
+            }
+        }
+    }
+    return result;
 }
 
 NormalFloat normal_float(int bits) {

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +69,11 @@ void block_scales(Graph& g, Tensor w, Tensor scales, const QuantizerConfig& conf
 // clamping, and scales by the smallest and largest weight of a block (equal ones share), have their true gradients, as in the
 // published code. It is linear in the gradient: once, behind the last micro-step. Nothing to do unless config.has_gradient().
 void quantizer_gradient(Graph& g, Tensor w, Tensor gradient, const QuantizerConfig& config, const std::string& layer);
+
+// q(W) of an asymmetric quantizer on the CPU, [out, in]. Error naming the layer: a block that does not divide it, a weight that
+// is not finite, a quantizer of another kind.
+std::vector<float> asymmetric_values(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
+                                     const std::string& layer);
 
 // The levels of `nf` for weights of a block from 0 up (1 for the largest weight) and below 0 (-1 for the smallest), from 0 on.
 // 3 bits: BitDistiller's; 4 bits: NF4 of QLoRA (arXiv 2305.14314).

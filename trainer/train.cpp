@@ -58,6 +58,7 @@ private:
     void set_up_examples(const Tokenizer& tokenizer);
     void say_examples(const std::vector<WeightedTokens>& datasets) const;
     void set_up_model();
+    std::shared_ptr<Teacher> teacher();
     void say_memory();
     int64_t resume();
     Drawn draw();
@@ -128,7 +129,9 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
                  .warmup_steps = config.lr_scheduler.warmup_steps,
                  .decay_ratio = config.lr_scheduler.decay_ratio,
                  .decay_type = config.lr_scheduler.decay_type,
-                 .min_lr_factor = config.lr_scheduler.min_lr_factor};
+                 .min_lr_factor = config.lr_scheduler.min_lr_factor,
+                 .second_stage = config.lr_scheduler.second_stage,
+                 .second_stage_lr_factor = config.lr_scheduler.second_stage_lr_factor};
     set_up_ranks();
     set_up_text();
     set_up_model();
@@ -331,11 +334,45 @@ void Run::set_up_model() {
                             .seed = uint64_t(config_.training.seed),
                             .precision = precision_,
                             .recompute = parse_recompute(config_.activation_checkpoint.mode),
+                            .quantize_activations = quantizes_activations(config_),
+                            .teacher = teacher(),
                             .ranks = &ranks_,
                             .exchange = {.bucket_bytes = bucket_bytes,
                                          .share_memory = config_.distributed.exchange == "auto",
                                          .zero1 = config_.distributed.zero1}});
     if (ranks_.size() > 1) say("gradients   " + training_->exchange_text());
+}
+
+// The teacher of a distillation, or nothing. Where gamma of cakld is not given it is the teacher's confidence in the first 10
+// batches of the run, also of a resumed one.
+std::shared_ptr<Teacher> Run::teacher() {
+    const DistillationSection& d = config_.distillation;
+    if (d.teacher.empty()) return {};
+    TeacherOptions options{.loss = parse_distillation_loss(d.loss),
+                           .weight = d.weight,
+                           .label_weight = d.label_weight,
+                           .hidden_weight = d.hidden_weight,
+                           .coefficient = d.coefficient,
+                           .per_sequence = d.reduction == "sequence"};
+    if (options.loss == DistillationLoss::jsd && options.coefficient == 0) options.coefficient = 0.5;
+    auto teacher = std::make_shared<Teacher>(device_, d.teacher, settings_.model, options, config_.training.seq_len);
+    if (options.loss == DistillationLoss::cakld && options.coefficient == 0) {
+        const DataPosition start = source_->position();
+        std::vector<Batch> batches;
+        for (int i = 0; i < 10; i++) batches.push_back(source_->next());
+        source_->restore(start);
+        auto confidence = float(teacher->confidence(batches));
+        if (ranks_.size() > 1) {  // each rank has seen other windows
+            ranks_.all_reduce_sum(std::span(&confidence, 1));
+            confidence /= float(ranks_.size());
+        }
+        teacher->set_coefficient(confidence);
+    }
+    say(fmt::format("teacher     {} ({}B), loss {} x {}{}, labels x {}, hidden states x {}", d.teacher,
+                    metric(double(teacher->bytes())), d.loss, d.weight,
+                    options.loss == DistillationLoss::cakld ? fmt::format(" (gamma {:.3f})", teacher->options().coefficient) : "",
+                    d.label_weight, d.hidden_weight));
+    return teacher;
 }
 
 // Loads the latest checkpoint, or makes the first weights; returns the steps done.
@@ -521,6 +558,8 @@ void Run::take_step(int64_t step) {
     trace_.cpu("fit centroids", [&] { update_quantization(step); });
     if (options_.before_step) options_.before_step(step, *parameters_);
     learning_rate_ = schedule_.at(step);
+    training_->set_weight_decay(schedule_.in_second_stage(step) ? config_.optimizer.second_stage_weight_decay
+                                                                : config_.optimizer.weight_decay);
     trace_.cpu("inputs and submission", [&] { training_->run(now.batches, learning_rate_); });
     if (step < config_.training.steps) next_ = trace_.cpu("data", [&] { return draw(); });  // while the device works
     state_.optimizer = trace_.cpu("wait", [&] { return training_->state(); });

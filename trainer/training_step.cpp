@@ -37,11 +37,13 @@ struct TrainingStep::Graphs {
     std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize);
     std::unique_ptr<Graph> fit_graph(TrainingStep& s, bool fisher);
     std::unique_ptr<Graph> update_graph(TrainingStep& s);
+    std::unique_ptr<Graph> quantizer_graph(TrainingStep& s);
     std::string what_fits(TrainingStep& s, uint64_t limit);
 
     std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, first_fit_graph,
-        squares_graph, update_graph_;
-    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, squares, update;
+        squares_graph, update_graph_, quantizer_graph_;
+    std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, squares, update,
+        quantizer_gradients;
     uint64_t arena_bytes = 0;
     std::unique_ptr<GradientExchange> exchange;  // with several ranks
     GradientExchange::Schedule first_schedule, next_schedule;
@@ -68,6 +70,8 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
     rope_ = upload_rope_table(device, parameters.config(), options.seq_len);
 
     validate(options.quantizer);
+    if (squares_ && options.quantizer.has_gradient())
+        fail("distributed.zero1: the gradients of quantization.quantizer need whole blocks, and a rank has a part of them; choose false");
     if (options.quantizer.kind != QuantizerKind::none)
         for (size_t i = 0; i < parameters.parameters().size(); i++) {
             const Parameter& p = parameters.parameters()[i];
@@ -83,10 +87,23 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
             even[size_t(c)] = table_size == 1 ? 0 : -2.f + 4.f * float(c) / float(table_size - 1);
         for (size_t layer = 0; layer < quantized_layers_.size(); layer++) set_centroids(layer, even);
     }
+    if (options.quantize_activations) {
+        strength_ = device.allocate_host(4, "strength of quantization");
+        set_quantized(false);
+    }
+    if (options.teacher && options.precision == Precision::f16)
+        fail("distillation takes no fp16 products: its losses are not scaled; choose bf16 or fp32");
     graphs_ = std::make_unique<Graphs>(*this);
 }
 
 TrainingStep::~TrainingStep() = default;
+
+void TrainingStep::set_quantized(bool on) {
+    quantized_ = on;
+    if (!strength_) return;
+    device_.wait_idle();  // a step may be reading it
+    *static_cast<float*>(strength_.mapped()) = on ? 1.f : 0.f;
+}
 
 std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph::Mode mode, bool accumulate) {
     auto graph = std::make_unique<Graph>(s.device_, mode);
@@ -102,14 +119,31 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
     Tensor rope_values = g.external(s.rope_, 0, {seq_len, c.head_dim}, DType::f32, "rope");
     LlamaTensors model = s.parameters_.model(g, accumulate);
     AttentionShape shape{uint32_t(batch), uint32_t(seq_len), uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
-    // Kept as attention and the product behind it round it.
-    const DType qkv_type = mode == Graph::Mode::training ? attention_type(g, shape) : DType::f32;
+    // Kept as attention and the product behind it round it; quantized activations are made of fp32.
+    const DType qkv_type = mode == Graph::Mode::training && !s.strength_ ? attention_type(g, shape) : DType::f32;
+    if (s.strength_) {
+        Tensor strength = g.external(s.strength_, 0, {1}, DType::f32, "strength of quantization");
+        for (LlamaLayerTensors& layer : model.layers)
+            for (Linear* l : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
+                l->quantize_inputs = true, l->input_strength = strength;
+    }
+    // Losses are added up one behind the other, from those of earlier micro-steps on.
+    Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
+    Teacher* teacher = mode == Graph::Mode::training ? s.options_.teacher.get() : nullptr;
+    TeacherTensors taught;
+    LayerInput layer_input;
+    if (teacher) {
+        taught = teacher->forward(g, ids, start, end);
+        if (!taught.layer_inputs.empty())
+            layer_input = [&](Graph& to, int64_t layer, Tensor of_layer) {
+                base = teacher->add_hidden_loss(to, taught, layer, of_layer, base);
+            };
+    }
     Tensor x = embedding(g, ids, model.embedding, order);
     Tensor hidden = llama_hidden(
         g, c, model, x,
         [&](Graph& to, Tensor qkv) { return rope(to, qkv, rope_values, c.heads + c.kv_heads, {.seq_len = seq_len}, qkv_type); },
-        [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); }, s.options_.recompute);
-    Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
+        [&](Graph& to, int64_t, Tensor qkv) { return attention(to, qkv, shape, start, end); }, s.options_.recompute, layer_input);
     Tensor rows = g.external(s.rows_, 0, {tokens}, DType::f32, "loss.rows");
     Tensor gradient_scale;
     if (mode == Graph::Mode::training && s.options_.precision == Precision::f16) {
@@ -118,8 +152,13 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
                    {in(scale), in(g.external(s.state_, 0, {sizeof(AdamwState) / 4}, DType::u32, "state")), out(gradient_scale)},
                    LossScaleArgs{}, Grid{}, "loss_scale");
     }
-    head_loss(g, hidden, model.head, labels, scale,
-              {.gradient_scale = gradient_scale, .chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
+    if (teacher)
+        teacher->add_loss(g, taught,
+                          {.hidden = hidden, .head = model.head, .labels = labels, .base = base, .sum = loss, .entropy = rows});
+    else
+        head_loss(
+            g, hidden, model.head, labels, scale,
+            {.gradient_scale = gradient_scale, .chunk_rows = s.options_.chunk_rows, .base = base, .sum = loss, .rows = rows});
     if (mode == Graph::Mode::training) g.backward(hidden, g.gradient(hidden));
     return graph;
 }
@@ -180,6 +219,15 @@ std::unique_ptr<Graph> TrainingStep::Graphs::update_graph(TrainingStep& s) {
     return graph;
 }
 
+// From gradients of q(W) to those of W, for quantizers where they differ: behind the last micro-step.
+std::unique_ptr<Graph> TrainingStep::Graphs::quantizer_graph(TrainingStep& s) {
+    auto graph = std::make_unique<Graph>(s.device_);
+    for (size_t i : s.quantized_layers_)
+        quantizer_gradient(*graph, s.parameters_.master(*graph, i), s.parameters_.gradient(*graph, i), s.options_.quantizer,
+                           s.parameters_.parameters()[i].layer_name());
+    return graph;
+}
+
 TrainingStep::Graphs::Graphs(TrainingStep& s) {
     first_graph = model_graph(s, Graph::Mode::training, false);
     next_graph = model_graph(s, Graph::Mode::training, true);
@@ -187,12 +235,13 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     full_graph = prepare_graph(s, false);
     quantized_graph = prepare_graph(s, true);
     update_graph_ = update_graph(s);
+    if (s.options_.quantizer.has_gradient()) quantizer_graph_ = quantizer_graph(s);
     if (s.centroids_) fit_graph_ = fit_graph(s, s.options_.fisher);
     if (s.centroids_ && s.options_.fisher) first_fit_graph = fit_graph(s, false);
     // They never run at the same time: one arena for all.
     uint64_t block = Arena::block_bytes(s.device_);
     for (const Graph* g : {first_graph.get(), next_graph.get(), evaluate_graph.get(), full_graph.get(), quantized_graph.get(),
-                           update_graph_.get(), fit_graph_.get(), first_fit_graph.get()})
+                           update_graph_.get(), fit_graph_.get(), first_fit_graph.get(), quantizer_graph_.get()})
         if (g) arena_bytes = std::max(arena_bytes, plan(*g, block).arena_bytes);
     const uint64_t limit = s.options_.activation_limit ? s.options_.activation_limit : s.device_.free_memory();
     if (arena_bytes > limit)
@@ -217,6 +266,7 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     prepare_quantized = record(quantized_graph, "quantized weights");
     squares = record(squares_graph, "gradient norm");
     update = record(update_graph_, "update");
+    quantizer_gradients = record(quantizer_graph_, "gradients of the quantizer");
     fit = record(fit_graph_, "k-means");
     first_fit = record(first_fit_graph, "first k-means");
 }
@@ -290,6 +340,11 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
     std::vector<int32_t> ids;
     if (exchange)
         for (const Batch& b : batches) ids.insert(ids.end(), b.ids.begin(), b.ids.end());
+    if (options_.teacher) {
+        device_.wait_idle();
+        const int64_t sequences = int64_t(batches.size()) * options_.batch * (exchange ? options_.ranks->size() : 1);
+        options_.teacher->set_scales(labels, sequences, options_.seq_len);
+    }
     for (size_t i = 0; i < batches.size(); i++) {
         fill_inputs(batches[i], scale);
         if (i == 0) {
@@ -309,6 +364,7 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
         options_.ranks->all_reduce_sum(std::span(&loss, 1));
         *loss_.mapped_as<float>().data() = loss;
     }
+    if (quantized_ && graphs_->quantizer_gradients) submit(*graphs_->quantizer_gradients);
     if (!squares_) {
         submit(*graphs_->update);
         return;

@@ -12,6 +12,7 @@
 #include "trainer/data.h"
 #include "trainer/gradient_exchange.h"
 #include "trainer/parameters.h"
+#include "trainer/teacher.h"
 
 namespace vkqat {
 
@@ -25,8 +26,10 @@ struct TrainingStepOptions {
     uint64_t seed = 0;
     Precision precision = Precision::f32;
     Recompute recompute = Recompute::none;
-    uint64_t activation_limit = 0;  // bytes that the activations may take; 0: what is free on the device
-    Communicator* ranks = nullptr;  // whose gradients are summed; nullptr: this process is alone
+    uint64_t activation_limit = 0;          // bytes that the activations may take; 0: what is free on the device
+    bool quantize_activations = false;      // of quantized layers, where quantization is on (BitNet b1.58)
+    std::shared_ptr<Teacher> teacher = {};  // the loss is the distance from it; absent: the cross-entropy of the labels
+    Communicator* ranks = nullptr;          // whose gradients are summed; nullptr: this process is alone
     ExchangeOptions exchange;
 };
 
@@ -40,10 +43,12 @@ public:
     ~TrainingStep();
 
     // Whether the forward pass uses quantized weights; off at first.
-    void set_quantized(bool on) { quantized_ = on; }
+    void set_quantized(bool on);
     bool quantized() const { return quantized_; }
     // Fits the centroids of all quantized layers (k-means only; otherwise nothing happens). `step` varies the random start.
     void fit_centroids(int64_t step);
+    // Decoupled weight decay of the steps that follow.
+    void set_weight_decay(double value) { options_.weight_decay = value; }
     // One step: the gradient is the mean over all labels of the batches, of all ranks. Submits and does not wait for the end;
     // with several ranks it waits for the gradients.
     void run(std::span<const Batch> batches, double learning_rate);
@@ -85,6 +90,7 @@ private:
     Buffer scale_, settings_, scalars_;                            // and of a step
     Buffer loss_, rows_, state_, rope_, centroids_;
     Buffer squares_;  // partial sums of the gradient's norm, with ZeRO-1
+    Buffer strength_;  // of the activations' quantization, 0 or 1: f32, host-visible
     std::vector<size_t> quantized_layers_;
     std::unique_ptr<Graphs> graphs_;
 };

@@ -349,6 +349,9 @@ QuantizationConfig parse_quantization_config(std::string_view text, std::string_
     config.block_size = fields.integer("block_size", 0);
     config.relative_scale = fields.text("relative_scale", "");
     config.packing = fields.text("packing", "");
+    const int64_t activations = fields.integer("activation_bits", 0);
+    if (activations != 0 && activations != 8) fail("{}: 'activation_bits' is {}, expected 8", where, activations);
+    config.activation_bits = int(activations);
     if (const json* table = fields.find("centroids"); table && table->is_array()) {
         bool flat = table->size() <= 65536 && std::ranges::all_of(*table, [](const json& value) { return value.is_number(); });
         if (flat) config.centroids = table->get<std::vector<float>>();
@@ -374,6 +377,7 @@ std::string to_json(const QuantizationConfig& config) {
     if (config.num_centroids) object["num_centroids"] = config.num_centroids;
     if (!config.centroids.empty()) object["centroids"] = config.centroids;
     if (!config.packing.empty()) object["packing"] = config.packing;
+    if (config.activation_bits) object["activation_bits"] = config.activation_bits;
     return dump(object);
 }
 

@@ -6,6 +6,7 @@
 #include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_matmul.h"
+#include "runtime/ops/quantize_activations.h"
 #include "runtime/ops/rms_norm.h"
 #include "runtime/ops/rope.h"
 #include "runtime/ops/swiglu.h"
@@ -55,6 +56,12 @@ Precision inference_precision(const Capabilities& device, const LlamaTensors& we
 }
 
 Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
+    if (w.quantize_inputs)
+        return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
+            Linear plain = w;
+            plain.quantize_inputs = false;
+            return apply(g, quantize_activations(g, normed, w.input_strength), plain, name, {.residual = residual});
+        });
     if (w.dense && !g.training()) return dense_linear(g, x, w.dense, name, fusion);
     if (w.packed.size() == 1 && !on_matrix_units(g, x, w)) return packed_linear(g, x, w.packed[0], name, fusion);
     return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
@@ -63,20 +70,25 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
 }
 
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
-                    const Attend& attend, Recompute recompute) {
+                    const Attend& attend, Recompute recompute, const LayerInput& layer_input) {
     auto eps = float(config.rms_norm_eps);
     // What only products read is kept as they round it.
     const DType rounded = g.training() ? product_type(g) : DType::f32;
+    const bool all_dense = std::all_of(weights.layers.begin(), weights.layers.end(), [](const LlamaLayerTensors& w) {
+        return w.qkv.dense && w.o.dense && w.gate_up.dense && w.down.dense && !w.qkv.quantize_inputs;
+    });
+    const DType layer_rounded = all_dense ? rounded : DType::f32;  // other layers take fp32
     Tensor x = embedded;
     for (int64_t i = 0; i < config.layers; i++) {
         const LlamaLayerTensors& w = weights.layers[size_t(i)];
         g.set_scope(fmt::format("layers.{}", i));
+        if (layer_input) layer_input(g, i, x);
         const size_t first = g.tensor_count();
-        Tensor normed = rms_norm(g, x, w.attention_norm, eps, rounded);
+        Tensor normed = rms_norm(g, x, w.attention_norm, eps, layer_rounded);
         Tensor attended = attend(g, i, rotate(g, apply(g, normed, w.qkv, "qkv")));
         x = apply(g, attended, w.o, "o", {.residual = x});
-        Tensor mlp_normed = rms_norm(g, x, w.mlp_norm, eps, rounded);
-        Tensor gated = swiglu(g, apply(g, mlp_normed, w.gate_up, "gate_up"), rounded);
+        Tensor mlp_normed = rms_norm(g, x, w.mlp_norm, eps, layer_rounded);
+        Tensor gated = swiglu(g, apply(g, mlp_normed, w.gate_up, "gate_up"), layer_rounded);
         x = apply(g, gated, w.down, "down", {.residual = x});
         if (recompute == Recompute::full) g.recompute_since(first, x);
         if (recompute == Recompute::selective)

@@ -15,6 +15,10 @@ namespace vkqat {
 struct Linear {
     Tensor dense;  // [out, in] f32|f16|bf16
     std::vector<PackedLayer> packed;
+    // Its inputs are 8-bit integers times a scale of each token (runtime/ops/quantize_activations.h), as strongly as
+    // `input_strength` says, f32 [1]; absent: fully.
+    bool quantize_inputs = false;
+    Tensor input_strength = {};
 };
 
 struct LlamaLayerTensors {
@@ -44,6 +48,9 @@ using Attend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;
 // Rotates q and k of [tokens, (heads + 2 * kv_heads) * head_dim].
 using Rotate = std::function<Tensor(Graph& g, Tensor qkv)>;
 
+// Sees the input of each layer, f32 [tokens, hidden_size], in front of it.
+using LayerInput = std::function<void(Graph& g, int64_t layer, Tensor x)>;
+
 // What a layer's backward pass computes again instead of finding it in memory (activation checkpointing, arXiv 1604.06174):
 // nothing; what costs only reading and writing (norms, SwiGLU); everything but the layer's input.
 enum class Recompute { none, selective, full };
@@ -51,7 +58,7 @@ enum class Recompute { none, selective, full };
 // `attend` gets qkv rotated. embedded [tokens, hidden_size] -> hidden states behind the last norm, [tokens, hidden_size], ready
 // for the head.
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
-                    const Attend& attend, Recompute recompute = Recompute::none);
+                    const Attend& attend, Recompute recompute = Recompute::none, const LayerInput& layer_input = {});
 
 // The same for few tokens of inference, with norms, residuals and SwiGLU folded into the products (runtime/ops/fusion.h): five
 // dispatches a layer on a GPU. `attend` gets qkv not rotated. embedded [sequences, hidden_size] -> logits [sequences,

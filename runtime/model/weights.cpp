@@ -154,6 +154,7 @@ void LlamaWeights::load(const std::filesystem::path& model_directory) {
     ModelFiles files = ModelFiles::open(model_directory);
     total_ = files.total_bytes();
     const LlamaConfig& c = config_;
+    quantize_inputs_ = files.quantization() && files.quantization()->activation_bits > 0;
     if (!planned_) {
         uint64_t free = device_.free_memory();
         if (total_ > free)
@@ -191,6 +192,7 @@ LlamaTensors LlamaWeights::tensors(Graph& g) const {
         Linear l;
         if (!m.dense.empty()) l.dense = tensor(m.dense[0]);
         for (const Packed& p : m.packed) l.packed.push_back(p.layer(g));
+        l.quantize_inputs = quantize_inputs_;
         return l;
     };
     LlamaTensors model;

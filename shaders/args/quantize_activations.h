@@ -3,10 +3,11 @@
 #include "args.h"
 ARGS_BEGIN
 
-// y = clamp(round(x a), -128, 127) / a, a = 127 / max(1e-5, max |x|) of each row.
+// q = clamp(round(x a), -128, 127) / a, a = 127 / max(1e-5, max |x|) of each row. y = x + strength[0] (q - x).
 struct QuantizeActivationsArgs {
-    ADDRESSES(2)
-    ADDRESS x, y;  // f32 [rows, dim]
+    ADDRESSES(3)
+    ADDRESS x, y;      // f32 [rows, dim]
+    ADDRESS strength;  // f32 [1], absent: 1
     ARG_UINT rows, dim;
 };
 

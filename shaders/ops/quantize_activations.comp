@@ -27,11 +27,13 @@ void main() {
         barrier();
         for (uint s = 0; s < SUBGROUPS; s++) largest = max(largest, subgroup_maxima[s]);
     }
-    float scale = divide(127.0, largest);
+    float scale = divide(127.0, largest), strength = F32(a.strength != 0 ? a.strength : a.x).v[0];
     i = first;
     if (i < a.dim) {
         do {
-            y.v[own_column(i)] = divide(clamp(roundEven(load_column_f32(x, i, a.dim) * scale), -128.0, 127.0), scale);
+            float value = load_column_f32(x, i, a.dim);
+            float q = divide(clamp(roundEven(value * scale), -128.0, 127.0), scale);
+            y.v[own_column(i)] = a.strength != 0 ? mix(value, q, strength) : q;
             i += gl_WorkGroupSize.x;
         } while (i < a.dim);
     }

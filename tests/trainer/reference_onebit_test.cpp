@@ -1,10 +1,12 @@
 // onebit.safetensors: a layer forward and backward.
+#include <cmath>
 #include <filesystem>
 
 #include "runtime/formats/safetensors.h"
 #include "runtime/ops/onebit_linear.h"
 #include "tests/support/gpu.h"
 #include "tests/support/reference.h"
+#include "trainer/onebit.h"
 #include "trainer/quantizer.h"
 
 namespace vkqat {
@@ -36,6 +38,35 @@ TEST(ReferenceOnebit, LayerForwardAndBackward) {
     EXPECT_LT(test::relative_error(data.read(dw), read_floats(file.get("gweight"))), 1e-5);
     EXPECT_LT(test::relative_error(data.read(din), read_floats(file.get("ginput_factor"))), 1e-5);
     EXPECT_LT(test::relative_error(data.read(dout), read_floats(file.get("gweight_scale"))), 1e-5);
+}
+
+TEST(ReferenceOnebit, RankOneStartAndPackedSigns) {
+    auto path = test::reference_folder() / "onebit.safetensors";
+    if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is missing (VKQAT_REFERENCE)";
+    SafetensorsFile file(path);
+    const TensorView &a = file.get("svid.a"), &w = file.get("weight");
+    const std::vector<float> matrix = read_floats(a), expected = read_floats(file.get("svid.rank1_svd"));
+    const OnebitStart start = onebit_start(matrix, a.shape[0], a.shape[1], "layer");
+    std::vector<float> product;
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < matrix.size(); i++) {
+        const size_t row = i / start.input_factor.size(), column = i % start.input_factor.size();
+        product.push_back(start.output_factor[row] * start.input_factor[column]);
+        error += std::pow(double(std::abs(matrix[i])) - product[i], 2), norm += double(matrix[i]) * matrix[i];
+        EXPECT_EQ(start.weight[i], matrix[i] < 0 ? -0.01f : 0.01f);
+    }
+    EXPECT_LT(test::relative_error(product, expected), 1e-5);
+    EXPECT_LT(test::relative_error(product, read_floats(file.get("svid.out_x_in"))), 1e-5);
+    EXPECT_NEAR(start.error, std::sqrt(error / norm), 1e-6);
+
+    const std::vector<uint8_t> packed = pack_signs(read_floats(w), w.shape[1]);
+    const auto bytes = file.get("packed_int8").bytes;
+    ASSERT_EQ(packed.size(), bytes.size());
+    for (size_t i = 0; i < packed.size(); i++) EXPECT_EQ(packed[i], uint8_t(bytes[i]));
+    const std::vector<float> signs = unpack_signs(packed, w.shape[1]), weight = read_floats(w);
+    for (size_t i = 0; i < signs.size(); i++) EXPECT_EQ(signs[i], weight[i] < 0 ? -1.f : 1.f);
+    EXPECT_THROW(pack_signs(weight, 12), Error);
+    EXPECT_THROW(onebit_start(std::vector<float>(8, 0.f), 2, 4, "layer"), Error);
 }
 
 }  // namespace

@@ -1,0 +1,30 @@
+// The start of OneBit's sign matrices from trained weights, and their packed form (arXiv 2402.11295).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace vkqat {
+
+// Sign-value-independent decomposition: |A| ~ output_factor input_factor^T, the leading singular pair, which for a matrix without
+// negative entries is its best non-negative rank-1 approximation; the two vectors have the same length. The weight behind the
+// signs starts as 0.01 sign(A).
+struct OnebitStart {
+    std::vector<float> input_factor;   // [in]
+    std::vector<float> output_factor;  // [out]
+    std::vector<float> weight;         // [out, in]
+    double error = 0;                  // |A - output_factor input_factor^T sign(A)| / |A|
+};
+// weight A [out, in], row-major. By power iteration on the CPU, in double. Error naming `layer`: a weight that is not finite, or
+// all are 0.
+OnebitStart onebit_start(std::span<const float> weight, int64_t out, int64_t in, const std::string& layer);
+
+// [out, in / 8] bytes of a matrix [out, in]: 8 signs a byte, least significant bit first, 1 where the weight is negative. Error
+// unless in is a multiple of 8.
+std::vector<uint8_t> pack_signs(std::span<const float> weight, int64_t in);
+// The inverse: -1 and 1, [out, in].
+std::vector<float> unpack_signs(std::span<const uint8_t> packed, int64_t in);
+
+}  // namespace vkqat
