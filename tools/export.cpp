@@ -12,19 +12,16 @@ namespace {
 
 struct Arguments {
     std::string from, to, dtype = "bf16";
+    bool best = false;
 };
 
 void run(const Arguments& arguments) {
     const std::map<std::string, DType> dtypes = {{"bf16", DType::bf16}, {"f16", DType::f16}, {"f32", DType::f32}};
-    const Checkpoint checkpoint =
-        open_checkpoint(arguments.from, [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
+    const Checkpoint checkpoint = (arguments.best ? open_best_checkpoint : open_checkpoint)(
+        arguments.from, [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
     const ExportResult result = export_model(checkpoint, arguments.to, {.dtype = dtypes.at(arguments.dtype)});
     std::printf("%s -> %s\n", checkpoint.folder().c_str(), arguments.to.c_str());
-    if (result.dense_quantized) {
-        std::printf("quantized by %s and written as dense %s, %.1f MB: there is no packed form of this quantizer yet\n",
-                    checkpoint.config().quantization.quantizer.c_str(), arguments.dtype.c_str(),
-                    double(result.dense_bytes) / 1e6);
-    } else if (result.packed_layers == 0) {
+    if (result.packed_layers == 0) {
         std::printf("full precision, %.1f MB in %s\n", double(result.dense_bytes) / 1e6, arguments.dtype.c_str());
     } else {
         std::printf("%llu packed layers (%s): %.1f MB, all else in %s: %.1f MB\n",
@@ -47,6 +44,8 @@ void add_export_command(CLI::App& app) {
     command->add_option("--dtype", arguments->dtype, "type of what is not packed")
         ->check(CLI::IsMember({"bf16", "f16", "f32"}))
         ->capture_default_str();
+    command->add_flag("--best", arguments->best,
+                      "the checkpoint with the run's lowest validation loss (checkpoint.keep_best) instead of the latest one");
     command->footer(
         "Examples:\n"
         "  vkqat export outputs/sample sample-2bit\n"

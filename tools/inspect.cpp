@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/formats/json_text.h"
+#include "runtime/formats/onebit_packing.h"
 #include "runtime/formats/packing.h"
 #include "runtime/model/memory.h"
 #include "runtime/text/chat_template.h"
@@ -55,9 +56,15 @@ Contents read_contents(const ModelFiles& files, const LlamaConfig& c) {
         return std::string(stored_type(tensor));
     };
     auto linear = [&](Part& part, const std::string& prefix, int64_t out, int64_t in) {
-        if (auto packed = find_packed_linear(files, prefix, out, in)) {
+        if (auto signs = find_onebit_linear(files, prefix, out, in)) {
+            part.indices += signs->weight->bytes.size();
+            part.scales += signs->bytes() - signs->weight->bytes.size();
+            part.weights += out * in;
+            known += signs->bytes();
+            contents.formats["signs between two vectors"]++;
+        } else if (auto packed = find_packed_linear(files, prefix, out, in)) {
             part.indices += packed->weight_packed->bytes.size();
-            part.scales += packed->scales->bytes.size();
+            part.scales += packed->scale_bytes();
             part.centroids += packed->centroids->bytes.size();
             part.weights += out * in;
             known += packed->bytes();

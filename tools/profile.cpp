@@ -8,6 +8,7 @@
 #include "evaluation/results.h"
 #include "evaluation/scaling_fit.h"
 #include "evaluation/store.h"
+#include "runtime/formats/onebit_packing.h"
 #include "runtime/formats/packing.h"
 #include "runtime/model/session.h"
 #include "tools/bench_report.h"
@@ -51,9 +52,13 @@ std::vector<Part> weight_parts(const std::filesystem::path& directory, const Lla
         const std::string prefix = fmt::format("model.layers.{}.", i);
         Part layer{fmt::format("layer {}", i)};
         auto linear = [&](const char* name, int64_t out, int64_t in) {
-            if (auto packed = find_packed_linear(files, prefix + name, out, in)) {
+            if (auto signs = find_onebit_linear(files, prefix + name, out, in)) {
+                indices.bytes += double(signs->weight->bytes.size());
+                scales.bytes += double(signs->bytes() - signs->weight->bytes.size());
+                layer.bytes += double(signs->bytes());
+            } else if (auto packed = find_packed_linear(files, prefix + name, out, in)) {
                 indices.bytes += double(packed->weight_packed->bytes.size());
-                scales.bytes += double(packed->scales->bytes.size());
+                scales.bytes += double(packed->scale_bytes());
                 centroids.bytes += double(packed->centroids->bytes.size());
                 layer.bytes += double(packed->bytes());
             } else {

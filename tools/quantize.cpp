@@ -84,11 +84,9 @@ void run(const Arguments& a) {
     }
     if (options.budget) std::printf("# sum of the layers' divergences: %.4f nats per token\n", result.expected_divergence);
     std::printf("%s -> %s in %s: ", a.from.c_str(), a.to.c_str(), human_duration(time.seconds()).c_str());
-    if (result.dense_quantized)
-        std::printf(options.clip_only
-                        ? "clipped for %s and written as dense %s, %s\n"
-                        : "quantized by %s and written as dense %s, %s: there is no packed form of this quantizer yet\n",
-                    a.quantizer.c_str(), a.dtype.c_str(), human_bytes(double(result.dense_bytes)).c_str());
+    if (options.clip_only)
+        std::printf("clipped for %s and written as dense %s, %s\n", a.quantizer.c_str(), a.dtype.c_str(),
+                    human_bytes(double(result.dense_bytes)).c_str());
     else
         std::printf("%llu packed layers (%s): %s, all else in %s: %s\n", static_cast<unsigned long long>(result.packed_layers),
                     a.quantizer.c_str(), human_bytes(double(result.packed_bytes)).c_str(), a.dtype.c_str(),

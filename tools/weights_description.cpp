@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "runtime/formats/json_text.h"
+#include "runtime/formats/onebit_packing.h"
 #include "runtime/formats/packing.h"
 
 namespace vkqat {
@@ -17,7 +18,11 @@ WeightsDescription describe_weights(const ModelFiles& files, const LlamaConfig& 
     bool several = false;
     auto add = [&](const std::string& prefix, int64_t out, int64_t in) {
         d.linear_weights += out * in;
-        if (auto packed = find_packed_linear(files, prefix, out, in)) {
+        if (auto signs = find_onebit_linear(files, prefix, out, in)) {
+            several |= bits > 1;
+            bits = 1;
+            bytes += signs->bytes();
+        } else if (auto packed = find_packed_linear(files, prefix, out, in)) {
             several |= bits && bits != packed->bits;
             bits = packed->bits;
             bytes += packed->bytes();

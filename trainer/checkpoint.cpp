@@ -161,10 +161,11 @@ struct ArraySource {
     std::function<std::span<const float>(size_t layer)> centroids;  // empty: there are none
 };
 
-void remove_old_checkpoints(const fs::path& folder, size_t keep) {
+void remove_old_checkpoints(const fs::path& folder, size_t keep, int64_t best_step) {
     std::vector<fs::path> all = checkpoint_folders(folder);
     std::error_code error;
     for (size_t i = keep; keep > 0 && i < all.size(); i++) {
+        if (step_of(all[i]) == best_step) continue;
         // First the name: a removal that is interrupted leaves no damaged checkpoint.
         const fs::path doomed = all[i].string() + ".tmp" + std::to_string(::getpid());
         fs::rename(all[i], doomed, error);
@@ -185,6 +186,7 @@ fs::path write(const fs::path& folder, const RunSettings& settings, const TrainS
                          {"optimizer", optimizer_to_json(state.optimizer)},
                          {"data", json::parse(data_position_to_json(state.data))},
                          {"recent", {{"loss", state.recent_losses}, {"gradient_norm", state.recent_gradient_norms}}}};
+        if (state.best_step >= 0) manifest["best"] = {{"step", state.best_step}, {"loss", state.best_loss}};
         json& files = manifest["files"] = json::object();
         add_file(files, temporary, config_name, to_toml(settings.config));
         add_file(files, temporary, "config.json", to_json(settings.model));
@@ -212,7 +214,7 @@ fs::path write(const fs::path& folder, const RunSettings& settings, const TrainS
         manifest["checksum"] = manifest_checksum(manifest);
         write_text_file(temporary / manifest_name, manifest.dump(1) + "\n");
     });
-    remove_old_checkpoints(folder, size_t(settings.config.checkpoint.keep_latest_k));
+    remove_old_checkpoints(folder, size_t(settings.config.checkpoint.keep_latest_k), state.best_step);
     return path;
 }
 
@@ -279,6 +281,10 @@ Checkpoint::Checkpoint(const fs::path& folder) : folder_(folder) {
         if (auto recent = manifest.find("recent"); recent != manifest.end()) {
             state_.recent_losses = recent->at("loss").get<std::vector<double>>();
             state_.recent_gradient_norms = recent->at("gradient_norm").get<std::vector<double>>();
+        }
+        if (auto best = manifest.find("best"); best != manifest.end()) {
+            state_.best_step = best->at("step").get<int64_t>();
+            state_.best_loss = best->at("loss").get<double>();
         }
         for (const auto& [name, entry] : manifest.at("files").items()) verify_file(folder, name, entry);
         const json& tensors = manifest.at("tensors");
@@ -392,6 +398,13 @@ Checkpoint open_checkpoint(const fs::path& path, const Say& say) {
         fail("{}: there is no checkpoint in it; expected a checkpoint (step-...), a folder of them, or the dump_folder of a run",
              folder.string());
     return std::move(*latest);
+}
+
+Checkpoint open_best_checkpoint(const fs::path& path, const Say& say) {
+    const Checkpoint latest = open_checkpoint(path, say);
+    if (latest.state().best_step < 0)
+        fail("{}: no checkpoint is known to be the best: the run needs checkpoint.keep_best = true", path.string());
+    return Checkpoint(latest.folder().parent_path() / step_name(latest.state().best_step));
 }
 
 }  // namespace vkqat

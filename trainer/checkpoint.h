@@ -25,6 +25,8 @@ namespace vkqat {
 struct TrainState {
     int64_t step = 0;        // steps done, skipped ones included
     bool quantized = false;  // whether quantization is on
+    int64_t best_step = -1;  // that of the lowest validation loss while checkpoint.keep_best is set; -1: none
+    double best_loss = 0;
     AdamwState optimizer{};
     DataPosition data;
     std::vector<double> recent_losses, recent_gradient_norms;  // that outliers are judged by (outliers.h)
@@ -59,8 +61,8 @@ private:
 };
 
 // `folder`: that of all checkpoints of the run, made where it is missing. The new one appears complete or not at all; then all
-// but the `config.checkpoint.keep_latest_k` newest are removed. Returns its folder. Error: a full disk; a checkpoint of this step
-// exists. The second form reads from the device one array at a time.
+// but the `config.checkpoint.keep_latest_k` newest and that of state.best_step are removed. Returns its folder. Error: a full
+// disk; a checkpoint of this step exists. The second form reads from the device one array at a time.
 std::filesystem::path write_checkpoint(const std::filesystem::path& folder, const RunSettings& settings,
                                        const CheckpointSnapshot& snapshot);
 std::filesystem::path write_checkpoint(const std::filesystem::path& folder, const RunSettings& settings, const TrainState& state,
@@ -111,5 +113,7 @@ bool is_run(const std::filesystem::path& path);
 
 // `path`: a checkpoint, a folder of checkpoints, or the dump_folder of a run, whose latest one is taken. Error if there is none.
 Checkpoint open_checkpoint(const std::filesystem::path& path, const Say& say);
+// That with the lowest validation loss of the run (checkpoint.keep_best), found through its latest one.
+Checkpoint open_best_checkpoint(const std::filesystem::path& path, const Say& say);
 
 }  // namespace vkqat

@@ -268,12 +268,21 @@ void validate(const TrainConfig& config, std::string_view where) {
     if (config.validation.enable && config.validation.dataset.empty()) {
         fail("{}: validation.enable is true, but validation.dataset is missing: name files, folders or globs of text", where);
     }
+    if (config.checkpoint.keep_best && !(config.checkpoint.enable && config.validation.enable))
+        fail("{}: checkpoint.keep_best needs checkpoint.enable and validation.enable", where);
     const DistillationSection& d = config.distillation;
     if (!d.teacher.empty() && d.weight == 0 && d.label_weight == 0 && d.hidden_weight == 0)
         fail("{}: distillation.weight, label_weight and hidden_weight are all 0: there is no loss", where);
     if (d.teacher.empty() && d != DistillationSection{})
         fail("{}: [distillation] needs distillation.teacher: name a model directory", where);
     in_context(fmt::format("{}: [quantization]", where), [&] { validate(quantizer_config(config)); });
+    const QuantizationSection& q = config.quantization;
+    if (q.quantizer == "onebit" && (q.qat_start_step > 1 || q.ignore_names != std::vector<std::string>{"output"}))
+        fail(
+            "{}: quantizer onebit changes all layers but the head from the first step on: leave out quantization.qat_start_step "
+            "and "
+            "quantization.ignore_names",
+            where);
 }
 
 std::string train_config_help() {

@@ -99,6 +99,7 @@ struct CheckpointConfig {
     int64_t keep_latest_k = 3;          // 0: all
     bool async = true;                  // written beside the training, from a copy in host memory
     std::string initial_load_path;      // a Hugging Face directory, a checkpoint or a run; "": from scratch
+    bool keep_best = false;             // one more behind each validation with the lowest loss so far, which stays
     bool operator==(const CheckpointConfig&) const = default;
 };
 
@@ -127,7 +128,7 @@ struct ValidationConfig {
 };
 
 struct QuantizationSection {
-    std::string quantizer = "none";  // none | nonlinear | sym_int | ternary | binary | bitnet158 | int_asym | nf
+    std::string quantizer = "none";  // none | nonlinear | sym_int | ternary | binary | bitnet158 | int_asym | nf | onebit
     int64_t target_bit_width = 2;
     int64_t block_dim_1 = 1;                           // rows of a block, 0: all
     int64_t block_dim_2 = 64;                          // columns of a block, 0: all

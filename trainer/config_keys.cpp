@@ -168,6 +168,8 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"checkpoint", "interval", &c.checkpoint.interval, at_least(1), "steps between checkpoints; the last step has one"},
         {"checkpoint", "folder", &c.checkpoint.folder, anything(), "below job.dump_folder"},
         {"checkpoint", "keep_latest_k", &c.checkpoint.keep_latest_k, at_least(0), "how many checkpoints stay; 0: all"},
+        {"checkpoint", "keep_best", &c.checkpoint.keep_best, anything(),
+         "write one behind every validation with the lowest loss so far, and keep it ('vkqat export --best')"},
         {"checkpoint", "async", &c.checkpoint.async, anything(),
          "write them beside the training, from a copy of weights and moments in host memory"},
         {"checkpoint", "initial_load_path", &c.checkpoint.initial_load_path, anything(),
@@ -196,8 +198,10 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"sft", "train_on_prompts", &c.sft.train_on_prompts, anything(), "learn all tokens, not only those of answers"},
 
         {"quantization", "quantizer", &c.quantization.quantizer,
-         one_of({"none", "nonlinear", "sym_int", "ternary", "binary", "bitnet158", "int_asym", "nf"}),
-         "nonlinear is k-means; bitnet158: ternary with one scale, 8-bit activations; none trains in full precision"},
+         one_of({"none", "nonlinear", "sym_int", "ternary", "binary", "bitnet158", "int_asym", "nf", "onebit"}),
+         "nonlinear is k-means; bitnet158: ternary with one scale, 8-bit activations; onebit: signs between two trained vectors; "
+         "none "
+         "trains in full precision"},
         {"quantization", "target_bit_width", &c.quantization.target_bit_width, one_of({"1", "2", "3", "4", "8"}),
          "bits per weight; sym_int and int_asym have no 1, nf has 3 and 4; ternary, binary and bitnet158 take no notice"},
         {"quantization", "block_dim_1", &c.quantization.block_dim_1, between(0, 1 << 24), "rows of a block; 0: all rows"},

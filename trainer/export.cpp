@@ -9,6 +9,7 @@
 
 #include "runtime/formats/json_text.h"
 #include "runtime/support/error.h"
+#include "trainer/onebit.h"
 
 namespace vkqat {
 namespace fs = std::filesystem;
@@ -19,6 +20,7 @@ namespace {
 std::vector<float> level_table(const QuantizerConfig& config) {
     if (config.kind == QuantizerKind::binary) return {-1, 1};
     if (config.kind == QuantizerKind::ternary) return {-1, 0, 1, 1};
+    if (config.asymmetric()) return asymmetric_table(config);
     const int grid = (1 << (config.bits - 1)) - 1;
     std::vector<float> table;
     for (int j = -grid; j <= grid; j++) table.push_back(float(j) / float(grid));
@@ -85,8 +87,25 @@ PackedWeight pack_levels(std::span<const float> rows, const BlockLayout& blocks,
     return result;
 }
 
+std::vector<uint16_t> rounded(std::span<const float> scales) {
+    std::vector<uint16_t> result;
+    for (float scale : scales) result.push_back(f32_to_bf16(scale));
+    return result;
+}
+
+PackedWeight pack_asymmetric(std::span<const float> rows, const BlockLayout& blocks, int64_t in, const QuantizerConfig& config) {
+    AsymmetricIndices chosen = asymmetric_indices(rows, blocks.block_rows, in, config, "weight");
+    PackedWeight result{.out = blocks.block_rows, .in = in, .block_size = blocks.block_cols, .bits = config.bits};
+    result.packed = pack_indices(chosen.indices, in, result.bits);
+    result.scales = rounded(chosen.scales);
+    result.zeros = std::move(chosen.zeros);
+    result.negative_scales = rounded(chosen.negative_scales);
+    return result;
+}
+
 PackedWeight pack_rows(std::span<const float> rows, const BlockLayout& blocks, int64_t in, const QuantizerConfig& config,
                        std::span<const float> centroids, uint64_t& zero_signs) {
+    if (config.asymmetric()) return pack_asymmetric(rows, blocks, in, config);
     if (config.kind == QuantizerKind::nonlinear && blocks.block_rows == 1)
         return quantize_and_pack(rows, 1, in, blocks.block_cols, centroids, config.scale);
     const std::vector<float> scales = scales_of(rows, blocks, in, config.scale);
@@ -103,7 +122,7 @@ PackedWeight pack_rows(std::span<const float> rows, const BlockLayout& blocks, i
 struct Source {
     std::string layer;  // name without .weight
     int64_t out = 0, in = 0;
-    bool quantized = false, packed = false;
+    bool quantized = false, packed = false, onebit = false;
     std::vector<float> centroids;
 };
 
@@ -141,12 +160,38 @@ PackedWeight pack_layer(std::span<const float> weight, int64_t out, int64_t in, 
     for (const PackedWeight& part : parts) {
         result.packed.insert(result.packed.end(), part.packed.begin(), part.packed.end());
         result.scales.insert(result.scales.end(), part.scales.begin(), part.scales.end());
+        result.zeros.insert(result.zeros.end(), part.zeros.begin(), part.zeros.end());
+        result.negative_scales.insert(result.negative_scales.end(), part.negative_scales.begin(), part.negative_scales.end());
     }
     result.centroids =
         config.kind == QuantizerKind::nonlinear ? std::vector<float>(centroids.begin(), centroids.end()) : level_table(config);
+    if (config.kind == QuantizerKind::ternary && blocks.blocks() == 1) {
+        // One scale for the matrix: in the table, where it keeps its precision.
+        const float scale = scales_of(weight, blocks, in, config.scale)[0];
+        result.centroids = {-scale, 0, scale, scale};
+        result.scales.assign(result.scales.size(), f32_to_bf16(1));
+    }
     if (zero_signs)
         for (uint64_t n : zeros) *zero_signs += n;
     return result;
+}
+
+std::vector<TensorInfo> packed_tensors(const std::string& layer, int64_t out, int64_t row_bytes, int64_t blocks,
+                                       int64_t centroids, const QuantizerConfig& config) {
+    std::vector<TensorInfo> tensors{{layer + ".weight_packed", DType::u8, {out, row_bytes}},
+                                    {layer + ".scales", DType::bf16, {out, blocks}},
+                                    {layer + ".centroids", DType::f32, {centroids}}};
+    if (config.kind == QuantizerKind::int_asym) tensors.push_back({layer + ".zeros", DType::u8, {out, blocks}});
+    if (config.kind == QuantizerKind::nf) tensors.push_back({layer + ".negative_scales", DType::bf16, {out, blocks}});
+    return tensors;
+}
+
+std::span<const std::byte> packed_bytes(const PackedWeight& weight, std::string_view tensor) {
+    if (tensor.ends_with(".weight_packed")) return std::as_bytes(std::span(weight.packed));
+    if (tensor.ends_with(".centroids")) return std::as_bytes(std::span(weight.centroids));
+    if (tensor.ends_with(".zeros")) return std::as_bytes(std::span(weight.zeros));
+    if (tensor.ends_with(".negative_scales")) return std::as_bytes(std::span(weight.negative_scales));
+    return std::as_bytes(std::span(weight.scales));
 }
 
 ExportResult export_model(const Checkpoint& checkpoint, const fs::path& directory, const ExportOptions& options) {
@@ -156,21 +201,36 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
     const QuantizerConfig quantizer = quantizer_config(config);
     const bool quantize = checkpoint.state().quantized && quantizer.kind != QuantizerKind::none;
     ExportResult result;
-    result.dense_quantized = quantize && quantizer.has_gradient();
 
     std::vector<TensorInfo> tensors;
     std::unordered_map<std::string, Source> sources;  // by the name of each tensor
     ModelSettings settings{.config = checkpoint.model()};
     settings.config.torch_dtype = options.dtype == DType::f32 ? "float32" : options.dtype == DType::f16 ? "float16" : "bfloat16";
+    const bool onebit = quantizer.kind == QuantizerKind::onebit;
+    if (onebit && !quantize) fail("{}: quantization is not on yet", checkpoint.folder().string());
     for (const Parameter& p : llama_parameters(checkpoint.model(), quantize, config.quantization.ignore_names)) {
-        Source from{.layer = p.layer_name(),
-                    .quantized = p.quantized,
-                    .packed = p.quantized && p.layer >= 0 && !quantizer.has_gradient()};
+        Source from{.layer = p.layer_name(), .quantized = p.quantized, .packed = p.quantized && p.layer >= 0};
         TensorInfo dense{.name = p.name, .dtype = options.dtype};
         for (int d = 0; d < p.shape.rank(); d++) dense.shape.push_back(p.shape[d]);
         if (const TensorView& stored = checkpoint.weights().get(p.name); stored.shape != dense.shape)
             fail("{}: tensor '{}': expected {}, found {}", checkpoint.weights().path().string(), p.name, shape_text(dense.shape),
                  shape_text(stored.shape));
+        if (p.quantized && onebit) {
+            from.onebit = true;
+            from.out = p.shape[0];
+            from.in = p.shape[1];
+            in_context(from.layer, [&] { packed_row_bytes(from.in, 1); });
+            settings.quantization = QuantizationConfig{.quant_method = std::string(name(quantizer.kind)), .bits = 1};
+            for (TensorInfo info : {TensorInfo{from.layer + ".weight", DType::i8, {from.out, from.in / 8}},
+                                    TensorInfo{from.layer + ".weight_scale", DType::f16, {from.out}},
+                                    TensorInfo{from.layer + ".input_factor", DType::f16, {from.in}}}) {
+                result.packed_bytes += uint64_t(byte_size(info));
+                sources.emplace(info.name, from);
+                tensors.push_back(std::move(info));
+            }
+            result.packed_layers++;
+            continue;
+        }
         if (p.quantized) {
             from.out = p.shape[0];
             from.in = p.shape[1];
@@ -181,7 +241,7 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
                 if (int64_t(from.centroids.size()) != quantizer.centroids())
                     fail("{}: {}: expected {} centroids, found {}", checkpoint.folder().string(), from.layer,
                          quantizer.centroids(), from.centroids.size());
-            } else if (!quantizer.has_gradient()) {
+            } else {
                 from.centroids = level_table(quantizer);
             }
         }
@@ -203,9 +263,8 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
                                                        .centroids = from.centroids,
                                                        .packing = bits == 3 ? std::string(packing_dense_msb_first) : "",
                                                        .activation_bits = quantizes_activations(config) ? 8 : 0};
-        for (TensorInfo info : {TensorInfo{from.layer + ".weight_packed", DType::u8, {from.out, row_bytes}},
-                                TensorInfo{from.layer + ".scales", DType::bf16, {from.out, blocks.cols}},
-                                TensorInfo{from.layer + ".centroids", DType::f32, {int64_t(from.centroids.size())}}}) {
+        for (TensorInfo& info :
+             packed_tensors(from.layer, from.out, row_bytes, blocks.cols, int64_t(from.centroids.size()), quantizer)) {
             result.packed_bytes += uint64_t(byte_size(info));
             sources.emplace(info.name, from);
             tensors.push_back(std::move(info));
@@ -225,18 +284,24 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
 
     auto source = [&](const TensorInfo& tensor, const TensorSink& sink) {
         const Source& from = sources.at(tensor.name);
-        if (tensor.name.ends_with(".centroids")) return sink(std::as_bytes(std::span(from.centroids)));
-        const std::vector<float> weight = read_floats(checkpoint.weights().get(from.layer + ".weight"));
+        auto stored = [&](const char* part) { return read_floats(checkpoint.weights().get(from.layer + part)); };
+        if (from.onebit) {
+            if (tensor.name.ends_with(".weight_scale")) return sink(to_bytes(stored(".output_factor"), tensor.dtype));
+            if (tensor.name.ends_with(".input_factor")) return sink(to_bytes(stored(".input_factor"), tensor.dtype));
+            return sink(std::as_bytes(std::span<const uint8_t>(pack_signs(stored(".weight"), from.in))));
+        }
+        if (tensor.name.ends_with(".centroids") && quantizer.kind != QuantizerKind::ternary)
+            return sink(std::as_bytes(std::span(from.centroids)));
+        const std::vector<float> weight = stored(".weight");
         if (!from.quantized) return sink(to_bytes(weight, options.dtype));
-        if (quantizer.has_gradient())
+        if (!from.packed && quantizer.asymmetric())
             return sink(to_bytes(asymmetric_values(weight, from.out, from.in, quantizer, from.layer), options.dtype));
         // Scales and indices are asked for one after the other, layers apart: each is made when it is due, none is kept.
         uint64_t zeros = 0;
         const PackedWeight packed = pack_layer(weight, from.out, from.in, quantizer, from.centroids, from.layer, &zeros);
         if (!from.packed) return sink(to_bytes(dequantize(packed), options.dtype));
-        if (tensor.name.ends_with(".scales")) return sink(std::as_bytes(std::span(packed.scales)));
-        result.zero_signs += zeros;
-        sink(std::as_bytes(std::span(packed.packed)));
+        if (tensor.name.ends_with(".weight_packed")) result.zero_signs += zeros;
+        sink(packed_bytes(packed, tensor.name));
     };
     write_model_directory(directory, settings, std::move(tensors), source, options.max_shard_bytes);
     return result;

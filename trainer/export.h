@@ -5,11 +5,12 @@
 // scales before they are rounded. All quantizers become tables:
 //   nonlinear           the fitted centroids
 //   sym_int, b bits     (j - G) / G for j = 0..2G, G = 2^(b-1) - 1; the last one twice, to fill up 2^b
-//   ternary             -1, 0, 1, 1, in 2 bits
+//   ternary             -1, 0, 1, 1, in 2 bits; times the scale where the whole matrix has one, and scales are 1
 //   binary              -1, 1, in 1 bit: the sign of weight - mean of its block. Training has sign(0) = 0, for which there is no
 //                       index: a weight that equals its block's mean becomes +scale, and is counted
-// bitnet158 is ternary, with "activation_bits": 8 in quantization_config.json. int_asym and nf have a zero point or a second
-// scale in each block, which the packed form lacks: they are written as dense values, in full precision's form. Embeddings,
+//   int_asym, b bits    0 .. 2^b - 1; the zero point of each block is beside its scale, u8 `zeros`
+//   nf                  its levels; weights below 0 have scales of their own, bf16 `negative_scales`
+// bitnet158 is ternary, with "activation_bits": 8 in quantization_config.json. Embeddings,
 // norms, layers of ignore_names and the LM head stay dense. Where the head was trained quantized (an empty ignore_names), its
 // dense weight is q(W).
 #pragma once
@@ -18,6 +19,7 @@
 #include <filesystem>
 
 #include "runtime/formats/checkpoint.h"
+#include "runtime/formats/packing.h"
 #include "trainer/checkpoint.h"
 
 namespace vkqat {
@@ -29,8 +31,7 @@ struct ExportOptions {
 
 struct ExportResult {
     uint64_t packed_layers = 0, packed_bytes = 0, dense_bytes = 0;
-    uint64_t zero_signs = 0;       // binary: weights that equal their block's mean
-    bool dense_quantized = false;  // int_asym, nf: q(W) as dense values, for there is no packed form of them
+    uint64_t zero_signs = 0;  // binary: weights that equal their block's mean
 };
 
 // A weight f32 [out, in] as the quantizer has it, packed. centroids: those of the layer for `nonlinear`, otherwise empty.
@@ -38,6 +39,11 @@ struct ExportResult {
 // weight that is not finite.
 PackedWeight pack_layer(std::span<const float> weight, int64_t out, int64_t in, const QuantizerConfig& config,
                         std::span<const float> centroids, const std::string& layer, uint64_t* zero_signs = nullptr);
+
+// The tensors of a packed layer, of rows of `row_bytes` in `blocks` blocks; what one of them holds.
+std::vector<TensorInfo> packed_tensors(const std::string& layer, int64_t out, int64_t row_bytes, int64_t blocks,
+                                       int64_t centroids, const QuantizerConfig& config);
+std::span<const std::byte> packed_bytes(const PackedWeight& weight, std::string_view tensor);
 
 // Writes a new directory: packed if quantization was on at the checkpoint, full precision otherwise. Error if `directory` exists;
 // nothing half-written stays.

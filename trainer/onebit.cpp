@@ -56,6 +56,20 @@ OnebitStart onebit_start(std::span<const float> weight, int64_t out, int64_t in,
     return start;
 }
 
+void start_onebit(ParameterStore& parameters, const std::function<void(const std::string&)>& line) {
+    using Array = ParameterStore::Array;
+    for (size_t i = 0; i < parameters.parameters().size(); i++) {
+        const Parameter& p = parameters.parameters()[i];
+        const std::string layer = p.layer_name();
+        if (p.name != layer + ".weight" || !parameters.has(layer + ".input_factor")) continue;
+        const OnebitStart start = onebit_start(parameters.read(i, Array::weight), p.shape[0], p.shape[1], layer);
+        parameters.write(i, Array::weight, start.weight);
+        parameters.write(parameters.index(layer + ".input_factor"), Array::weight, start.input_factor);
+        parameters.write(parameters.index(layer + ".output_factor"), Array::weight, start.output_factor);
+        if (line) line(fmt::format("{}: signs between two vectors, relative error {:.3f}", layer, start.error));
+    }
+}
+
 std::vector<uint8_t> pack_signs(std::span<const float> weight, int64_t in) {
     if (in < 8 || in % 8 || weight.size() % size_t(in))
         fail("a row of {} signs is no whole number of bytes, or rows are not whole", in);

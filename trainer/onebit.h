@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
+
+#include "trainer/parameters.h"
 
 namespace vkqat {
 
@@ -20,6 +23,10 @@ struct OnebitStart {
 // weight A [out, in], row-major. By power iteration on the CPU, in double. Error naming `layer`: a weight that is not finite, or
 // all are 0.
 OnebitStart onebit_start(std::span<const float> weight, int64_t out, int64_t in, const std::string& layer);
+
+// Replaces the weights of all layers of a model with OneBit's vectors (llama_parameters: onebit) by their start, and fills the
+// vectors. `line` gets a line for each layer with its error; may be empty. Errors as above.
+void start_onebit(ParameterStore& parameters, const std::function<void(const std::string&)>& line);
 
 // [out, in / 8] bytes of a matrix [out, in]: 8 signs a byte, least significant bit first, 1 where the weight is negative. Error
 // unless in is a multiple of 8.

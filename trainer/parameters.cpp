@@ -43,7 +43,8 @@ std::vector<float> truncated_normal(uint64_t seed, uint64_t count, double deviat
 
 }  // namespace
 
-std::vector<Parameter> llama_parameters(const LlamaConfig& c, bool quantize, const std::vector<std::string>& ignore) {
+std::vector<Parameter> llama_parameters(const LlamaConfig& c, bool quantize, const std::vector<std::string>& ignore,
+                                        bool onebit) {
     std::vector<Parameter> list;
     auto ignored = [&](const std::string& name) {
         return std::any_of(ignore.begin(), ignore.end(), [&](const std::string& part) {
@@ -66,6 +67,14 @@ std::vector<Parameter> llama_parameters(const LlamaConfig& c, bool quantize, con
         add(p + "mlp.gate_proj.weight", {c.intermediate_size, c.hidden_size}, i, true);
         add(p + "mlp.up_proj.weight", {c.intermediate_size, c.hidden_size}, i, true);
         add(p + "mlp.down_proj.weight", {c.hidden_size, c.intermediate_size}, i, true);
+        if (!onebit) continue;
+        const size_t end = list.size();
+        for (size_t m = end - 9; m < end; m++) {
+            const Parameter matrix = list[m];
+            if (matrix.shape.rank() != 2) continue;
+            add(matrix.layer_name() + ".input_factor", {matrix.shape[1]}, i, false);
+            add(matrix.layer_name() + ".output_factor", {matrix.shape[0]}, i, false);
+        }
     }
     add("model.norm.weight", {c.hidden_size}, -1, false);
     // A tied head is the embedding, which is never quantized.
@@ -172,6 +181,10 @@ int64_t ParameterStore::squares() const {
     return int64_t(count);
 }
 
+bool ParameterStore::has(const std::string& name) const {
+    return std::any_of(parameters_.begin(), parameters_.end(), [&](const Parameter& p) { return p.name == name; });
+}
+
 size_t ParameterStore::index(const std::string& name) const {
     for (size_t i = 0; i < parameters_.size(); i++)
         if (parameters_[i].name == name) return i;
@@ -215,6 +228,7 @@ void ParameterStore::randomize(uint32_t seed) {
 void ParameterStore::load(const ModelFiles& files) {
     for (size_t i = 0; i < parameters_.size(); i++) {
         const Parameter& p = parameters_[i];
+        if (p.name.ends_with("_factor")) continue;
         std::vector<int64_t> shape;
         for (int d = 0; d < p.shape.rank(); d++) shape.push_back(p.shape[d]);
         write(i, Array::weight, read_floats(files.get(p.name, shape)));
@@ -374,10 +388,20 @@ LlamaTensors ParameterStore::model(Graph& g, bool accumulate) const {
         LlamaLayerTensors layer;
         layer.attention_norm = one(p + "input_layernorm.weight");
         layer.mlp_norm = one(p + "post_attention_layernorm.weight");
-        layer.qkv.dense = trained(g, index(p + "self_attn.q_proj.weight"), 3, accumulate, p + "qkv");
-        layer.o.dense = one(p + "self_attn.o_proj.weight");
-        layer.gate_up.dense = trained(g, index(p + "mlp.gate_proj.weight"), 2, accumulate, p + "gate_up");
-        layer.down.dense = one(p + "mlp.down_proj.weight");
+        auto linear = [&](Linear& to, const std::vector<const char*>& names, const std::string& label) {
+            const std::string first = p + names[0];
+            if (!has(first + ".input_factor")) {
+                to.dense = trained(g, index(first + ".weight"), names.size(), accumulate, label);
+                return;
+            }
+            for (const char* name : names)
+                to.onebit.push_back(
+                    {one(p + name + ".weight"), one(p + name + ".input_factor"), one(p + name + ".output_factor")});
+        };
+        linear(layer.qkv, {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"}, p + "qkv");
+        linear(layer.o, {"self_attn.o_proj"}, p + "self_attn.o_proj.weight");
+        linear(layer.gate_up, {"mlp.gate_proj", "mlp.up_proj"}, p + "gate_up");
+        linear(layer.down, {"mlp.down_proj"}, p + "mlp.down_proj.weight");
         model.layers.push_back(layer);
     }
     model.norm = one("model.norm.weight");

@@ -29,7 +29,9 @@ struct Parameter {
 
 // Parameters of the architecture in the order of the forward pass; q, k, v and gate, up stand behind one another so that each
 // group is one matrix. `ignore`: a layer whose name contains one of these stays in full precision ("output" means the head).
-std::vector<Parameter> llama_parameters(const LlamaConfig& config, bool quantize, const std::vector<std::string>& ignore);
+// onebit: every linear layer of attention and MLP has an input_factor [in] and an output_factor [out] beside its weight.
+std::vector<Parameter> llama_parameters(const LlamaConfig& config, bool quantize, const std::vector<std::string>& ignore,
+                                        bool onebit = false);
 
 // ZeRO-1 (Rajbhandari et al., 2020): each rank keeps the moments of its part of every bucket only.
 struct MomentSharing {
@@ -47,8 +49,10 @@ public:
     const LlamaConfig& config() const { return config_; }
     const std::vector<Parameter>& parameters() const { return parameters_; }
     size_t index(const std::string& name) const;  // Error if there is none
+    bool has(const std::string& name) const;
 
-    // Normal values as the published trainer starts (METHODS 1), or those of a Hugging Face directory.
+    // Normal values as the published trainer starts (METHODS 1), or those of a Hugging Face directory; vectors of OneBit are left
+    // to start_onebit() (onebit.h).
     void initialize(uint64_t seed);
     void load(const ModelFiles& files);
     // Numbers of about the size that training starts from, made on the device at once: for measurements.

@@ -45,8 +45,6 @@ LayerProduct product_of(const std::string& name) {
     return name.ends_with("down_proj") ? LayerProduct::down : LayerProduct::qkv;
 }
 
-bool is_packable(const QuantizerConfig& config) { return !config.has_gradient(); }
-
 // The widths that a budget chooses from: those of which a row of every matrix is a whole number of bytes.
 std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>& matrices) {
     std::vector<int> all{2, 3, 4, 8};
@@ -109,7 +107,8 @@ private:
     void measure_layer(int64_t layer);
     std::vector<float> column_squares(const Buffer& sums, int64_t in) const;
     void fit(Matrix& m, int bits, const std::vector<float>& squares, const Buffer* gram);
-    std::vector<float> quantized(const Matrix& m, int bits) const;
+    std::vector<float> clipped(const Matrix& m, int bits) const;
+    PackedWeight quantized(const Matrix& m, int bits) const;
     uint64_t packed_bytes(const Matrix& m, int bits) const;
     void choose(QuantizeResult& result, uint64_t dense_bytes);
     void write(QuantizeResult& result);
@@ -276,22 +275,17 @@ void Quantization::fit(Matrix& m, int bits, const std::vector<float>& squares, c
     device_.download(centroids, 0, std::as_writable_bytes(std::span(result.centroids)));
 }
 
-// The values of a matrix as they will be in the written model, [out, in].
-std::vector<float> Quantization::quantized(const Matrix& m, int bits) const {
+// A matrix within the bounds that were found for it, if any were.
+std::vector<float> Quantization::clipped(const Matrix& m, int bits) const {
     std::vector<float> w = weight(m);
-    const Fit& fit = m.fits.at(bits);
-    const QuantizerConfig c = config(bits);
-    if (is_packable(c)) return dequantize(pack_layer(w, m.out, m.in, c, fit.centroids, m.layer));
-    if (!fit.bounds.empty()) clip_weights(w, fit.bounds, block_layout(c, m.out, m.in, m.layer).block_cols);
-    if (options_.clip_only) return w;
-    Buffer from = device_.allocate(w.size() * 4, m.layer), to = device_.allocate(w.size() * 4, m.layer);
-    device_.upload(from, 0, std::as_bytes(std::span(w)));
-    Graph g(device_);
-    quantize_weights(g, g.external(from, 0, {m.out, m.in}, DType::f32, "w"), g.external(to, 0, {m.out, m.in}, DType::f32, "q"), c,
-                     {}, m.layer);
-    Executable(g, "quantize").run();
-    device_.download(to, 0, std::as_writable_bytes(std::span(w)));
+    if (const Fit& fit = m.fits.at(bits); !fit.bounds.empty())
+        clip_weights(w, fit.bounds, block_layout(config(bits), m.out, m.in, m.layer).block_cols);
     return w;
+}
+
+// A matrix as it will be in the written model.
+PackedWeight Quantization::quantized(const Matrix& m, int bits) const {
+    return pack_layer(clipped(m, bits), m.out, m.in, config(bits), m.fits.at(bits).centroids, m.layer);
 }
 
 // Runs the present layer of the calibration text for what fits need: sums of the inputs' squares, Gram matrices.
@@ -335,7 +329,7 @@ void Quantization::measure_widths(int64_t layer) {
                 std::vector<float> values;
                 for (const Matrix& m : matrices_)
                     if (m.index == layer && m.product == product) {
-                        const std::vector<float> one = quantized(m, bits);
+                        const std::vector<float> one = dequantize(quantized(m, bits));
                         values.insert(values.end(), one.begin(), one.end());
                     }
                 loss_[size_t(layer)][size_t(product)].push_back(calibration_->divergence(product, values));
@@ -390,8 +384,7 @@ void Quantization::write(QuantizeResult& result) {
     ModelSettings settings{.config = llama_};
     const DType dtype = options_.dtype;
     settings.config.torch_dtype = dtype == DType::f32 ? "float32" : dtype == DType::f16 ? "float16" : "bfloat16";
-    const bool packed = is_packable(options_.quantizer);
-    result.dense_quantized = !packed;
+    const bool packed = !options_.clip_only;
     std::vector<TensorInfo> tensors;
     std::map<std::string, size_t> by_layer;
     for (size_t i = 0; i < matrices_.size(); i++) by_layer[matrices_[i].layer] = i;
@@ -415,10 +408,8 @@ void Quantization::write(QuantizeResult& result) {
         mixed |= chosen_[found->second] != chosen_[0];
         three |= one.bits == 3;
         const int64_t blocks = m.in / one.block_size;
-        for (const TensorInfo& info :
-             {TensorInfo{m.layer + ".weight_packed", DType::u8, {m.out, packed_row_bytes(m.in, one.bits)}},
-              TensorInfo{m.layer + ".scales", DType::bf16, {m.out, blocks}},
-              TensorInfo{m.layer + ".centroids", DType::f32, {int64_t(one.centroids.size())}}}) {
+        for (const TensorInfo& info : packed_tensors(m.layer, m.out, packed_row_bytes(m.in, one.bits), blocks,
+                                                     int64_t(one.centroids.size()), options_.quantizer)) {
             result.packed_bytes += uint64_t(byte_size(info));
             tensors.push_back(info);
         }
@@ -446,11 +437,9 @@ void Quantization::write(QuantizeResult& result) {
         if (found == by_layer.end()) return sink(to_bytes(read_floats(files_.get(tensor.name, tensor.shape)), dtype));
         const Matrix& m = matrices_[found->second];
         const int bits = chosen_[found->second];
-        if (!packed) return sink(to_bytes(quantized(m, bits), dtype));
-        const PackedWeight layer_packed = pack_layer(weight(m), m.out, m.in, config(bits), m.fits.at(bits).centroids, m.layer);
-        if (tensor.name.ends_with(".centroids")) return sink(std::as_bytes(std::span(layer_packed.centroids)));
-        if (tensor.name.ends_with(".scales")) return sink(std::as_bytes(std::span(layer_packed.scales)));
-        sink(std::as_bytes(std::span(layer_packed.packed)));
+        if (!packed) return sink(to_bytes(clipped(m, bits), dtype));
+        const PackedWeight values = quantized(m, bits);
+        sink(vkqat::packed_bytes(values, tensor.name));
     };
     write_model_directory(out_, settings, std::move(tensors), source);
 }

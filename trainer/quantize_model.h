@@ -38,7 +38,6 @@ struct QuantizeOptions {
 struct QuantizeResult {
     uint64_t packed_bytes = 0, dense_bytes = 0;
     uint64_t packed_layers = 0;
-    bool dense_quantized = false;    // int_asym and nf: written as dense values, for there is no packed form of them
     std::vector<BitsRule> bits;      // of each layer; a table for the next time
     double expected_divergence = 0;  // budget: sum of the parts' KL divergences from the model, nats per token
 };

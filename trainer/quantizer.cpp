@@ -173,13 +173,26 @@ void quantizer_gradient(Graph& g, Tensor w, Tensor gradient, const QuantizerConf
                linear_grid(launch.blocks), "quantizer_gradient", {.flops = 20 * double(w.elements())});
 }
 
-std::vector<float> asymmetric_values(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
+std::vector<float> asymmetric_table(const QuantizerConfig& config) {
+    std::vector<float> table;
+    if (config.kind == QuantizerKind::int_asym) {
+        for (int i = 0; i < 1 << config.bits; i++) table.push_back(float(i));
+        return table;
+    }
+    const NormalFloat levels = normal_float(config.bits);
+    table.assign(levels.negative.rbegin(), levels.negative.rend() - 1);  // without its 0
+    table.insert(table.end(), levels.positive.begin(), levels.positive.end());
+    return table;
+}
+
+AsymmetricIndices asymmetric_indices(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
                                      const std::string& layer) {
     in_context(layer, [&] { validate(config); });
     if (!config.asymmetric()) fail("{}: quantizer '{}' is not an asymmetric one", layer, name(config.kind));
     const auto group = size_t(block_layout(config, out, in, layer).block_cols);
     if (w.size() != size_t(out * in)) fail("{}: {} weights are no [{}, {}]", layer, w.size(), out, in);
     const NormalFloat levels = config.kind == QuantizerKind::nf ? normal_float(config.bits) : NormalFloat{};
+    const int zero_level = int(levels.negative.size()) - 1;  // its place in the sorted table
     const float largest = float((1 << config.bits) - 1);
     // The farther of two levels has the half between them, for positive values; for negative ones the nearer has it.
     auto level = [](float u, const std::vector<float>& table) {
@@ -189,25 +202,52 @@ std::vector<float> asymmetric_values(std::span<const float> w, int64_t out, int6
             if (u < 0 ? !(u < boundary) : !(u >= boundary)) break;
             k++;
         }
-        return table[k];
+        return int(k);
     };
-    std::vector<float> result(w.size());
+    AsymmetricIndices result;
+    result.indices.resize(w.size());
     for (size_t first = 0; first < w.size(); first += group) {
         const auto block = w.subspan(first, group);
         for (float v : block)
             if (!std::isfinite(v)) fail("{}: a weight is {}", layer, v);
         const auto [low, high] = std::minmax_element(block.begin(), block.end());
         const float step = std::max(*high - *low, 1e-5f) / largest, zero = std::clamp(-std::nearbyint(*low / step), 0.f, largest);
+        if (config.kind == QuantizerKind::int_asym) {
+            result.scales.push_back(step);
+            result.zeros.push_back(uint8_t(zero));
+        } else {
+            result.scales.push_back(std::abs(*high));
+            result.negative_scales.push_back(std::abs(*low));
+        }
         for (size_t i = 0; i < group; i++) {
             const float v = block[i];
+            uint8_t& index = result.indices[first + i];
             if (config.kind == QuantizerKind::int_asym) {
                 const float rounded = std::copysign(std::floor(std::abs(v / step) + 0.5f), v);
-                result[first + i] = (std::clamp(rounded + zero, 0.f, largest) - zero) * step;
+                index = uint8_t(std::clamp(rounded + zero, 0.f, largest));
             } else {
                 const float scale = std::abs(v < 0 ? *low : *high);
-                result[first + i] = scale == 0 ? 0 : level(v / scale, v < 0 ? levels.negative : levels.positive) * scale;
+                const int steps = scale == 0 ? 0 : level(v / scale, v < 0 ? levels.negative : levels.positive);
+                index = uint8_t(zero_level + (v < 0 ? -steps : steps));
             }
         }
+    }
+    return result;
+}
+
+std::vector<float> asymmetric_values(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
+                                     const std::string& layer) {
+    const AsymmetricIndices chosen = asymmetric_indices(w, out, in, config, layer);
+    const std::vector<float> table = asymmetric_table(config);
+    const size_t group = w.size() / chosen.scales.size();
+    std::vector<float> result(w.size());
+    for (size_t i = 0; i < w.size(); i++) {
+        const size_t block = i / group;
+        const float t = table[chosen.indices[i]];
+        if (config.kind == QuantizerKind::int_asym)
+            result[i] = (t - float(chosen.zeros[block])) * chosen.scales[block];
+        else
+            result[i] = t * (t < 0 ? chosen.negative_scales : chosen.scales)[block];
     }
     return result;
 }

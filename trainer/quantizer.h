@@ -70,8 +70,21 @@ void block_scales(Graph& g, Tensor w, Tensor scales, const QuantizerConfig& conf
 // published code. It is linear in the gradient: once, behind the last micro-step. Nothing to do unless config.has_gradient().
 void quantizer_gradient(Graph& g, Tensor w, Tensor gradient, const QuantizerConfig& config, const std::string& layer);
 
-// q(W) of an asymmetric quantizer on the CPU, [out, in]. Error naming the layer: a block that does not divide it, a weight that
-// is not finite, a quantizer of another kind.
+// The table of an asymmetric quantizer, sorted: int_asym 0 .. 2^b - 1, nf its levels from -1 to 1.
+std::vector<float> asymmetric_table(const QuantizerConfig& config);
+
+// An asymmetric quantizer's choice for a weight [out, in], in full precision: value = (table[index] - zero) * scale of the block,
+// or table[index] * (table[index] < 0 ? negative_scale : scale).
+struct AsymmetricIndices {
+    std::vector<uint8_t> indices;        // [out, in]
+    std::vector<float> scales;           // [out, in / block_dim_2]
+    std::vector<uint8_t> zeros;          // the same of int_asym; nf: empty
+    std::vector<float> negative_scales;  // the same of nf; int_asym: empty
+};
+// On the CPU. Error naming the layer: a block that does not divide it, a weight that is not finite, a quantizer of another kind.
+AsymmetricIndices asymmetric_indices(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
+                                     const std::string& layer);
+// q(W) in full precision, [out, in]. Errors as above.
 std::vector<float> asymmetric_values(std::span<const float> w, int64_t out, int64_t in, const QuantizerConfig& config,
                                      const std::string& layer);
 

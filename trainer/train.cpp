@@ -17,6 +17,7 @@
 #include "trainer/corpus_reader.h"
 #include "trainer/flavors.h"
 #include "trainer/metrics.h"
+#include "trainer/onebit.h"
 #include "trainer/outliers.h"
 #include "trainer/readable.h"
 #include "trainer/run_folder.h"
@@ -290,7 +291,7 @@ void Run::set_up_model() {
     const QuantizerConfig quantizer = quantizer_config(config_);
     const bool quantize = quantizer.kind != QuantizerKind::none;
     const DType compute = weight_type(precision_);
-    auto list = llama_parameters(model, quantize, config_.quantization.ignore_names);
+    auto list = llama_parameters(model, quantize, config_.quantization.ignore_names, quantizer.kind == QuantizerKind::onebit);
     uint64_t count = 0;
     size_t quantized = 0;
     for (const Parameter& p : list) {
@@ -405,6 +406,8 @@ int64_t Run::resume() {
     } else {
         parameters_->initialize(uint64_t(config_.training.seed));
     }
+    if (!checkpoint && quantizer_config(config_).kind == QuantizerKind::onebit)
+        start_onebit(*parameters_, [&](const std::string& text) { say("start       " + text); });
     return state_.step;
 }
 
@@ -443,6 +446,7 @@ void Run::update_quantization(int64_t step) {
     check_same_weights("k-means fit");
     if (first) {
         // Another loss is to be expected from here on.
+        state_.best_step = -1;
         losses_.restore({});
         gradient_norms_.restore({});
         say(fmt::format("step {}: quantization is on", step));
@@ -456,6 +460,9 @@ void Run::validate(int64_t step) {
     if (metrics_) metrics_->add_validation(step, loss, tokens);
     if (tensorboard_) tensorboard_->add(step, std::array{Scalar{"loss/validation", loss}});
     say(fmt::format("step {}: validation loss {:.4f}, perplexity {:.3f} ({} tokens)", step, loss, std::exp(loss), tokens));
+    if (!config_.checkpoint.keep_best || !std::isfinite(loss) || (state_.best_step >= 0 && loss >= state_.best_loss)) return;
+    state_.best_step = step;
+    state_.best_loss = loss;
 }
 
 // Of the state now. Training goes on while it is written.
@@ -631,7 +638,8 @@ TrainResult Run::train() {
             trace_.cpu("validation", [&] { validate(step); });
         stopped = asked_to_stop();
         if (writer_) report(writer_->poll());
-        if (config_.checkpoint.enable && (step % config_.checkpoint.interval == 0 || step == steps || ranks_.any(step == again_)))
+        if (config_.checkpoint.enable &&
+            (step % config_.checkpoint.interval == 0 || step == steps || step == state_.best_step || ranks_.any(step == again_)))
             trace_.cpu("checkpoint", [&] { save(); });
         if (profile) end_profile();
     }

@@ -55,6 +55,25 @@ double sum(std::span<const float> values) {
     return total;
 }
 
+// Error unless all are finite.
+void check_scales(std::string_view where, std::string_view part, const TensorView& scales) {
+    for (size_t i = 0; i < scales.bytes.size(); i += 2) {
+        uint16_t scale;
+        std::memcpy(&scale, scales.bytes.data() + i, 2);
+        if ((scale & 0x7f80) == 0x7f80) {
+            const auto blocks = size_t(scales.shape[1]);
+            fail("{}: {}: number {} in row {} is {}, expected finite numbers", where, part, i / 2 % blocks, i / 2 / blocks,
+                 bf16_to_f32(scale));
+        }
+    }
+}
+
+std::vector<uint16_t> read_halves(const TensorView& tensor) {
+    std::vector<uint16_t> values(tensor.bytes.size() / 2);
+    std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    return values;
+}
+
 }  // namespace
 
 bool is_packed_bits(int64_t bits) { return bits == 1 || bits == 2 || bits == 3 || bits == 4 || bits == 8; }
@@ -195,14 +214,19 @@ std::optional<PackedLinear> find_packed_linear(const ModelFiles& model, std::str
         fail("{}: scales: expected [{}, a divisor of {}], found {}", where, out, in, shape_text(blocks));
     }
     layer.block_size = in / blocks[1];
-    for (size_t i = 0; i < layer.scales->bytes.size(); i += 2) {
-        uint16_t scale;
-        std::memcpy(&scale, layer.scales->bytes.data() + i, 2);
-        if ((scale & 0x7f80) == 0x7f80) {
-            fail("{}: scales: number {} in row {} is {}, expected finite numbers", where, i / 2 % size_t(blocks[1]),
-                 i / 2 / size_t(blocks[1]), bf16_to_f32(scale));
-        }
-    }
+    check_scales(where, "scales", *layer.scales);
+    layer.zeros = model.find(fmt::format("{}.zeros", prefix));
+    layer.negative_scales = model.find(fmt::format("{}.negative_scales", prefix));
+    if (layer.zeros && layer.negative_scales) fail("{}: has both zeros and negative_scales; expected one of them at most", where);
+    auto check_like_scales = [&](const TensorView* tensor, std::string_view part, DType dtype) {
+        if (!tensor) return;
+        if (tensor->dtype != dtype) fail("{}: {}: expected {}, found {}", where, part, name(dtype), name(tensor->dtype));
+        if (tensor->shape != blocks)
+            fail("{}: {}: expected {}, as the scales, found {}", where, part, shape_text(blocks), shape_text(tensor->shape));
+    };
+    check_like_scales(layer.zeros, "zeros", DType::u8);
+    check_like_scales(layer.negative_scales, "negative_scales", DType::bf16);
+    if (layer.negative_scales) check_scales(where, "negative_scales", *layer.negative_scales);
     return layer;
 }
 
@@ -210,8 +234,12 @@ PackedWeight load(const PackedLinear& layer) {
     PackedWeight weight{.out = layer.out, .in = layer.in, .block_size = layer.block_size, .bits = layer.bits};
     weight.packed.resize(layer.weight_packed->bytes.size());
     std::memcpy(weight.packed.data(), layer.weight_packed->bytes.data(), weight.packed.size());
-    weight.scales.resize(layer.scales->bytes.size() / 2);
-    std::memcpy(weight.scales.data(), layer.scales->bytes.data(), layer.scales->bytes.size());
+    weight.scales = read_halves(*layer.scales);
+    if (layer.negative_scales) weight.negative_scales = read_halves(*layer.negative_scales);
+    if (layer.zeros) {
+        weight.zeros.resize(layer.zeros->bytes.size());
+        std::memcpy(weight.zeros.data(), layer.zeros->bytes.data(), weight.zeros.size());
+    }
     weight.centroids = read_floats(*layer.centroids);
     return weight;
 }
@@ -220,7 +248,10 @@ std::vector<float> dequantize(const PackedWeight& weight) {
     std::vector<uint8_t> indices = unpack_indices(weight.packed, weight.in, weight.bits);
     std::vector<float> values(indices.size());
     for (size_t i = 0; i < indices.size(); ++i) {
-        values[i] = weight.centroids[indices[i]] * bf16_to_f32(weight.scales[i / size_t(weight.block_size)]);
+        const size_t block = i / size_t(weight.block_size);
+        const float centroid = weight.centroids[indices[i]] - (weight.zeros.empty() ? 0.f : float(weight.zeros[block]));
+        const bool negative = !weight.negative_scales.empty() && centroid < 0;
+        values[i] = centroid * bf16_to_f32(negative ? weight.negative_scales[block] : weight.scales[block]);
     }
     return values;
 }

@@ -4,6 +4,9 @@
 // element of a byte lies in its highest bits, which is what the published exporter writes. At 3 bits, which it does not
 // define, eight indices a..h fill three bytes: aaabbbcc cdddeeef ffggghhh; `in` is then a multiple of 8, and
 // quantization_config.json says "packing": "dense_msb_first".
+//
+// Asymmetric quantizers, which it does not define either, have one more number for each block: a zero point (int_asym), or the
+// scale of what lies below 0 (nf).
 #pragma once
 
 #include <cstddef>
@@ -48,6 +51,9 @@ struct PackedWeight {
     std::vector<uint8_t> packed;   // [out, in * bits / 8]
     std::vector<uint16_t> scales;  // bf16 [out, in / block_size]
     std::vector<float> centroids;  // [2^bits], sorted
+    // Of asymmetric quantizers, one of the two, [out, in / block_size]; else empty:
+    std::vector<uint8_t> zeros;             // value = (centroid - zero) * scale
+    std::vector<uint16_t> negative_scales;  // bf16, of centroids below 0; `scales` are those of the others
 };
 
 // weight [out, in] quantized to the nearest centroid of weight / scale; the boundary half-way between two belongs to the
@@ -62,21 +68,28 @@ struct PackedLinear {
     int64_t out = 0, in = 0;
     int64_t block_size = 0;
     int bits = 0;
-    const TensorView* weight_packed = nullptr;  // u8 [out, in * bits / 8]
-    const TensorView* scales = nullptr;         // bf16 [out, in / block_size]
-    const TensorView* centroids = nullptr;      // f32 [2^bits], sorted
-    uint64_t bytes() const { return weight_packed->bytes.size() + scales->bytes.size() + centroids->bytes.size(); }
+    const TensorView* weight_packed = nullptr;    // u8 [out, in * bits / 8]
+    const TensorView* scales = nullptr;           // bf16 [out, in / block_size]
+    const TensorView* centroids = nullptr;        // f32 [2^bits], sorted
+    const TensorView* zeros = nullptr;            // u8 [out, in / block_size], or absent
+    const TensorView* negative_scales = nullptr;  // bf16 [out, in / block_size], or absent
+    // Of all but the indices and the table.
+    uint64_t scale_bytes() const {
+        return scales->bytes.size() + (zeros ? zeros->bytes.size() : 0) + (negative_scales ? negative_scales->bytes.size() : 0);
+    }
+    uint64_t bytes() const { return weight_packed->bytes.size() + scale_bytes() + centroids->bytes.size(); }
 };
 
 // The packed layer PREFIX.weight_packed, .scales, .centroids of a projection that should be [out, in]; nothing if the model
-// has none of the three (the layer may then have a plain PREFIX.weight). Bits follow from the number of centroids, the block
+// has none of the three (the layer may then have a plain PREFIX.weight). PREFIX.zeros or PREFIX.negative_scales may
+// come with them. Bits follow from the number of centroids, the block
 // size from the shapes. Error naming the tensor if one is missing, does not fit [out, in], or holds a value that is not
 // finite, if centroids are not sorted, or 3 bits are packed in an unknown way.
 std::optional<PackedLinear> find_packed_linear(const ModelFiles& model, std::string_view prefix, int64_t out, int64_t in);
 
 PackedWeight load(const PackedLinear& layer);
 
-// centroids[index] * scale, [out, in]
+// centroids[index] * scale, or as its zeros or negative scales say, [out, in]
 std::vector<float> dequantize(const PackedWeight& weight);
 
 }  // namespace vkqat

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "runtime/ops/add.h"
+#include "runtime/ops/block_sums.h"
 #include "runtime/ops/dense_matvec.h"
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_matmul.h"
@@ -41,6 +42,39 @@ Tensor product(Graph& g, Tensor x, const Linear& w, const std::string& name, Ten
     return residual && !units ? add(g, residual, y, name + ".residual") : y;
 }
 
+// residual + x W^T of a weight with a zero point for each block, or with other scales below 0.
+Tensor asymmetric_product(Graph& g, Tensor x, const Linear& w, const std::string& name, Tensor residual) {
+    Tensor y = residual;
+    if (w.offsets) {
+        Tensor sums = block_sums(g, x, x.cols() / w.offsets.cols(), name + ".block_sums");
+        const Precision precision = g.precision();
+        g.set_precision(Precision::f32);  // a small product of two fp32 matrices
+        y = dense_linear(g, sums, w.offsets, name + ".offsets", {.residual = y});
+        g.set_precision(precision);
+    }
+    if (!w.negative.empty()) y = apply(g, x, Linear{.dense = {}, .packed = w.negative}, name + ".negative", {.residual = y});
+    return apply(g, x, Linear{.dense = {}, .packed = w.packed}, name, {.residual = y});
+}
+
+// residual + LN(((x * input_factor) sign^T) * output_factor) of each part.
+Tensor onebit_product(Graph& g, Tensor x, const Linear& w, const std::string& name, Tensor residual) {
+    Tensor y;
+    if (!w.onebit.empty()) {
+        y = onebit_linear(g, x, w.onebit, name);
+    } else {
+        int64_t out = 0, column = 0;
+        for (const PackedOnebit& part : w.packed_onebit) out += part.sign.out();
+        y = g.tensor({x.rows(), out}, DType::f32, name);
+        for (const PackedOnebit& part : w.packed_onebit) {
+            Tensor scaled = scale_columns(g, x, part.input_factor, name + ".input");
+            Tensor u = apply(g, scaled, Linear{.dense = {}, .packed = {part.sign}}, name);
+            onebit_norm_into(g, u, part.output_factor, y, column, {}, name);
+            column += part.sign.out();
+        }
+    }
+    return residual ? add(g, residual, y, name + ".residual") : y;
+}
+
 }  // namespace
 
 Precision inference_precision(const Capabilities& device, const LlamaTensors& weights) {
@@ -62,6 +96,12 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
             plain.quantize_inputs = false;
             return apply(g, quantize_activations(g, normed, w.input_strength), plain, name, {.residual = residual});
         });
+    if (!w.onebit.empty() || !w.packed_onebit.empty())
+        return unfused(g, x, fusion, name,
+                       [&](Tensor normed, Tensor residual) { return onebit_product(g, normed, w, name, residual); });
+    if (w.offsets || !w.negative.empty())
+        return unfused(g, x, fusion, name,
+                       [&](Tensor normed, Tensor residual) { return asymmetric_product(g, normed, w, name, residual); });
     if (w.dense && !g.training()) return dense_linear(g, x, w.dense, name, fusion);
     if (w.packed.size() == 1 && !on_matrix_units(g, x, w)) return packed_linear(g, x, w.packed[0], name, fusion);
     return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {

@@ -7,14 +7,28 @@
 
 #include "runtime/formats/llama_config.h"
 #include "runtime/graph/graph.h"
+#include "runtime/ops/onebit_linear.h"
 #include "runtime/ops/packed_linear.h"
 
 namespace vkqat {
 
-// A linear layer in one graph: dense, or packed in one or more parts whose outputs stand side by side (q, k, v).
+// A sign matrix between two vectors that stays packed (OneBit).
+struct PackedOnebit {
+    PackedLayer sign;                    // table -1, 1, scales of 1
+    Tensor input_factor, output_factor;  // [in], [out]
+};
+
+// A linear layer in one graph: dense, sign matrices, or packed in one or more parts whose outputs stand side by side (q, k, v).
 struct Linear {
     Tensor dense;  // [out, in] f32|f16|bf16
     std::vector<PackedLayer> packed;
+    // What asymmetric quantizers add to the product with `packed`: f32 [out, blocks] times the sums of x over as many blocks of
+    // columns; packed layers with the same indices for weights below 0. Absent and empty otherwise.
+    Tensor offsets = {};
+    std::vector<PackedLayer> negative = {};
+    // Sign matrices whose outputs stand side by side, each with a norm of its own: in training, and packed.
+    std::vector<OnebitPart> onebit = {};
+    std::vector<PackedOnebit> packed_onebit = {};
     // Its inputs are 8-bit integers times a scale of each token (runtime/ops/quantize_activations.h), as strongly as
     // `input_strength` says, f32 [1]; absent: fully.
     bool quantize_inputs = false;

@@ -1,5 +1,8 @@
 #include "runtime/model/weights.h"
 
+#include <algorithm>
+#include <cstddef>
+
 #include "runtime/formats/packing.h"
 
 namespace vkqat {
@@ -78,43 +81,138 @@ LlamaWeights::Packed LlamaWeights::empty_packed(const std::vector<int64_t>& rows
             rows};
 }
 
+namespace {
+
+// The middle of a table, about which that of weights with a zero point is laid: then its values and the offsets are small.
+float middle(std::span<const float> table) { return (table.front() + table.back()) / 2; }
+
+// The table as the device has it: about its middle for zero points, else one side of 0 where that has scales of its own.
+std::vector<float> device_table(const PackedLinear& part, bool below_zero) {
+    std::vector<float> table = read_floats(*part.centroids);
+    const float center = part.zeros ? middle(table) : 0;
+    for (float& c : table) {
+        c -= center;
+        if (part.negative_scales) c = below_zero ? std::min(c, 0.f) : std::max(c, 0.f);
+    }
+    return table;
+}
+
+}  // namespace
+
 // Several layers of one width below one another. Their rows go through pinned memory in pieces, and the device puts them into
 // tiles.
-LlamaWeights::Packed LlamaWeights::packed(const std::vector<PackedLinear>& parts, const std::string& name) {
+void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name) {
     std::vector<int64_t> rows;
     for (const PackedLinear& part : parts) rows.push_back(part.out);
+    const bool two_sides = parts[0].negative_scales != nullptr;
     Packed p = empty_packed(rows, parts[0].in, parts[0].bits, parts[0].block_size, name);
-    if (planned_) return p;
+    auto like = [&](const Placed& other) {
+        return Placed{allocate(uint64_t(other.shape.elements()) * vkqat::bytes(other.dtype), other.name + ".negative"),
+                      other.shape, other.dtype, other.name + ".negative"};
+    };
+    NegativeSide negative;
+    if (two_sides) negative = {like(p.scales), like(p.centroids)};
     PackedExtents extents = packed_extents(p.rows, p.in, p.bits, p.block_size);
     const uint64_t row_bytes = uint64_t(packed_row_bytes(p.in, p.bits)), scale_bytes = uint64_t(extents.blocks) * 2;
-    const auto piece_rows = int64_t((uploader_->piece_bytes() - 512) / (row_bytes + scale_bytes) / 32 * 32);
-    if (piece_rows == 0) fail("{}: rows of {} bytes are too long", name, row_bytes);
-    uint64_t centroid_offset = 0;
-    for (size_t i = 0; i < parts.size(); i++) {
+    for (size_t i = 0; i < parts.size() && !planned_; i++) {
         const PackedLinear& part = parts[i];
+        const auto piece_rows = int64_t((uploader_->piece_bytes() - 1024) / (row_bytes + 2 * scale_bytes) / 32 * 32);
+        if (piece_rows == 0) fail("{}: rows of {} bytes are too long", name, row_bytes);
         for (int64_t row = 0; row < part.out; row += piece_rows) {
             const int64_t n = std::min(piece_rows, part.out - row);
-            const std::span<const std::byte> pieces[] = {
-                part.weight_packed->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes),
-                part.scales->bytes.subspan(uint64_t(row) * scale_bytes, uint64_t(n) * scale_bytes)};
+            auto scales_of = [&](const TensorView& scales) {
+                return scales.bytes.subspan(uint64_t(row) * scale_bytes, uint64_t(n) * scale_bytes);
+            };
+            std::vector<std::span<const std::byte>> pieces{
+                part.weight_packed->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes), scales_of(*part.scales)};
+            if (two_sides) pieces.push_back(scales_of(*part.negative_scales));
             uploader_->run(pieces, [&](Graph& g, const Buffer& piece, std::span<const uint64_t> offsets) {
                 PackedLayer layer = p.layer(g);
-                tile_packed(g, g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed"),
-                            g.external(piece, offsets[1], {n, extents.blocks}, DType::bf16, "scales"), layer,
-                            packed_parts(layer).first_tile[i] + row / 32);
+                Tensor packed = g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed");
+                auto tile = [&](size_t scales) {
+                    tile_packed(g, packed, g.external(piece, offsets[scales], {n, extents.blocks}, DType::bf16, "scales"), layer,
+                                packed_parts(layer).first_tile[i] + row / 32);
+                };
+                tile(1);
+                if (!two_sides) return;
+                layer.scales = g.external(negative.scales.buffer, 0, negative.scales.shape, DType::bf16, negative.scales.name);
+                tile(2);  // with the same indices once more
             });
-            count(pieces[0].size() + pieces[1].size());
+            for (const auto& bytes : pieces) count(bytes.size());
         }
-        uploader_->copy(p.centroids.buffer, centroid_offset, part.centroids->bytes);
-        centroid_offset += part.centroids->bytes.size();
-        count(part.centroids->bytes.size());
+        const uint64_t table_bytes = part.centroids->bytes.size();
+        uploader_->copy(p.centroids.buffer, i * table_bytes, std::as_bytes(std::span<const float>(device_table(part, false))));
+        if (two_sides)
+            uploader_->copy(negative.centroids.buffer, i * table_bytes,
+                            std::as_bytes(std::span<const float>(device_table(part, true))));
+        count(table_bytes);
     }
-    return p;
+    to.packed.push_back(std::move(p));
+    if (two_sides) to.negative.push_back(std::move(negative));
+}
+
+// (middle of the table - zero) * scale of every block, which comes to the product with the table about its middle.
+void LlamaWeights::add_offsets(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name) {
+    int64_t rows = 0;
+    for (const PackedLinear& part : parts) rows += part.out;
+    const int64_t blocks = parts[0].in / parts[0].block_size;
+    Placed p{allocate(uint64_t(rows * blocks) * 4, name + ".offsets"), {rows, blocks}, DType::f32, name + ".offsets"};
+    uint64_t done = 0;
+    for (const PackedLinear& part : parts) {
+        if (planned_) break;
+        std::vector<float> offsets = read_floats(*part.scales);
+        const float center = middle(read_floats(*part.centroids));
+        for (size_t i = 0; i < offsets.size(); i++) offsets[i] *= center - float(std::to_integer<uint8_t>(part.zeros->bytes[i]));
+        uploader_->copy(p.buffer, done, std::as_bytes(std::span<const float>(offsets)));
+        done += offsets.size() * 4;
+        count(part.zeros->bytes.size());
+    }
+    to.offsets.push_back(std::move(p));
+}
+
+// A sign matrix as a packed layer of 1 bit, one block a row, scales of 1.
+LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::string& name) {
+    Onebit result{empty_packed({layer.out}, layer.in, 1, layer.in, name), place(*layer.input_factor), place(*layer.weight_scale)};
+    if (planned_) return result;
+    const Packed& p = result.sign;
+    const uint64_t row_bytes = uint64_t(layer.in) / 8;
+    const auto piece_rows = int64_t((uploader_->piece_bytes() - 1024) / (row_bytes + 2) / 32 * 32);
+    if (piece_rows == 0) fail("{}: rows of {} bytes are too long", name, row_bytes);
+    for (int64_t row = 0; row < layer.out; row += piece_rows) {
+        const int64_t n = std::min(piece_rows, layer.out - row);
+        const auto from = layer.weight->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes);
+        std::vector<uint8_t> signs(from.size());  // most significant bit first
+        for (size_t i = 0; i < from.size(); i++) {
+            auto b = std::to_integer<uint32_t>(from[i]);
+            b = (b & 0xf0) >> 4 | (b & 0x0f) << 4;
+            b = (b & 0xcc) >> 2 | (b & 0x33) << 2;
+            signs[i] = uint8_t((b & 0xaa) >> 1 | (b & 0x55) << 1);
+        }
+        const std::vector<uint16_t> ones(size_t(n), f32_to_bf16(1));
+        const std::span<const std::byte> pieces[] = {std::as_bytes(std::span<const uint8_t>(signs)),
+                                                     std::as_bytes(std::span<const uint16_t>(ones))};
+        uploader_->run(pieces, [&](Graph& g, const Buffer& piece, std::span<const uint64_t> offsets) {
+            tile_packed(g, g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed"),
+                        g.external(piece, offsets[1], {n, 1}, DType::bf16, "scales"), p.layer(g), row / 32);
+        });
+        count(from.size());
+    }
+    const float table[] = {1, -1};
+    uploader_->copy(p.centroids.buffer, 0, std::as_bytes(std::span<const float>(table)));
+    return result;
 }
 
 LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::vector<std::string>& prefixes,
                                           const std::vector<int64_t>& rows, int64_t cols) {
     Matrix m;
+    for (size_t i = 0; i < prefixes.size(); i++)
+        if (auto part = find_onebit_linear(files, prefixes[i], rows[i], cols)) m.onebit.push_back(onebit(*part, prefixes[i]));
+    if (!m.onebit.empty()) {
+        if (m.onebit.size() != prefixes.size())
+            fail("{}: of {} and its neighbours some are sign matrices and some are not", files.directory().string(), prefixes[0]);
+        packed_ = true;
+        return m;
+    }
     std::vector<PackedLinear> packed_parts;
     for (size_t i = 0; i < prefixes.size(); i++)
         if (auto part = find_packed_linear(files, prefixes[i], rows[i], cols)) packed_parts.push_back(*part);
@@ -126,6 +224,13 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
         fail("{}: of {} and its neighbours some are packed and some are not", files.directory().string(), prefixes[0]);
     } else {
         packed_ = true;
+        for (const PackedLinear& part : packed_parts) {
+            const PackedLinear& first = packed_parts[0];
+            if (!part.zeros != !first.zeros || !part.negative_scales != !first.negative_scales ||
+                (part.zeros && part.block_size != first.block_size))
+                fail("{}: {} and its neighbours have different quantizers, or zero points for blocks of different sizes",
+                     files.directory().string(), prefixes[0]);
+        }
         for (size_t i = 0; i < packed_parts.size();) {  // neighbours of one kind become one layer
             std::vector<PackedLinear> same;
             const PackedLinear& first = packed_parts[i];
@@ -134,8 +239,9 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
                  i < packed_parts.size() && packed_parts[i].bits == first.bits && packed_parts[i].block_size == first.block_size;
                  i++)
                 same.push_back(packed_parts[i]);
-            m.packed.push_back(packed(same, name));
+            add_packed(m, same, name);
         }
+        if (packed_parts[0].zeros) add_offsets(m, packed_parts, prefixes[0]);
     }
     return m;
 }
@@ -192,6 +298,15 @@ LlamaTensors LlamaWeights::tensors(Graph& g) const {
         Linear l;
         if (!m.dense.empty()) l.dense = tensor(m.dense[0]);
         for (const Packed& p : m.packed) l.packed.push_back(p.layer(g));
+        for (const Onebit& part : m.onebit)
+            l.packed_onebit.push_back({part.sign.layer(g), tensor(part.input_factor), tensor(part.output_factor)});
+        if (!m.offsets.empty()) l.offsets = tensor(m.offsets[0]);
+        for (size_t i = 0; i < m.negative.size(); i++) {
+            PackedLayer below = l.packed[i];
+            below.scales = tensor(m.negative[i].scales);
+            below.centroids = tensor(m.negative[i].centroids);
+            l.negative.push_back(below);
+        }
         l.quantize_inputs = quantize_inputs_;
         return l;
     };

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "runtime/formats/checkpoint.h"
+#include "runtime/formats/onebit_packing.h"
 #include "runtime/formats/packing.h"
 #include "runtime/model/llama.h"
 #include "runtime/model/uploader.h"
@@ -61,9 +62,19 @@ private:
         std::vector<int64_t> rows;
         PackedLayer layer(Graph& g) const;
     };
+    struct NegativeSide {  // of a Packed: what weights below 0 have
+        Placed scales, centroids;
+    };
+    struct Onebit {
+        Packed sign;
+        Placed input_factor, output_factor;
+    };
     struct Matrix {  // dense, or packed in parts
         std::vector<Placed> dense;
         std::vector<Packed> packed;
+        std::vector<Placed> offsets;         // of all parts, if they have zero points; else empty
+        std::vector<NegativeSide> negative;  // by part, if they have such; else empty
+        std::vector<Onebit> onebit;          // sign matrices; then the others are empty
     };
     struct Layer {
         Placed attention_norm, mlp_norm;
@@ -72,7 +83,9 @@ private:
     void load(const std::filesystem::path& model_directory);
     Buffer allocate(uint64_t bytes, const std::string& what);
     Placed place(const TensorView& view);
-    Packed packed(const std::vector<PackedLinear>& parts, const std::string& name);
+    void add_packed(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
+    Onebit onebit(const OnebitLinear& layer, const std::string& name);
+    void add_offsets(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
     Placed dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols, const std::vector<int64_t>& rows);
     Placed vector(const ModelFiles& files, const std::string& name, int64_t size);
     Matrix matrix(const ModelFiles& files, const std::vector<std::string>& prefixes, const std::vector<int64_t>& rows,

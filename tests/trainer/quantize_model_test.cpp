@@ -106,9 +106,12 @@ TEST(QuantizeModel, ClippingLeavesLessErrorInEveryLayerButQueriesAndKeys) {
         layers++;
         EXPECT_LT(std::stod(text.substr(at + 16)), 95) << text;
     };
-    EXPECT_TRUE(quantize_model(test::device(), t.model, folder / "clipped", options, t.text.get(), line).dense_quantized);
+    const QuantizeResult packed = quantize_model(test::device(), t.model, folder / "clipped", options, t.text.get(), line);
+    EXPECT_EQ(packed.packed_layers, 14u);
     EXPECT_EQ(layers, 10);
     EXPECT_LT(t.loss(folder / "clipped"), t.loss(t.model) + 1);
+    options.clip_only = true;
+    EXPECT_EQ(quantize_model(test::device(), t.model, folder / "dense", options, t.text.get(), line).packed_layers, 0u);
 }
 
 TEST(QuantizeModel, GoesOnWhereItWasStopped) {
