@@ -137,6 +137,8 @@ struct QuantizationSection {
     int64_t buffer_update_interval = 0;                // 0: centroids are fitted once
     int64_t qat_start_step = 0;
     std::vector<std::string> ignore_names = {"output"};
+    std::string bitlinear_norm = "replace";  // bitnet158: replace | add | none
+    int64_t switch_on_steps = 0;             // over which quantization grows from nothing to all; 0: at once
     bool operator==(const QuantizationSection&) const = default;
 };
 

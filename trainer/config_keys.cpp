@@ -216,6 +216,11 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "steps before this one train in full precision"},
         {"quantization", "ignore_names", &c.quantization.ignore_names, anything(),
          "layers that stay in full precision; \"output\" is the LM head"},
+        {"quantization", "bitlinear_norm", &c.quantization.bitlinear_norm, one_of({"replace", "add", "none"}),
+         "bitnet158: RMS norms without weights in front of layers: replace: where the block has none (o, down), add: everywhere, "
+         "none"},
+        {"quantization", "switch_on_steps", &c.quantization.switch_on_steps, at_least(0),
+         "steps over which weights (and activations) go from full precision to quantized; 0: at once"},
 
         {"distributed", "exchange", &c.distributed.exchange, one_of({"auto", "mpi"}),
          "of gradients; auto: through memory that the ranks share, over several machines through MPI"},

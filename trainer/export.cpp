@@ -206,6 +206,8 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
     std::unordered_map<std::string, Source> sources;  // by the name of each tensor
     ModelSettings settings{.config = checkpoint.model()};
     settings.config.torch_dtype = options.dtype == DType::f32 ? "float32" : options.dtype == DType::f16 ? "float16" : "bfloat16";
+    const std::string& norm = config.quantization.bitlinear_norm;
+    const std::string bitlinear_norm = quantizes_activations(config) && norm != "none" ? norm : "";
     const bool onebit = quantizer.kind == QuantizerKind::onebit;
     if (onebit && !quantize) fail("{}: quantization is not on yet", checkpoint.folder().string());
     for (const Parameter& p : llama_parameters(checkpoint.model(), quantize, config.quantization.ignore_names)) {
@@ -262,7 +264,8 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
                                                        .num_centroids = int(from.centroids.size()),
                                                        .centroids = from.centroids,
                                                        .packing = bits == 3 ? std::string(packing_dense_msb_first) : "",
-                                                       .activation_bits = quantizes_activations(config) ? 8 : 0};
+                                                       .activation_bits = quantizes_activations(config) ? 8 : 0,
+                                                       .bitlinear_norm = bitlinear_norm};
         for (TensorInfo& info :
              packed_tensors(from.layer, from.out, row_bytes, blocks.cols, int64_t(from.centroids.size()), quantizer)) {
             result.packed_bytes += uint64_t(byte_size(info));

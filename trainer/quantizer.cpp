@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "runtime/ops/launch.h"
 #include "shaders/args/quantize.h"
 
 namespace vkqat {
@@ -161,6 +162,16 @@ void quantize_weights(Graph& g, Tensor w, Tensor q, const QuantizerConfig& confi
         expect(scales, {layout.rows, layout.cols}, DType::f32, layer + ": scales");
     }
     run(g, w, q, config, centroids, layer, scales);
+}
+
+void blend_weights(Graph& g, Tensor w, Tensor used, Tensor strength, const std::string& layer) {
+    expect_weight(w, layer);
+    expect(used, w.shape(), used.dtype(), layer + ": weight for the products");
+    expect(strength, {1}, DType::f32, layer + ": strength");
+    const RowBlocks blocks = row_blocks(g.capabilities(), w.rows(), w.cols());
+    g.dispatch(blocks.kernel(typed_shader("blend_weights", used, layer)), {in(w), inout(used), in(strength)},
+               BlendWeightsArgs{.rows = uint32_t(w.rows()), .dim = uint32_t(w.cols())}, blocks.grid, "blend_weights",
+               {.flops = 3 * double(w.elements())});
 }
 
 void quantizer_gradient(Graph& g, Tensor w, Tensor gradient, const QuantizerConfig& config, const std::string& layer) {

@@ -62,6 +62,9 @@ BlockLayout block_layout(const QuantizerConfig& config, int64_t out, int64_t in,
 void quantize_weights(Graph& g, Tensor w, Tensor q, const QuantizerConfig& config, Tensor centroids, const std::string& layer,
                       Tensor scales = {});
 
+// used = w + strength (used - w): f32 [1], from 0 to 1. w f32 [out, in]; used f32, f16 or bf16 [out, in].
+void blend_weights(Graph& g, Tensor w, Tensor used, Tensor strength, const std::string& layer);
+
 // Only the scales of the blocks, in full precision: f32 [out / block_dim_1, in / block_dim_2].
 void block_scales(Graph& g, Tensor w, Tensor scales, const QuantizerConfig& config, const std::string& layer);
 

@@ -67,7 +67,8 @@ void check_same_model(const LlamaConfig& now, const Checkpoint& checkpoint) {
 bool same_quantizer(const TrainConfig& first, const TrainConfig& second) {
     const QuantizationSection &a = first.quantization, &b = second.quantization;
     return a.quantizer == b.quantizer && a.target_bit_width == b.target_bit_width && a.block_dim_1 == b.block_dim_1 &&
-           a.block_dim_2 == b.block_dim_2 && a.relative_scale == b.relative_scale && a.ignore_names == b.ignore_names;
+           a.block_dim_2 == b.block_dim_2 && a.relative_scale == b.relative_scale && a.ignore_names == b.ignore_names &&
+           (!quantizes_activations(first) || a.bitlinear_norm == b.bitlinear_norm);
 }
 
 void check_same_quantizer(const TrainConfig& now, const Checkpoint& checkpoint) {
@@ -76,7 +77,7 @@ void check_same_quantizer(const TrainConfig& now, const Checkpoint& checkpoint) 
     if (!same_quantizer(now, checkpoint.config()))
         fail(
             "{}: [quantization] differs from the configuration's, and the run is quantized already: expected {} at {} bits in "
-            "blocks of {} x {} with scale {}, and the same ignore_names",
+            "blocks of {} x {} with scale {}, and the same ignore_names and bitlinear_norm",
             checkpoint.folder().string(), b.quantizer, b.target_bit_width, b.block_dim_1, b.block_dim_2, b.relative_scale);
 }
 

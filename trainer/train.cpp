@@ -336,6 +336,10 @@ void Run::set_up_model() {
                             .precision = precision_,
                             .recompute = parse_recompute(config_.activation_checkpoint.mode),
                             .quantize_activations = quantizes_activations(config_),
+                            .bitlinear_norm = quantizes_activations(config_)
+                                                  ? parse_bitlinear_norm(config_.quantization.bitlinear_norm)
+                                                  : BitlinearNorm::none,
+                            .gradual = config_.quantization.switch_on_steps > 0,
                             .teacher = teacher(),
                             .ranks = &ranks_,
                             .exchange = {.bucket_bytes = bucket_bytes,
@@ -406,7 +410,7 @@ int64_t Run::resume() {
     } else {
         parameters_->initialize(uint64_t(config_.training.seed));
     }
-    if (!checkpoint && quantizer_config(config_).kind == QuantizerKind::onebit)
+    if (!checkpoint && !state_.quantized && quantizer_config(config_).kind == QuantizerKind::onebit)
         start_onebit(*parameters_, [&](const std::string& text) { say("start       " + text); });
     return state_.step;
 }
@@ -563,6 +567,10 @@ void Run::take_step(int64_t step) {
     const Clock::time_point step_start = Clock::now();
     const Drawn now = std::move(next_);
     trace_.cpu("fit centroids", [&] { update_quantization(step); });
+    if (const QuantizationSection& q = config_.quantization; state_.quantized && q.switch_on_steps > 0) {
+        const int64_t done = step - std::max<int64_t>(q.qat_start_step, 1) + 1;
+        training_->set_strength(std::min(1.0, double(done) / double(q.switch_on_steps)));
+    }
     if (options_.before_step) options_.before_step(step, *parameters_);
     learning_rate_ = schedule_.at(step);
     training_->set_weight_decay(schedule_.in_second_stage(step) ? config_.optimizer.second_stage_weight_decay

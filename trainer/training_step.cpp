@@ -34,16 +34,16 @@ Recompute parse_recompute(std::string_view mode) {
 struct TrainingStep::Graphs {
     Graphs(TrainingStep& s);
     std::unique_ptr<Graph> model_graph(TrainingStep& s, Graph::Mode mode, bool accumulate);
-    std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize);
+    std::unique_ptr<Graph> prepare_graph(TrainingStep& s, bool quantize, bool partly = false);
     std::unique_ptr<Graph> fit_graph(TrainingStep& s, bool fisher);
     std::unique_ptr<Graph> update_graph(TrainingStep& s);
     std::unique_ptr<Graph> quantizer_graph(TrainingStep& s);
     std::string what_fits(TrainingStep& s, uint64_t limit);
 
     std::unique_ptr<Graph> first_graph, next_graph, evaluate_graph, full_graph, quantized_graph, fit_graph_, first_fit_graph,
-        squares_graph, update_graph_, quantizer_graph_;
+        squares_graph, update_graph_, quantizer_graph_, partly_graph;
     std::unique_ptr<Executable> first, next, evaluate, prepare_full, prepare_quantized, fit, first_fit, squares, update,
-        quantizer_gradients;
+        quantizer_gradients, prepare_partly;
     uint64_t arena_bytes = 0;
     std::unique_ptr<GradientExchange> exchange;  // with several ranks
     GradientExchange::Schedule first_schedule, next_schedule;
@@ -71,7 +71,9 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
 
     validate(options.quantizer);
     if (squares_ && options.quantizer.has_gradient())
-        fail("distributed.zero1: the gradients of quantization.quantizer need whole blocks, and a rank has a part of them; choose false");
+        fail(
+            "distributed.zero1: the gradients of quantization.quantizer need whole blocks, and a rank has a part of them; choose "
+            "false");
     if (options.quantizer.kind != QuantizerKind::none)
         for (size_t i = 0; i < parameters.parameters().size(); i++) {
             const Parameter& p = parameters.parameters()[i];
@@ -87,7 +89,18 @@ TrainingStep::TrainingStep(Device& device, ParameterStore& parameters, const Tra
             even[size_t(c)] = table_size == 1 ? 0 : -2.f + 4.f * float(c) / float(table_size - 1);
         for (size_t layer = 0; layer < quantized_layers_.size(); layer++) set_centroids(layer, even);
     }
-    if (options.quantize_activations) {
+    if (options.gradual && options.quantizer.has_gradient())
+        fail(
+            "quantization.switch_on_steps: quantizer '{}' has a gradient of its own, which only goes with quantization as a "
+            "whole",
+            name(options.quantizer.kind));
+    if (options.bitlinear_norm != BitlinearNorm::none) {
+        const LlamaConfig& c = parameters.config();
+        const std::vector<float> ones(size_t(std::max({c.hidden_size, c.q_dim(), c.intermediate_size})), 1.f);
+        ones_ = device.allocate(ones.size() * 4, "weights of norms");
+        device.upload(ones_, 0, std::as_bytes(std::span(ones)));
+    }
+    if (options.quantize_activations || options.gradual) {
         strength_ = device.allocate_host(4, "strength of quantization");
         set_quantized(false);
     }
@@ -103,6 +116,14 @@ void TrainingStep::set_quantized(bool on) {
     if (!strength_) return;
     device_.wait_idle();  // a step may be reading it
     *static_cast<float*>(strength_.mapped()) = on ? 1.f : 0.f;
+    partly_ = false;
+}
+
+void TrainingStep::set_strength(double strength) {
+    if (!options_.gradual) fail("quantization was not set up to be switched on gradually");
+    set_quantized(true);
+    *static_cast<float*>(strength_.mapped()) = float(strength);
+    partly_ = strength < 1;
 }
 
 std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph::Mode mode, bool accumulate) {
@@ -120,13 +141,13 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
     LlamaTensors model = s.parameters_.model(g, accumulate);
     AttentionShape shape{uint32_t(batch), uint32_t(seq_len), uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
     // Kept as attention and the product behind it round it; quantized activations are made of fp32.
-    const DType qkv_type = mode == Graph::Mode::training && !s.strength_ ? attention_type(g, shape) : DType::f32;
-    if (s.strength_) {
-        Tensor strength = g.external(s.strength_, 0, {1}, DType::f32, "strength of quantization");
-        for (LlamaLayerTensors& layer : model.layers)
-            for (Linear* l : {&layer.qkv, &layer.o, &layer.gate_up, &layer.down})
-                l->quantize_inputs = true, l->input_strength = strength;
-    }
+    const bool bitlinear = s.options_.quantize_activations;
+    const DType qkv_type = mode == Graph::Mode::training && !bitlinear ? attention_type(g, shape) : DType::f32;
+    if (bitlinear)
+        use_bitlinear(
+            model, c, s.options_.bitlinear_norm,
+            [&](int64_t n) { return g.external(s.ones_, 0, {n}, DType::f32, "weights of norms"); },
+            g.external(s.strength_, 0, {1}, DType::f32, "strength of quantization"));
     // Losses are added up one behind the other, from those of earlier micro-steps on.
     Tensor base = accumulate ? g.external(s.loss_, 0, {1}, DType::f32, "loss so far") : Tensor();
     Teacher* teacher = mode == Graph::Mode::training ? s.options_.teacher.get() : nullptr;
@@ -163,7 +184,7 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
     return graph;
 }
 
-std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool quantize) {
+std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool quantize, bool partly) {
     auto graph = std::make_unique<Graph>(s.device_);
     if (!quantize || s.options_.quantizer.kind == QuantizerKind::none) {
         for (auto [weights, copy] : s.parameters_.copied_stretches(*graph))
@@ -182,8 +203,11 @@ std::unique_ptr<Graph> TrainingStep::Graphs::prepare_graph(TrainingStep& s, bool
             centroids =
                 graph->external(s.centroids_, layer * uint64_t(table) * 4, {table}, DType::f32, p.layer_name() + ".centroids");
         if (p.quantized) layer++;
-        quantize_weights(*graph, s.parameters_.master(*graph, i), s.parameters_.compute(*graph, i), config, centroids,
-                         p.layer_name());
+        Tensor weight = s.parameters_.master(*graph, i), used = s.parameters_.compute(*graph, i);
+        quantize_weights(*graph, weight, used, config, centroids, p.layer_name());
+        if (partly && p.quantized)
+            blend_weights(*graph, weight, used, graph->external(s.strength_, 0, {1}, DType::f32, "strength of quantization"),
+                          p.layer_name());
     }
     return graph;
 }
@@ -234,14 +258,16 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     evaluate_graph = model_graph(s, Graph::Mode::inference, false);
     full_graph = prepare_graph(s, false);
     quantized_graph = prepare_graph(s, true);
+    if (s.options_.gradual) partly_graph = prepare_graph(s, true, true);
     update_graph_ = update_graph(s);
     if (s.options_.quantizer.has_gradient()) quantizer_graph_ = quantizer_graph(s);
     if (s.centroids_) fit_graph_ = fit_graph(s, s.options_.fisher);
     if (s.centroids_ && s.options_.fisher) first_fit_graph = fit_graph(s, false);
     // They never run at the same time: one arena for all.
     uint64_t block = Arena::block_bytes(s.device_);
-    for (const Graph* g : {first_graph.get(), next_graph.get(), evaluate_graph.get(), full_graph.get(), quantized_graph.get(),
-                           update_graph_.get(), fit_graph_.get(), first_fit_graph.get(), quantizer_graph_.get()})
+    for (const Graph* g :
+         {first_graph.get(), next_graph.get(), evaluate_graph.get(), full_graph.get(), quantized_graph.get(), update_graph_.get(),
+          fit_graph_.get(), first_fit_graph.get(), quantizer_graph_.get(), partly_graph.get()})
         if (g) arena_bytes = std::max(arena_bytes, plan(*g, block).arena_bytes);
     const uint64_t limit = s.options_.activation_limit ? s.options_.activation_limit : s.device_.free_memory();
     if (arena_bytes > limit)
@@ -266,6 +292,7 @@ TrainingStep::Graphs::Graphs(TrainingStep& s) {
     prepare_quantized = record(quantized_graph, "quantized weights");
     squares = record(squares_graph, "gradient norm");
     update = record(update_graph_, "update");
+    prepare_partly = record(partly_graph, "partly quantized weights");
     quantizer_gradients = record(quantizer_graph_, "gradients of the quantizer");
     fit = record(fit_graph_, "k-means");
     first_fit = record(first_fit_graph, "first k-means");
@@ -318,7 +345,9 @@ void TrainingStep::submit(Executable& recording) {
         recording.replay();
 }
 
-void TrainingStep::prepare() { submit(quantized_ ? *graphs_->prepare_quantized : *graphs_->prepare_full); }
+void TrainingStep::prepare() {
+    submit(partly_ ? *graphs_->prepare_partly : quantized_ ? *graphs_->prepare_quantized : *graphs_->prepare_full);
+}
 
 void TrainingStep::fit_centroids(int64_t step) {
     if (!graphs_->fit) return;

@@ -26,8 +26,10 @@ struct TrainingStepOptions {
     uint64_t seed = 0;
     Precision precision = Precision::f32;
     Recompute recompute = Recompute::none;
-    uint64_t activation_limit = 0;          // bytes that the activations may take; 0: what is free on the device
-    bool quantize_activations = false;      // of quantized layers, where quantization is on (BitNet b1.58)
+    uint64_t activation_limit = 0;      // bytes that the activations may take; 0: what is free on the device
+    bool quantize_activations = false;  // of quantized layers, where quantization is on (BitNet b1.58)
+    BitlinearNorm bitlinear_norm = BitlinearNorm::none;
+    bool gradual = false;                   // set_strength() will be used
     std::shared_ptr<Teacher> teacher = {};  // the loss is the distance from it; absent: the cross-entropy of the labels
     Communicator* ranks = nullptr;          // whose gradients are summed; nullptr: this process is alone
     ExchangeOptions exchange;
@@ -44,6 +46,9 @@ public:
 
     // Whether the forward pass uses quantized weights; off at first.
     void set_quantized(bool on);
+    // On, with weights w + strength (q(w) - w), activations likewise; 0 < strength <= 1. Error unless options.gradual, or where
+    // the quantizer has a gradient of its own.
+    void set_strength(double strength);
     bool quantized() const { return quantized_; }
     // Fits the centroids of all quantized layers (k-means only; otherwise nothing happens). `step` varies the random start.
     void fit_centroids(int64_t step);
@@ -84,13 +89,14 @@ private:
     Device& device_;
     ParameterStore& parameters_;
     TrainingStepOptions options_;
-    bool quantized_ = false;
+    bool quantized_ = false, partly_ = false;  // partly: strength below 1
     ProfileSink profile_sink_;
     Buffer ids_, labels_, document_start_, document_end_, order_;  // host-visible inputs of a micro-step
     Buffer scale_, settings_, scalars_;                            // and of a step
     Buffer loss_, rows_, state_, rope_, centroids_;
-    Buffer squares_;  // partial sums of the gradient's norm, with ZeRO-1
-    Buffer strength_;  // of the activations' quantization, 0 or 1: f32, host-visible
+    Buffer squares_;   // partial sums of the gradient's norm, with ZeRO-1
+    Buffer strength_;  // of quantization, 0 to 1: f32, host-visible
+    Buffer ones_;      // weights of norms
     std::vector<size_t> quantized_layers_;
     std::unique_ptr<Graphs> graphs_;
 };

@@ -352,6 +352,9 @@ QuantizationConfig parse_quantization_config(std::string_view text, std::string_
     const int64_t activations = fields.integer("activation_bits", 0);
     if (activations != 0 && activations != 8) fail("{}: 'activation_bits' is {}, expected 8", where, activations);
     config.activation_bits = int(activations);
+    config.bitlinear_norm = fields.text("bitlinear_norm", "");
+    if (config.bitlinear_norm != "" && config.bitlinear_norm != "replace" && config.bitlinear_norm != "add")
+        fail("{}: 'bitlinear_norm' is '{}', expected replace or add", where, printable(config.bitlinear_norm, 40));
     if (const json* table = fields.find("centroids"); table && table->is_array()) {
         bool flat = table->size() <= 65536 && std::ranges::all_of(*table, [](const json& value) { return value.is_number(); });
         if (flat) config.centroids = table->get<std::vector<float>>();
@@ -378,6 +381,7 @@ std::string to_json(const QuantizationConfig& config) {
     if (!config.centroids.empty()) object["centroids"] = config.centroids;
     if (!config.packing.empty()) object["packing"] = config.packing;
     if (config.activation_bits) object["activation_bits"] = config.activation_bits;
+    if (!config.bitlinear_norm.empty()) object["bitlinear_norm"] = config.bitlinear_norm;
     return dump(object);
 }
 

@@ -84,7 +84,9 @@ struct QuantizationConfig {
     int num_centroids = 0;         // 0: not given
     std::vector<float> centroids;  // of one layer, for information; other shapes than a plain list are ignored
     std::string packing;           // empty: that of the published exporter
-    int activation_bits = 0;  // 8: inputs of the layers are rounded to integers of each token (BitNet b1.58); 0: they are not
+    int activation_bits = 0;     // 8: inputs of the layers are rounded to integers of each token (BitNet b1.58); 0: they are not
+    std::string bitlinear_norm;  // with activation_bits: "replace": o_proj and down_proj have an RMS norm without weights in
+                                 // front, "add": all layers have; empty: none
     bool operator==(const QuantizationConfig&) const = default;
 };
 

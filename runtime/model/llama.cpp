@@ -94,6 +94,7 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
         return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
             Linear plain = w;
             plain.quantize_inputs = false;
+            if (w.input_norm) normed = rms_norm(g, normed, w.input_norm, w.input_eps);
             return apply(g, quantize_activations(g, normed, w.input_strength), plain, name, {.residual = residual});
         });
     if (!w.onebit.empty() || !w.packed_onebit.empty())
@@ -107,6 +108,28 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
     return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
         return w.dense ? linear(g, normed, w.dense, name, residual) : product(g, normed, w, name, residual);
     });
+}
+
+BitlinearNorm parse_bitlinear_norm(std::string_view name) {
+    if (name == "" || name == "none") return BitlinearNorm::none;
+    if (name == "replace") return BitlinearNorm::replace;
+    if (name != "add") fail("norm of bitlinear layers: expected none, replace or add, found '{}'", name);
+    return BitlinearNorm::add;
+}
+
+void use_bitlinear(LlamaTensors& model, const LlamaConfig& config, BitlinearNorm norm,
+                   const std::function<Tensor(int64_t n)>& ones, Tensor strength) {
+    for (LlamaLayerTensors& layer : model.layers) {
+        auto use = [&](Linear& l, int64_t in, bool normed) {
+            l.quantize_inputs = true;
+            l.input_strength = strength;
+            if (normed) l.input_norm = ones(in), l.input_eps = float(config.rms_norm_eps);
+        };
+        use(layer.qkv, config.hidden_size, norm == BitlinearNorm::add);
+        use(layer.o, config.q_dim(), norm != BitlinearNorm::none);
+        use(layer.gate_up, config.hidden_size, norm == BitlinearNorm::add);
+        use(layer.down, config.intermediate_size, norm != BitlinearNorm::none);
+    }
 }
 
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,

@@ -33,6 +33,9 @@ struct Linear {
     // `input_strength` says, f32 [1]; absent: fully.
     bool quantize_inputs = false;
     Tensor input_strength = {};
+    // Before that an RMS norm with these weights, f32 [in] (ones), and this eps; absent: none.
+    Tensor input_norm = {};
+    float input_eps = 0;
 };
 
 struct LlamaLayerTensors {
@@ -56,6 +59,14 @@ Tensor apply(Graph& g, Tensor x, const Linear& linear, const std::string& name, 
 // What a graph for inference of many tokens at once sets: matrix units of the type that all dense matrices have (activations are
 // rounded to it), fp32 where there is an fp32 one or no such units, and on CPUs.
 Precision inference_precision(const Capabilities& device, const LlamaTensors& weights);
+
+// Where layers with 8-bit inputs have an RMS norm without weights in front of them (BitNet b1.58): nowhere; where the block has
+// none, o and down; everywhere.
+enum class BitlinearNorm : uint8_t { none, replace, add };
+BitlinearNorm parse_bitlinear_norm(std::string_view name);  // "" is none. Error naming the possible ones
+// Makes the inputs of all linear layers 8-bit. ones: f32 [n] of ones; strength as in Linear.
+void use_bitlinear(LlamaTensors& model, const LlamaConfig& config, BitlinearNorm norm,
+                   const std::function<Tensor(int64_t n)>& ones, Tensor strength = {});
 
 // What attends in layer `layer`: qkv [tokens, (heads + 2 * kv_heads) * head_dim] -> [tokens, heads * head_dim].
 using Attend = std::function<Tensor(Graph& g, int64_t layer, Tensor qkv)>;

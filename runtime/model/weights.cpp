@@ -261,6 +261,12 @@ void LlamaWeights::load(const std::filesystem::path& model_directory) {
     total_ = files.total_bytes();
     const LlamaConfig& c = config_;
     quantize_inputs_ = files.quantization() && files.quantization()->activation_bits > 0;
+    if (quantize_inputs_) bitlinear_norm_ = parse_bitlinear_norm(files.quantization()->bitlinear_norm);
+    if (bitlinear_norm_ != BitlinearNorm::none) {
+        const std::vector<float> ones(size_t(std::max({c.hidden_size, c.q_dim(), c.intermediate_size})), 1.f);
+        ones_ = allocate(ones.size() * 4, "weights of norms");
+        if (!planned_) device_.upload(ones_, 0, std::as_bytes(std::span(ones)));
+    }
     if (!planned_) {
         uint64_t free = device_.free_memory();
         if (total_ > free)
@@ -307,7 +313,6 @@ LlamaTensors LlamaWeights::tensors(Graph& g) const {
             below.centroids = tensor(m.negative[i].centroids);
             l.negative.push_back(below);
         }
-        l.quantize_inputs = quantize_inputs_;
         return l;
     };
     LlamaTensors model;
@@ -315,6 +320,9 @@ LlamaTensors LlamaWeights::tensors(Graph& g) const {
     for (const Layer& layer : layers_)
         model.layers.push_back({tensor(layer.attention_norm), tensor(layer.mlp_norm), linear(layer.qkv), linear(layer.o),
                                 linear(layer.gate_up), linear(layer.down)});
+    if (quantize_inputs_)
+        use_bitlinear(model, config_, bitlinear_norm_,
+                      [&](int64_t n) { return g.external(ones_, 0, {n}, DType::f32, "weights of norms"); });
     model.norm = tensor(norm_);
     model.head = config_.tie_word_embeddings ? model.embedding : tensor(head_);
     return model;

@@ -98,6 +98,8 @@ private:
     Progress progress_;
     uint64_t bytes_ = 0, total_ = 0, device_bytes_ = 0;
     bool packed_ = false, planned_ = false, quantize_inputs_ = false;
+    BitlinearNorm bitlinear_norm_ = BitlinearNorm::none;
+    Buffer ones_;  // weights of those norms
     Placed embedding_, norm_, head_;
     std::vector<Layer> layers_;
     std::unique_ptr<Uploader> uploader_;  // while loading; last, so that it waits before buffers go

@@ -33,6 +33,15 @@ struct QuantizeAsymmetricArgs {
     ARG_UINT blocks, group;
 };
 
+// used = weight + strength (used - weight).
+struct BlendWeightsArgs {
+    ADDRESSES(3)
+    ADDRESS weight;    // f32 [rows, dim]
+    ADDRESS used;      // [rows, dim], replaced
+    ADDRESS strength;  // f32 [1]
+    ARG_UINT rows, dim;
+};
+
 struct QuantizerGradientArgs {
     ADDRESSES(2)
     ADDRESS weight;    // f32 [rows, cols]

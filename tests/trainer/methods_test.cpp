@@ -57,7 +57,11 @@ double training_loss(const Checkpoint& checkpoint, const ScratchFolder& folder, 
                               llama_parameters(checkpoint.model(), true, {"output"}, quantizer.kind == QuantizerKind::onebit),
                               DType::f32);
     TrainingStep training(test::device(), parameters,
-                          {.batch = 4, .seq_len = 32, .quantizer = quantizer, .quantize_activations = quantizes_activations(c)});
+                          {.batch = 4,
+                           .seq_len = 32,
+                           .quantizer = quantizer,
+                           .quantize_activations = quantizes_activations(c),
+                           .bitlinear_norm = parse_bitlinear_norm(c.quantization.bitlinear_norm)});
     checkpoint.restore(parameters, training);
     training.set_quantized(true);
     training.prepare();
@@ -78,7 +82,8 @@ void unpack(const fs::path& from, const fs::path& to) {
     const ModelFiles files = ModelFiles::open(from);
     ModelSettings settings{.config = read_llama_config(from)};
     if (files.quantization()->activation_bits)
-        settings.quantization = QuantizationConfig{.activation_bits = files.quantization()->activation_bits};
+        settings.quantization = QuantizationConfig{.activation_bits = files.quantization()->activation_bits,
+                                                   .bitlinear_norm = files.quantization()->bitlinear_norm};
     std::vector<TensorInfo> tensors;
     for (const Parameter& p : llama_parameters(settings.config, false, {})) {
         TensorInfo info{.name = p.name, .dtype = DType::f32};
@@ -127,14 +132,17 @@ TEST(Methods, PackedModelsGiveTheLogitsOfTheirUnpackedForm) {
         const char* quantizer;
         int bits;
         int64_t block;
+        const char* norm = "replace";
     };
-    for (const auto& [quantizer, bits, block] :
-         {Case{"int_asym", 2, 16}, Case{"int_asym", 3, 32}, Case{"nf", 3, 32}, Case{"nf", 4, 16}, Case{"bitnet158", 2, 16}}) {
-        SCOPED_TRACE(fmt::format("{} {}", quantizer, bits));
-        TrainConfig c = config_of(folder, fmt::format("{}-{}", quantizer, bits));
+    for (const auto& [quantizer, bits, block, norm] :
+         {Case{"int_asym", 2, 16}, Case{"int_asym", 3, 32}, Case{"nf", 3, 32}, Case{"nf", 4, 16}, Case{"bitnet158", 2, 16},
+          Case{"bitnet158", 2, 16, "add"}, Case{"bitnet158", 2, 16, "none"}}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", quantizer, bits, norm));
+        TrainConfig c = config_of(folder, fmt::format("{}-{}-{}", quantizer, bits, norm));
         c.quantization.quantizer = quantizer;
         c.quantization.target_bit_width = bits;
         c.quantization.block_dim_2 = block;
+        c.quantization.bitlinear_norm = norm;
         c.training.steps = 4;
         c.validation.enable = false;
         test::run(c);
@@ -145,6 +153,53 @@ TEST(Methods, PackedModelsGiveTheLogitsOfTheirUnpackedForm) {
         const auto expected = all_ways(dense), found = all_ways(packed);
         for (size_t i = 0; i < expected.size(); i++) EXPECT_LT(test::relative_error(found[i], expected[i]), packed_bound()) << i;
     }
+}
+
+// Half of quantization is half of the way from a weight to its quantized value.
+TEST(Methods, QuantizationIsSwitchedOnGradually) {
+    const std::vector<float> w = test::normal(12 * 40, 3);
+    for (DType type : {DType::f32, DType::bf16}) {
+        Graph g(test::device());
+        test::Tensors data(g);
+        Tensor weight = data.floats({12, 40}, w, "w"), used = data.poisoned({12, 40}, "used", type);
+        const QuantizerConfig config{.kind = QuantizerKind::binary, .block_dim_2 = 40};
+        quantize_weights(g, weight, used, config, {}, "layer");
+        blend_weights(g, weight, used, data.floats({1}, {0.25f}, "strength"), "layer");
+        Executable(g, "test").run();
+        const std::vector<float> values = data.read(used);
+        Graph all(test::device());
+        test::Tensors whole(all);
+        Tensor q = whole.poisoned({12, 40}, "q");
+        quantize_weights(all, whole.floats({12, 40}, w, "w"), q, config, {}, "layer");
+        Executable(all, "test").run();
+        const std::vector<float> quantized = whole.read(q);
+        for (size_t i = 0; i < w.size(); i++)
+            EXPECT_NEAR(values[i], 0.75f * w[i] + 0.25f * quantized[i], type == DType::f32 ? 1e-6 : 0.02) << i;
+    }
+
+    ScratchFolder folder;
+    TrainConfig whole = config_of(folder, "whole"), parts = config_of(folder, "parts"), at_once = config_of(folder, "at-once");
+    for (TrainConfig* c : {&whole, &parts, &at_once}) {
+        c->quantization.quantizer = "bitnet158";
+        c->quantization.bitlinear_norm = "none";
+        c->quantization.qat_start_step = 8;
+        c->quantization.switch_on_steps = c == &at_once ? 0 : 12;
+    }
+    test::run(whole);
+    test::run_until(parts, 14, false);
+    test::run(parts, {.resume = true});
+    test::expect_same_checkpoint(whole, parts, 24);
+    test::run(at_once);
+    auto loss_at = [](const TrainConfig& c, int64_t step) {
+        for (const nlohmann::json& line : test::metrics(c))
+            if (line.contains("learning_rate") && line["step"].get<int64_t>() == step) return line["loss"].get<double>();
+        return 0.0;
+    };
+    EXPECT_EQ(loss_at(whole, 7), loss_at(at_once, 7));
+    EXPECT_NE(loss_at(whole, 8), loss_at(at_once, 8));
+    whole.quantization.quantizer = "int_asym";
+    whole.job.dump_folder = (folder / "refused").string();
+    EXPECT_THROW(test::run(whole), Error);
 }
 
 // Bits a weight: indices, 16 of a scale and 8 of a zero point, or twice 16, for each block.
