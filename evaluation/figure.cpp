@@ -58,9 +58,10 @@ std::string format(double v, AxisFormat f) {
         case AxisFormat::percent:
             return fmt::format("{:.4g} %", 100 * v);
         case AxisFormat::seconds:
-            return v != 0 && std::abs(v) < 1e-3 ? fmt::format("{:.4g} µs", 1e6 * v)
-                   : std::abs(v) < 1            ? fmt::format("{:.4g} ms", 1e3 * v)
-                                                : fmt::format("{:.4g} s", v);
+            return v == 0               ? "0"
+                   : std::abs(v) < 1e-3 ? fmt::format("{:.4g} µs", 1e6 * v)
+                   : std::abs(v) < 1    ? fmt::format("{:.4g} ms", 1e3 * v)
+                                        : fmt::format("{:.4g} s", v);
         case AxisFormat::number:
             break;
     }
@@ -95,6 +96,15 @@ struct Scale {
     bool shows(double v) const { return std::isfinite(v) && (!logarithmic || v > 0); }
 };
 
+std::vector<double> even_ticks(double low, double high, int wanted) {
+    const double raw = (high - low) / wanted, power = std::pow(10, std::floor(std::log10(raw)));
+    const double step = power * (raw / power <= 1 ? 1 : raw / power <= 2 ? 2 : raw / power <= 5 ? 5 : 10);
+    std::vector<double> ticks;
+    for (double v = std::ceil(low / step) * step; v <= high + 1e-9 * step; v += step)
+        ticks.push_back(std::abs(v) < 1e-9 * step ? 0 : v);
+    return ticks;
+}
+
 Scale make_scale(const Axis& axis, double low, double high, double from, double to, int wanted, bool from_zero) {
     Scale s{.from = from, .to = to, .logarithmic = axis.logarithmic && low > 0};
     if (from_zero && !s.logarithmic) low = std::min(low, 0.0);
@@ -114,6 +124,7 @@ Scale make_scale(const Axis& axis, double low, double high, double from, double 
         for (double decade = std::pow(10, std::floor(std::log10(s.low))); decade <= s.high; decade *= 10)
             for (double step : steps)
                 if (decade * step >= s.low && decade * step <= s.high) s.ticks.push_back(decade * step);
+        if (s.ticks.size() < 3) s.ticks = even_ticks(s.low, s.high, wanted);
         if (s.ticks.size() > size_t(2 * wanted)) {
             std::vector<double> fewer;
             for (size_t i = 0; i < s.ticks.size(); i += 2) fewer.push_back(s.ticks[i]);
@@ -121,13 +132,10 @@ Scale make_scale(const Axis& axis, double low, double high, double from, double 
         }
         return s;
     }
-    const double margin = 0.05 * (high - low);
+    const double margin = 0.07 * (high - low);
     s.low = axis.lowest.value_or(from_zero && low == 0 ? 0 : low - margin);
     s.high = axis.highest.value_or(high + margin);
-    const double raw = (s.high - s.low) / wanted, power = std::pow(10, std::floor(std::log10(raw)));
-    const double step = power * (raw / power <= 1 ? 1 : raw / power <= 2 ? 2 : raw / power <= 5 ? 5 : 10);
-    for (double v = std::ceil(s.low / step) * step; v <= s.high + 1e-9 * step; v += step)
-        s.ticks.push_back(std::abs(v) < 1e-9 * step ? 0 : v);
+    s.ticks = even_ticks(s.low, s.high, wanted);
     return s;
 }
 
@@ -172,6 +180,8 @@ public:
     }
 };
 
+size_t colour_of(const Figure& f, size_t series) { return f.series[series].like.value_or(series); }
+
 void draw_path(Canvas& c, const Series& s, size_t index, const Scale& x, const Scale& y) {
     std::string path;
     bool pen = false;
@@ -187,8 +197,10 @@ void draw_path(Canvas& c, const Series& s, size_t index, const Scale& x, const S
         pen = true;
         last_y = py;
     }
-    c.out += fmt::format("<path d=\"{}\" fill=\"none\" class=\"s{}\" stroke-width=\"2\" stroke-linejoin=\"round\"{}/>\n", path,
-                         index % colours, s.mark == Mark::front ? " stroke-dasharray=\"6 4\"" : "");
+    c.out += fmt::format("<path d=\"{}\" fill=\"none\" class=\"s{}\" stroke-linejoin=\"round\" {}/>\n", path, index % colours,
+                         s.mark == Mark::front ? "stroke-width=\"2\" stroke-dasharray=\"6 4\""
+                         : s.faint             ? "stroke-width=\"1\" opacity=\"0.55\""
+                                               : "stroke-width=\"2\"");
 }
 
 // Labels beside points, where they cover neither points nor each other; one that finds no place is left out.
@@ -212,7 +224,8 @@ void draw_labels(Canvas& c, const Figure& f, const Scale& x, const Scale& y, con
             const double px = x(s.x[i]), py = y(s.y[i]), w = text_width(text, 11.5), h = 13;
             const Box places[] = {{px + 8, py - 7, w, h},      {px - w / 2, py - 21, w, h}, {px - w / 2, py + 8, w, h},
                                   {px - w - 8, py - 7, w, h},  {px + 6, py - 20, w, h},     {px + 6, py + 8, w, h},
-                                  {px - w - 6, py - 20, w, h}, {px - w - 6, py + 8, w, h}};
+                                  {px - w - 6, py - 20, w, h}, {px - w - 6, py + 8, w, h},  {px + 8, py - 2, w, h},
+                                  {px + 8, py - 12, w, h}};
             auto is_free = [&](const Box& b, const std::vector<Box>& of) {
                 return std::none_of(of.begin(), of.end(), [&](const Box& t) { return t.overlaps(b); });
             };
@@ -290,7 +303,9 @@ std::string svg(const Figure& f, Theme theme, int width, int height) {
         height = std::max(height, int(120 + 17.0 * double(f.y.names.size())));
     }
     const double right = (legend ? 44 + 6.6 * double(longest) : 26) + (bars ? 60 : 0);
-    const Box area{left, f.subtitle.empty() ? 48.0 : 66.0, width - left - right, height - (f.subtitle.empty() ? 104.0 : 122.0)};
+    const bool labelled = std::any_of(f.rules.begin(), f.rules.end(), [](const Rule& r) { return !r.label.empty(); });
+    const double top = (f.subtitle.empty() ? 48.0 : 66.0) + (labelled ? 20 : 0);
+    const Box area{left, top, width - left - right, height - top - 56};
 
     double x_low = INFINITY, x_high = -INFINITY, y_low = INFINITY, y_high = -INFINITY;
     auto span = [](double v, bool logarithmic, double& low, double& high) {
@@ -359,30 +374,33 @@ std::string svg(const Figure& f, Theme theme, int width, int height) {
         c.out += "<g clip-path=\"url(#area)\">\n";
         if (s.mark == Mark::histogram) {
             for (size_t i = 0; i + 1 < s.x.size() && i < s.y.size(); i++) {
-                const double a = x(s.x[i]), b = x(s.x[i + 1]), top = y(s.y[i]);
-                c.rect({a, top, b - a + 0.3, y.from - top}, fmt::format("f{}", n % colours), "opacity=\"0.75\"");
+                const double a = x(s.x[i]), b = x(s.x[i + 1]), tip = y(s.y[i]);
+                c.rect({a, tip, b - a + 0.3, y.from - tip}, fmt::format("f{}", colour_of(f, n) % colours), "opacity=\"0.75\"");
             }
         } else if (s.mark != Mark::points) {
-            draw_path(c, s, n, x, y);
+            draw_path(c, s, colour_of(f, n), x, y);
         }
         for (size_t i = 0; i < std::min({s.error.size(), s.x.size(), s.y.size()}); i++) {
             if (!(s.error[i] > 0) || !x.shows(s.x[i]) || !y.shows(s.y[i])) continue;
             const double px = x(s.x[i]), a = y(y.shows(s.y[i] - s.error[i]) ? s.y[i] - s.error[i] : y.low),
                          b = y(s.y[i] + s.error[i]);
-            const std::string stroke = fmt::format("s{}", n % colours);
+            const std::string stroke = fmt::format("s{}", colour_of(f, n) % colours);
             c.line(px, a, px, b, stroke);
             c.line(px - 3, a, px + 3, a, stroke);
             c.line(px - 3, b, px + 3, b, stroke);
         }
         if (s.mark == Mark::points || s.mark == Mark::line_and_points)
             for (size_t i = 0; i < std::min(s.x.size(), s.y.size()); i++)
-                if (x.shows(s.x[i]) && y.shows(s.y[i])) c.marker(x(s.x[i]), y(s.y[i]), n);
+                if (x.shows(s.x[i]) && y.shows(s.y[i])) c.marker(x(s.x[i]), y(s.y[i]), colour_of(f, n));
         c.out += "</g>\n";
     }
     size_t step = 0;
     for (const Rule& r : f.rules) {
         if (!x.shows(r.x) || r.x < x.low || r.x > x.high) continue;
-        c.line(x(r.x), area.y, x(r.x), area.y + area.h, "s1", "stroke-width=\"1.5\"");
+        if (from_zero)
+            c.line(x(r.x), area.y, x(r.x), area.y + area.h, "s1", "stroke-width=\"1.5\"");
+        else
+            c.line(x(r.x), area.y, x(r.x), area.y + area.h, "axis", "stroke-width=\"1\" stroke-dasharray=\"3 3\"");
         if (!r.label.empty()) c.text(x(r.x), area.y - 4 - double(step++ % 2) * 11, r.label, "middle", 10.5, "soft");
     }
     if (!bars)
@@ -395,11 +413,11 @@ std::string svg(const Figure& f, Theme theme, int width, int height) {
             if (s.name.empty()) continue;
             const double lx = width - right + (bars ? 60 : 0) + 14;
             if (s.mark == Mark::bars || s.mark == Mark::histogram)
-                c.rect({lx, at - 5, 14, 10}, fmt::format("f{}", n % colours));
+                c.rect({lx, at - 5, 14, 10}, fmt::format("f{}", colour_of(f, n) % colours));
             else if (s.mark != Mark::points)
-                c.line(lx, at, lx + 16, at, fmt::format("s{}", n % colours),
+                c.line(lx, at, lx + 16, at, fmt::format("s{}", colour_of(f, n) % colours),
                        s.mark == Mark::front ? "stroke-width=\"2\" stroke-dasharray=\"6 4\"" : "stroke-width=\"2\"");
-            if (s.mark == Mark::points || s.mark == Mark::line_and_points) c.marker(lx + 8, at, n);
+            if (s.mark == Mark::points || s.mark == Mark::line_and_points) c.marker(lx + 8, at, colour_of(f, n));
             c.text(lx + 22, at + 4, shortened(s.name, 32), "start", 11.5);
             at += 19;
         }

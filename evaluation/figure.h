@@ -27,9 +27,11 @@ struct Series {
                                 // more, the edges. front: steps between the points that are given
     std::vector<double> error;  // of y, drawn as whiskers; may be empty
     std::vector<std::string> labels;  // beside each point; may be empty
+    std::optional<size_t> like;       // has the colour and marker of the series with this number, otherwise its own
+    bool faint = false;               // a thin line behind another one
 };
 
-struct Rule {  // a vertical line
+struct Rule {  // a vertical line; dashed unless there is a histogram
     double x = 0;
     std::string label;
 };

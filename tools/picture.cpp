@@ -8,12 +8,14 @@
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "runtime/formats/json_text.h"
 #include "runtime/formats/packing.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "tools/model.h"
+#include "trainer/config.h"
 
 extern char** environ;
 
@@ -109,6 +111,9 @@ Figure loss_figure(const std::vector<fs::path>& runs, bool by_tokens) {
     Figure f{.title = "Training loss",
              .x = {.label = by_tokens ? "tokens" : "step", .format = AxisFormat::count},
              .y = {.label = "loss (nats per token)"}};
+    double highest = 0;  // behind the first tenth
+    bool cut = !runs.empty();
+    size_t run_number = 0;
     for (const fs::path& run : runs) {
         const fs::path file = fs::is_directory(run) ? run / "metrics.jsonl" : run;
         const std::string name = model_name(fs::is_directory(run) ? run : run.parent_path());
@@ -135,10 +140,22 @@ Figure loss_figure(const std::vector<fs::path>& runs, bool by_tokens) {
             }
         }
         if (loss.x.empty() && validation.x.empty()) fail("{}: holds no losses", file.string());
+        if (!validation.x.empty() && !loss.x.empty()) {  // one entry of the legend for both
+            loss.faint = true;
+            validation.name = std::exchange(loss.name, "");
+            f.subtitle = "lines with marks: validation; thin lines: training";
+        }
+        if (loss.x.size() >= 20)
+            for (size_t i = 0; i < loss.x.size(); i++)
+                if (loss.x[i] >= 0.1 * loss.x.back()) highest = std::max(highest, loss.y[i]);
+        cut = cut && loss.x.size() >= 20;
+        loss.like = validation.like = run_number++;
         if (!loss.x.empty()) f.series.push_back(std::move(loss));
         if (!validation.x.empty()) f.series.push_back(std::move(validation));
-        if (quantized > 0) f.rules.push_back({quantized, runs.size() == 1 ? "quantized from here" : ""});
+        const bool known = std::any_of(f.rules.begin(), f.rules.end(), [&](const Rule& r) { return r.x == quantized; });
+        if (quantized > 0 && !known) f.rules.push_back({quantized, "quantized from here"});
     }
+    if (cut) f.y.highest = 1.02 * highest;  // the first steps would take most of the picture
     return f;
 }
 
@@ -149,6 +166,16 @@ Figure quality_figure(const std::vector<ResultPoint>& points, std::string metric
     f.x = by_bits ? Axis{.label = "bits per weight of the linear layers"}
                   : Axis{.label = "weights on the device", .format = AxisFormat::bytes, .logarithmic = true};
     f.y.label = metric_label(metric) + (more_is_better(metric) ? " (more is better)" : " (less is better)");
+    if (!by_bits) {  // nearly equal memory should look so
+        double lowest = INFINITY, highest = 0;
+        for (const Series& s : f.series)
+            for (double v : s.x) lowest = std::min(lowest, v), highest = std::max(highest, v);
+        if (highest > 0 && highest < 1.5 * lowest) {
+            const double middle = std::sqrt(lowest * highest);
+            f.x.lowest = middle / 1.5;
+            f.x.highest = middle * 1.5;
+        }
+    }
     return f;
 }
 
@@ -204,25 +231,44 @@ Figure weights_figure(const fs::path& model, const std::string& layer) {
     f.y = {.label = "share of the weights", .format = AxisFormat::percent};
     Series s{.mark = Mark::histogram};
     if (auto packed = find_packed_linear(files, layer, shape->out, shape->in)) {
-        // Shares of the centroids: what is left of the distribution.
+        // What is left of the distribution: how many weights each centroid stands for, over the cell that it stands for.
         const PackedWeight w = load(*packed);
         std::vector<double> counts(w.centroids.size());
         for (uint8_t index : unpack_indices(w.packed, w.in, w.bits)) counts[index]++;
-        Series bars{.name = "share of each centroid", .mark = Mark::points};
+        std::vector<double> levels, shares;
         for (size_t i = 0; i < counts.size(); i++) {
-            bars.x.push_back(w.centroids[i]);
-            bars.y.push_back(counts[i] / double(w.out * w.in));
-            f.rules.push_back({w.centroids[i], counts.size() <= 16 ? fmt::format("{:.3g}", w.centroids[i]) : ""});
+            if (levels.empty() || w.centroids[i] != levels.back()) {  // ternary has one twice
+                levels.push_back(w.centroids[i]);
+                shares.push_back(0);
+            }
+            shares.back() += counts[i] / double(w.out * w.in);
         }
-        f.subtitle += fmt::format(", {} bit{}, blocks of {}; {} centroids", w.bits, w.bits == 1 ? "" : "s", w.block_size,
-                                  w.centroids.size());
-        f.x.label = "centroid (weight / scale of its block)";
-        f.y.lowest = 0;
-        f.series.push_back(std::move(bars));
+        const size_t n = levels.size();
+        const double first = n > 1 ? (levels[1] - levels[0]) / 2 : 1, last = n > 1 ? (levels[n - 1] - levels[n - 2]) / 2 : 1;
+        for (size_t i = 0; i <= n; i++)
+            s.x.push_back(i == 0 ? levels[0] - first : i == n ? levels[n - 1] + last : (levels[i - 1] + levels[i]) / 2);
+        s.y = shares;
+        for (double level : levels) f.rules.push_back({level, n <= 16 ? fmt::format("{:.3g}", level) : ""});
+        f.subtitle += fmt::format(", {} bit{}, blocks of {}: the share of each of {} centroids (lines) over its cell", w.bits,
+                                  w.bits == 1 ? "" : "s", w.block_size, n);
+        f.x.label = "weight / scale of its block";
+        f.series.push_back(std::move(s));
         return f;
     }
     const TensorView& tensor = files.get(layer + ".weight", std::vector<int64_t>{shape->out, shape->in});
     std::vector<float> weights = read_floats(tensor);
+    if (const fs::path fitted = model / "centroids.safetensors"; has_file(fitted)) {  // a checkpoint of a training
+        const SafetensorsFile centroids(fitted);
+        const QuantizerConfig quantizer = quantizer_config(load_train_config(model / "config.toml"));
+        const TensorView* levels = centroids.find(layer + ".centroids");
+        const BlockLayout layout = block_layout(quantizer, shape->out, shape->in, layer);
+        if (levels && layout.block_rows == 1) {
+            const std::vector<float> scales = block_scales(weights, shape->in, layout.block_cols, quantizer.scale);
+            for (size_t i = 0; i < weights.size(); i++) weights[i] /= scales[i / size_t(layout.block_cols)];
+            const std::vector<float> values = read_floats(*levels);
+            for (float v : values) f.rules.push_back({double(v), values.size() <= 16 ? fmt::format("{:.3g}", v) : ""});
+        }
+    }
     double sum = 0;
     for (float w : weights) sum += double(w) * w;
     const double deviation = std::sqrt(sum / double(weights.size())), reach = 4 * deviation;
@@ -235,20 +281,26 @@ Figure weights_figure(const fs::path& model, const std::string& layer) {
     for (size_t i = 0; i <= bins; i++) s.x.push_back(-reach + 2 * reach * double(i) / double(bins));
     for (double n : counts) s.y.push_back(n / double(weights.size()));
     f.subtitle += fmt::format(", root mean square {:.3g}; beyond 4 of those nothing is drawn", deviation);
-    f.x.label = "weight";
+    if (!f.rules.empty()) f.subtitle += fmt::format("; {} centroids", f.rules.size());
+    f.x.label = f.rules.empty() ? "weight" : "weight / scale of its block";
     f.series.push_back(std::move(s));
     return f;
 }
 
 std::vector<Figure> json_figures(const fs::path& file) {
     json all = parse_json(read_text_file(file, size_t(64) << 20), file.string());
-    if (all.is_object() && all.contains("format") && all.contains("sensitivity")) {  // a sweep's result
-        json sensitivity = std::move(all["sensitivity"]);
-        all = std::move(sensitivity);
+    std::string source = file.filename().string();
+    if (all.is_object() && all.contains("format") && (all.contains("profile") || all.contains("sensitivity"))) {
+        // a sweep's result: both parts of it
+        if (all.contains("name") && all["name"].is_string()) source = all["name"].get<std::string>();
+        json parts = json::object();
+        for (const char* key : {"profile", "sensitivity"})
+            if (all.contains(key) && all[key].is_object()) parts.update(all[key]);
+        all = std::move(parts);
     }
     std::vector<Figure> figures;
     auto nodes = [&](const json& list, const std::string& title) {
-        Figure f{.title = title, .subtitle = file.filename().string(), .x = {.label = "time", .format = AxisFormat::seconds}};
+        Figure f{.title = title, .subtitle = source, .x = {.label = "time", .format = AxisFormat::seconds}};
         Series s{.mark = Mark::bars};
         std::vector<std::pair<double, std::string>> rows;
         for (const json& row : list)
@@ -279,9 +331,7 @@ std::vector<Figure> json_figures(const fs::path& file) {
         for (auto [key, title] : {std::pair("decode", "Time by node: one decoded token"), {"prefill", "Time by node: prefill"}})
             if (all.contains(key) && all[key].is_object() && all[key].contains("nodes")) nodes(all[key]["nodes"], title);
         if (all.contains("memory") && all["memory"].is_array()) {
-            Figure f{.title = "Memory by part",
-                     .subtitle = file.filename().string(),
-                     .x = {.label = "bytes", .format = AxisFormat::bytes}};
+            Figure f{.title = "Memory by part", .subtitle = source, .x = {.label = "bytes", .format = AxisFormat::bytes}};
             Series s{.mark = Mark::bars};
             for (const json& row : all["memory"])
                 if (row.is_object() && row.contains("part") && row["part"].is_string() && number(row, "bytes")) {
@@ -293,7 +343,7 @@ std::vector<Figure> json_figures(const fs::path& file) {
         }
         if (all.contains("layers") && all["layers"].is_array()) {
             Figure f{.title = "Error by layer",
-                     .subtitle = file.filename().string(),
+                     .subtitle = source,
                      .x = {.label = all.contains("unit") && all["unit"].is_string() ? all["unit"].get<std::string>() : "error"}};
             std::map<double, Series> widths;  // by bits; 0: not given
             for (const json& row : all["layers"])
@@ -308,6 +358,15 @@ std::vector<Figure> json_figures(const fs::path& file) {
                     s.y.resize(std::max(s.y.size(), size_t(at - f.y.names.begin()) + 1), NAN);
                     s.y[size_t(at - f.y.names.begin())] = error;
                 }
+            if (widths.size() > 1) {  // of sizes so different that bars would not show them
+                const bool of_layers = f.y.names[0].ends_with(".qkv") && f.y.names.size() % 4 == 0;
+                f.y = {.label = f.x.label, .logarithmic = true, .names = std::move(f.y.names)};
+                f.x = {.label = of_layers ? "layer, with its parts qkv, o, gate_up, down" : "part"};
+                for (auto& [bits, s] : widths) {
+                    s.mark = Mark::line_and_points;
+                    for (size_t i = 0; i < s.y.size(); i++) s.x.push_back(double(i) / (of_layers ? 4 : 1));
+                }
+            }
             for (auto& [bits, s] : widths) f.series.push_back(std::move(s));
             if (!f.y.names.empty()) figures.push_back(std::move(f));
         }
