@@ -142,7 +142,8 @@ std::unique_ptr<Graph> TrainingStep::Graphs::model_graph(TrainingStep& s, Graph:
     AttentionShape shape{uint32_t(batch), uint32_t(seq_len), uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)};
     // Kept as attention and the product behind it round it; quantized activations are made of fp32.
     const bool bitlinear = s.options_.quantize_activations;
-    const DType qkv_type = mode == Graph::Mode::training && !bitlinear ? attention_type(g, shape) : DType::f32;
+    const bool fp32_inputs = bitlinear || s.options_.quantizer.kind == QuantizerKind::onebit;
+    const DType qkv_type = mode == Graph::Mode::training && !fp32_inputs ? attention_type(g, shape) : DType::f32;
     if (bitlinear)
         use_bitlinear(
             model, c, s.options_.bitlinear_norm,
