@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "runtime/formats/onebit_packing.h"
+#include "runtime/ops/matmul.h"
 #include "runtime/model/scorer.h"
 #include "runtime/model/sequences.h"
 #include "tests/trainer/tiny_run.h"
@@ -291,6 +292,28 @@ TEST(Methods, OnebitLearnsFromItsTeacherAndIsPacked) {
     test::run_until(parts, 14, false);
     test::run(parts, {.resume = true});
     test::expect_same_checkpoint(c, parts, 24);
+}
+
+// 16-bit activations meet layers that take fp32, and (where there is bf16, which needs no scale of the loss) a frozen teacher's.
+TEST(Methods, OnebitTrainsIn16Bits) {
+    const Capabilities& device = test::device().capabilities();
+    const bool bf16 = has_matrix_units(device, Precision::bf16);
+    if (!bf16 && !has_matrix_units(device, Precision::f16)) GTEST_SKIP() << "no matrix units for 16 bits";
+    ScratchFolder folder;
+    TrainConfig base = config_of(folder, "base");
+    base.training.steps = 2;
+    test::run(base);
+    export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {});
+    TrainConfig c = config_of(folder, "onebit");
+    c.training.precision = bf16 ? "bf16" : "fp16";
+    c.training.steps = 2;
+    c.validation.enable = false;
+    c.quantization.quantizer = "onebit";
+    c.checkpoint.initial_load_path = (folder / "teacher").string();
+    if (bf16) c.distillation.teacher = c.checkpoint.initial_load_path;
+    EXPECT_EQ(test::run(c).skipped, 0);
+    const auto [first, last] = first_and_last_loss(c);
+    EXPECT_TRUE(std::isfinite(last)) << first;
 }
 
 TEST(Methods, TheBestCheckpointStays) {
