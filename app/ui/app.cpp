@@ -9,7 +9,10 @@
 #include "app/ui/chat_view.h"
 #include "app/ui/file_dialog.h"
 #include "app/ui/models_view.h"
+#include "app/ui/profile_view.h"
+#include "app/ui/quality_view.h"
 #include "app/ui/settings_view.h"
+#include "app/ui/training_view.h"
 #include "app/ui/widgets.h"
 #include "runtime/support/files.h"
 
@@ -45,6 +48,9 @@ App::App(const AppOptions& options)
     for (const std::string& damaged : chats.load()) say(damaged, true);
     chat_ = std::make_unique<ChatView>(*this);
     models_ = std::make_unique<ModelsView>(*this);
+    profile_ = std::make_unique<ProfileView>(*this);
+    quality_ = std::make_unique<QualityView>(*this, options.wake);
+    training_ = std::make_unique<TrainingView>(*this);
     settings_view_ = std::make_unique<SettingsView>(*this);
     dialog_ = std::make_unique<FileDialog>();
     library.set_folders({settings.folders.begin(), settings.folders.end()});
@@ -131,9 +137,9 @@ void App::finish() {
 bool App::animating() const { return palette_opened_; }
 
 double App::wake_after() const {
-    double wait = -1;
+    double wait = view == View::training && training_->watching() ? (training_->reading() ? 0.01 : 1) : -1;
     for (const Toast& toast : toasts_) wait = wait < 0 ? toast.until - time() : std::min(wait, toast.until - time());
-    return toasts_.empty() ? -1 : std::max(0.01, wait);
+    return wait < 0 && toasts_.empty() ? -1 : std::max(0.01, wait);
 }
 
 void App::frame(float width, float height) {
@@ -149,10 +155,11 @@ void App::frame(float width, float height) {
     ImGui::SetNextWindowSize({width, height});
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(0, 0));
     ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(0, 0));
+    ImGui::PushStyleVar(ImGuiStyleVar_WindowRounding, 0);
     ImGui::Begin("vkqat", nullptr,
                  ImGuiWindowFlags_NoDecoration | ImGuiWindowFlags_NoMove | ImGuiWindowFlags_NoSavedSettings |
                      ImGuiWindowFlags_NoBringToFrontOnFocus);
-    ImGui::PopStyleVar(2);
+    ImGui::PopStyleVar(3);
     shortcuts();
     navigation(height);
     ImGui::SameLine(0, 0);
@@ -167,7 +174,14 @@ void App::frame(float width, float height) {
         case View::settings:
             settings_view_->draw(size);
             break;
-        default:
+        case View::profile:
+            profile_->draw(size);
+            break;
+        case View::quality:
+            quality_->draw(size);
+            break;
+        case View::training:
+            training_->draw(size);
             break;
     }
     dialog_->draw(theme);
@@ -186,7 +200,6 @@ void App::navigation(float height) {
     ImGui::PopStyleVar();
     const char* icons[] = {icon::chat, icon::models, icon::profile, icon::quality, icon::training, icon::settings};
     for (int i = 0; i < view_count; i++) {
-        if (View(i) == View::profile || View(i) == View::quality || View(i) == View::training) continue;
         if (View(i) == View::settings) ImGui::SetCursorPosY(std::max(ImGui::GetCursorPosY(), height - t.px(70)));
         const ImVec2 at = ImGui::GetCursorScreenPos(), size{width - t.px(16), t.px(56)};
         if (ImGui::InvisibleButton(view_name(View(i)), size, ImGuiButtonFlags_EnableNav)) view = View(i);
@@ -271,6 +284,14 @@ std::vector<Command> App::commands() {
         {"Unload the model", "", 0, [this] { engines[0].unload(); }},
         {"Go to Chat", "Ctrl+1", ImGuiMod_Ctrl | ImGuiKey_1, go(View::chat)},
         {"Go to Models", "Ctrl+2", ImGuiMod_Ctrl | ImGuiKey_2, go(View::models)},
+        {"Go to Profile", "Ctrl+3", ImGuiMod_Ctrl | ImGuiKey_3, go(View::profile)},
+        {"Go to Quality", "Ctrl+4", ImGuiMod_Ctrl | ImGuiKey_4, go(View::quality)},
+        {"Go to Training", "Ctrl+5", ImGuiMod_Ctrl | ImGuiKey_5, go(View::training)},
+        {"Measure the model", "", 0, [this] { view = View::profile, profile_->measure(); }},
+        {"Open a trace", "", 0, [this] { view = View::profile, profile_->open_trace(); }},
+        {"Open results of a sweep", "", 0, [this] { view = View::quality, quality_->open_folder(); }},
+        {"Watch training runs", "", 0, [this] { view = View::training, training_->add_folder(); }},
+        {"Start a training", "", 0, [this] { view = View::training, training_->start(); }},
         {"Go to Settings", "Ctrl+Comma", ImGuiMod_Ctrl | ImGuiKey_Comma, go(View::settings)},
         {"Light or dark", "Ctrl+Shift+L", ImGuiMod_Ctrl | ImGuiMod_Shift | ImGuiKey_L,
          [this] { settings.theme = theme.colors.dark ? "light" : "dark", set_theme(), save_settings(); }},
@@ -285,10 +306,14 @@ std::vector<Command> App::commands() {
 }
 
 void App::shortcuts() {
+    // Not through Dear ImGui's routing of shortcuts, which misses a key that comes in the same frame as its modifier.
+    if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel)) return;
     for (const Command& command : commands())
-        if (command.chord && ImGui::Shortcut(command.chord, ImGuiInputFlags_RouteGlobal | ImGuiInputFlags_RouteOverActive))
+        if (command.chord && ImGui::IsKeyChordPressed(command.chord)) {
             command.run();
-    if (view == View::chat && !palette_open_ && !sheet_open_ && ImGui::IsKeyPressed(ImGuiKey_Escape, false)) chat_->stop();
+            return;
+        }
+    if (view == View::chat && ImGui::IsKeyPressed(ImGuiKey_Escape, false)) chat_->stop();
 }
 
 void App::command_palette(float width, float height) {

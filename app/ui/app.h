@@ -97,6 +97,9 @@ private:
     int palette_at_ = 0;
     std::unique_ptr<ChatView> chat_;
     std::unique_ptr<ModelsView> models_;
+    std::unique_ptr<ProfileView> profile_;
+    std::unique_ptr<QualityView> quality_;
+    std::unique_ptr<TrainingView> training_;
     std::unique_ptr<SettingsView> settings_view_;
     std::unique_ptr<FileDialog> dialog_;
 };

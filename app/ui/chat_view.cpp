@@ -4,6 +4,7 @@
 #include <cmath>
 #include <ctime>
 
+#include "app/core/soft_wrap.h"
 #include "app/ui/widgets.h"
 #include "runtime/support/human.h"
 
@@ -54,8 +55,9 @@ void ChatView::new_chat() {
 }
 
 void ChatView::open(const std::string& id) {
-    if (Conversation* old = app_.chats.find(shown_); old && old->draft != input_) {
-        old->draft = input_;
+    const std::string draft = without_soft_breaks(input_);
+    if (Conversation* old = app_.chats.find(shown_); old && old->draft != draft) {
+        old->draft = draft;
         app_.chats.changed(*old);
     }
     app_.settings.conversation = id;
@@ -151,8 +153,9 @@ void ChatView::import() {
 }
 
 void ChatView::send() {
-    size_t begin = input_.find_first_not_of(" \t\n"), end = input_.find_last_not_of(" \t\n");
-    if (begin == input_.npos) return;
+    const std::string written = without_soft_breaks(input_);
+    const size_t begin = written.find_first_not_of(" \t\n"), end = written.find_last_not_of(" \t\n");
+    if (begin == written.npos) return;
     if (!app_.ready(0)) {
         app_.say(app_.state(0).status == EngineStatus::loading ? "The model is still being loaded"
                                                                : "Load a model first: Models, or the picker at the top",
@@ -166,7 +169,7 @@ void ChatView::send() {
         app_.settings.conversation = shown_ = c->id;
         app_.save_settings();
     }
-    const std::string text = input_.substr(begin, end - begin + 1);
+    const std::string text = written.substr(begin, end - begin + 1);
     input_.clear();
     c->model = app_.state(0).model.string();
     app_.chats.send(*c, text, app_.answering());
@@ -391,10 +394,10 @@ void ChatView::header(Conversation* c) {
         int64_t used = 0;
         for (int at : c->path()) {
             const AnswerStats& stats = c->messages[size_t(at)].stats;
-            if (stats.prompt_tokens > 0) used = stats.prompt_tokens + stats.tokens;
+            if (stats.prompt_tokens > 0) used = std::min(s.context, stats.prompt_tokens + stats.tokens);
         }
         const float share = s.context ? float(used) / float(s.context) : 0, y = ImGui::GetCursorPosY();
-        ImGui::SetCursorPosY(y + t.px(9));
+        ImGui::SetCursorPosY(y + t.px(8));
         ui::small(t, t.colors.dim, human_count(double(used)) + " / " + human_count(double(s.context)));
         ui::hint(t, fmt::format("Context: {} of {} tokens", with_commas(used), with_commas(s.context)));
         ui::note("context", fmt::format("{}/{}", used, s.context));
@@ -544,7 +547,7 @@ void ChatView::message(Conversation& c, int at, float width, bool last) {
             if (m.role == Role::user && !app_.ready(0))
                 app_.say("Load a model first", true);
             else
-                app_.chats.edit(c, at, editing_text_, app_.answering());
+                app_.chats.edit(c, at, without_soft_breaks(editing_text_), app_.answering());
             editing_ = -1;
             at_end_ = true;
         } else if (cancel) {
@@ -727,7 +730,8 @@ void ChatView::composer(Conversation* c, float width) {
     const bool enter = ui::input_multiline("##Message", input_, {inner - t.px(60), height - t.px(10)},
                                            ImGuiInputTextFlags_CtrlEnterForNewLine | ImGuiInputTextFlags_EnterReturnsTrue);
     const bool active = ImGui::IsItemActive();
-    if (ImGui::IsItemDeactivatedAfterEdit() && c && c->draft != input_) c->draft = input_, app_.chats.changed(*c);
+    if (ImGui::IsItemDeactivatedAfterEdit() && c && c->draft != without_soft_breaks(input_))
+        c->draft = without_soft_breaks(input_), app_.chats.changed(*c);
     ImGui::PopStyleVar();
     ImGui::PopStyleColor(2);
     draw->AddRect(at, {at.x + inner, at.y + height}, active ? with_alpha(t.colors.accent, 0.7f) : t.colors.border, t.px(14), 0,
@@ -775,7 +779,11 @@ void ChatView::settings_panel(Conversation& c) {
         ImGui::EndCombo();
     }
     ui::small(t, t.colors.dim, "System prompt");
-    changed |= ui::input_multiline("##System prompt", c.settings.system, {-1, t.px(110)});
+    if (system_of_ != c.id || (without_soft_breaks(system_) != c.settings.system && !system_active_))
+        system_ = c.settings.system, system_of_ = c.id;
+    if (ui::input_multiline("##System prompt", system_, {-1, t.px(110)}) && without_soft_breaks(system_) != c.settings.system)
+        c.settings.system = without_soft_breaks(system_), changed = true;
+    system_active_ = ImGui::IsItemActive();
     ImGui::Dummy({0, t.px(4)});
     SamplingChoice& s = c.settings.sampling;
     changed |= ImGui::Checkbox("Greedy", &s.greedy);

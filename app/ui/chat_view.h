@@ -46,6 +46,8 @@ private:
     App& app_;
     std::map<std::pair<std::string, int>, RichText> texts_;  // by conversation and message
     std::string input_, search_, editing_text_, rename_text_, renaming_;
+    std::string system_, system_of_;  // the system prompt as it is shown, and whose it is
+    bool system_active_ = false;
     int editing_ = -1;
     bool focus_input_ = true, focus_search_ = false, focus_edit_ = false, focus_rename_ = false, at_end_ = true;
     std::string shown_;                               // the conversation whose draft is in input_

@@ -80,6 +80,36 @@ struct Backend {
     ~Backend() { ImGui_ImplGlfw_Shutdown(); }
 };
 
+// Where a key and the release of its modifier come between two frames, Dear ImGui sees the key without it. So what follows a key is held
+// back from that release on, until the next frame.
+class HeldInput {
+public:
+    void hold() {
+        ImVector<ImGuiInputEvent>& queue = ImGui::GetCurrentContext()->InputEventsQueue;
+        bool key = false;
+        for (int i = 0; i < queue.Size; i++) {
+            if (queue[i].Type != ImGuiInputEventType_Key) continue;
+            const bool modifier = queue[i].Key.Key & ImGuiMod_Mask_;
+            if (key && modifier && !queue[i].Key.Down) {
+                for (int k = i; k < queue.Size; k++) held_.push_back(queue[k]);
+                queue.resize(i);
+                return;
+            }
+            key |= !modifier && queue[i].Key.Down;
+        }
+    }
+    // Before new events come. True if there were any.
+    bool give_back() {
+        for (const ImGuiInputEvent& event : held_) ImGui::GetCurrentContext()->InputEventsQueue.push_back(event);
+        const bool any = !held_.empty();
+        held_.clear();
+        return any;
+    }
+
+private:
+    std::vector<ImGuiInputEvent> held_;
+};
+
 void run(const Options& o) {
     Glfw glfw;
     AppOptions app_options{o.model, o.view, [] { glfwPostEmptyEvent(); }};
@@ -119,6 +149,7 @@ void run(const Options& o) {
         ~Join() { thread.join(); }
     } join{asking};
 
+    HeldInput held;
     ui::Screen screen;
     ui::watch(o.dump.empty() ? nullptr : &screen);
     FrameTimes times;
@@ -128,6 +159,7 @@ void run(const Options& o) {
     std::signal(SIGINT, [](int) { ended = 1; });
     std::signal(SIGTERM, [](int) { ended = 1; });
     while (!glfwWindowShouldClose(window.handle) && !app.quit && !ended) {
+        if (held.give_back()) wanted = std::max(wanted, 1);
         if (wanted > 0 || !o.screenshot.empty()) {
             glfwPollEvents();
         } else if (const double wait = app.wake_after(); wait >= 0) {
@@ -138,10 +170,13 @@ void run(const Options& o) {
         if (!ImGui::GetCurrentContext()->InputEventsQueue.empty()) {
             wanted = 3;  // widgets answer in the frame after, and what opens then settles
         } else if (wanted <= 0) {
-            const double early = wake_interval - seconds_since(last);
-            if (early > 0) std::this_thread::sleep_for(std::chrono::duration<double>(early));
-            wanted = 2;
+            // What only the engines ask for comes not too often, but a key or a click is answered at once.
+            for (double early;
+                 (early = wake_interval - seconds_since(last)) > 0 && ImGui::GetCurrentContext()->InputEventsQueue.empty();)
+                glfwWaitEventsTimeout(early);
+            wanted = ImGui::GetCurrentContext()->InputEventsQueue.empty() ? 2 : 3;
         }
+        held.hold();
         if (dark >= 0 && app.system_dark != bool(dark.load())) app.system_dark = dark, app.set_theme();
         last = Clock::now();
         const double cpu = thread_cpu_seconds();
@@ -195,7 +230,7 @@ int main(int argc, char** argv) {
     CLI::App cli("The desktop program of vkqat: talk to quantized models, see what they cost, watch trainings.", "vkqat-app");
     cli.set_version_flag("--version", "vkqat-app " VKQAT_VERSION);
     cli.add_option("--model", o.model, "model to load at once: a directory or a .gguf file")->type_name("MODEL");
-    cli.add_option("--view", o.view, "view to begin with: chat, models, settings")->type_name("VIEW");
+    cli.add_option("--view", o.view, "view to begin with: chat, models, profile, quality, training, settings")->type_name("VIEW");
     cli.add_option("--theme", o.theme, "system, light or dark, for this time")
         ->check(CLI::IsMember({"system", "light", "dark"}))
         ->type_name("THEME");

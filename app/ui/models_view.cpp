@@ -25,12 +25,12 @@ void ModelsView::add_folder() {
                      [this](const std::filesystem::path& path) { app_.add_to_library(path); });
 }
 
-void ModelsView::loaded(int engine) {
+void ModelsView::loaded(int engine, float width) {
     Theme& t = app_.theme;
     const EngineState& s = app_.state(engine);
     if (s.status == EngineStatus::empty) return;
     ImGui::PushID(engine);
-    ui::begin_card(t, "loaded");
+    ui::begin_card(t, "loaded", {width, 0});
     const ImU32 color = s.status == EngineStatus::ready    ? t.colors.good
                         : s.status == EngineStatus::failed ? t.colors.bad
                                                            : t.colors.accent;
@@ -132,18 +132,18 @@ void ModelsView::draw(ImVec2) {
     ImGui::PopStyleVar();
     const float width = std::min(ImGui::GetContentRegionAvail().x, t.px(1080));
     ui::heading(t, "Models", 1.6f);
-    ImGui::SameLine(width - t.px(178));
+    ImGui::SameLine(t.px(28) + width - t.px(178));
     if (ui::primary_button(t, icon::plus, "Add a folder", {t.px(136), t.px(34)})) add_folder();
     ImGui::SameLine();
     if (ui::icon_button(t, icon::again, "Scan again", false, 34)) app_.library.scan();
-    loaded(0);
-    if (app_.settings.compare) loaded(1);
+    loaded(0, width);
+    if (app_.settings.compare) loaded(1, width);
 
     ui::begin_card(t, "options", {width, 0});
     ui::small(t, t.colors.dim, "Device");
     ImGui::SameLine(t.px(330));
     ui::small(t, t.colors.dim, "Context, tokens");
-    ImGui::SameLine(t.px(520));
+    ImGui::SameLine(t.px(600));
     ui::small(t, t.colors.dim, "Cache");
     const std::vector<DeviceEntry> devices = app_.library.devices();
     const std::string device =
@@ -157,7 +157,7 @@ void ModelsView::draw(ImVec2) {
         ImGui::EndCombo();
     }
     ImGui::SameLine(t.px(330));
-    ImGui::SetNextItemWidth(t.px(170));
+    ImGui::SetNextItemWidth(t.px(250));
     const int64_t contexts[] = {0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072};
     auto name = [](int64_t context) { return context == 0 ? std::string("Model's own, up to 4,096") : with_commas(context); };
     if (ImGui::BeginCombo("##Context", name(app_.settings.context).c_str())) {
@@ -166,7 +166,7 @@ void ModelsView::draw(ImVec2) {
                 app_.settings.context = context, app_.save_settings();
         ImGui::EndCombo();
     }
-    ImGui::SameLine(t.px(520));
+    ImGui::SameLine(t.px(600));
     ImGui::SetNextItemWidth(t.px(150));
     if (ImGui::BeginCombo("##Cache", app_.settings.cache.empty() ? "Device's own" : app_.settings.cache.c_str())) {
         for (const char* type : {"", "f32", "f16", "bf16", "i8"})

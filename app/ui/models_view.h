@@ -12,7 +12,7 @@ public:
     void add_folder();
 
 private:
-    void loaded(int engine);
+    void loaded(int engine, float width);
     void row(const ModelEntry& model, float width);
 
     App& app_;

@@ -86,7 +86,7 @@ void Theme::apply(bool dark, float new_scale, float font_size) {
     style.ChildBorderSize = 0;
     style.PopupBorderSize = 1;
     style.FrameBorderSize = 0;
-    style.WindowRounding = 0;
+    style.WindowRounding = 10;
     style.ChildRounding = 0;
     style.FrameRounding = 6;
     style.PopupRounding = 8;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/core/soft_wrap.h"
 #include "runtime/text/utf8.h"
 
 namespace vkqat::ui {
@@ -27,14 +28,35 @@ struct Colors {
     ~Colors() { ImGui::PopStyleColor(4); }
 };
 
-struct Resize {
-    static int grow(ImGuiInputTextCallbackData* data) {
+struct Editor {
+    std::string* text;
+    float width = 0;  // of lines; 0: they are not broken
+
+    static int edit(ImGuiInputTextCallbackData* data) {
+        auto* self = static_cast<Editor*>(data->UserData);
         if (data->EventFlag == ImGuiInputTextFlags_CallbackResize) {
-            auto* text = static_cast<std::string*>(data->UserData);
-            text->resize(size_t(data->BufTextLen));
-            data->Buf = text->data();
+            self->text->resize(size_t(data->BufTextLen));
+            data->Buf = self->text->data();
+        } else if (data->EventFlag == ImGuiInputTextFlags_CallbackAlways && self->width > 0) {
+            self->wrap(*data);
         }
         return 0;
+    }
+
+    void wrap(ImGuiInputTextCallbackData& data) const {
+        const std::string_view old(data.Buf, size_t(data.BufTextLen));
+        // Not between the two halves of a break.
+        if (data.CursorPos >= 3 && old.substr(size_t(data.CursorPos) - 3).starts_with(soft_break) &&
+            data.SelectionStart == data.SelectionEnd)
+            data.CursorPos -= 3, data.SelectionStart = data.SelectionEnd = data.CursorPos;
+        int cursor = data.CursorPos, start = data.SelectionStart, end = data.SelectionEnd;
+        const std::string plain = without_soft_breaks(old, {&cursor, &start, &end});
+        auto width_of = [](std::string_view t) { return ImGui::CalcTextSize(t.data(), t.data() + t.size()).x; };
+        const std::string wrapped = with_soft_breaks(plain, width, width_of, {&cursor, &start, &end});
+        if (wrapped == old) return;
+        data.DeleteChars(0, data.BufTextLen);
+        data.InsertChars(0, wrapped.c_str(), wrapped.c_str() + wrapped.size());
+        data.CursorPos = cursor, data.SelectionStart = start, data.SelectionEnd = end;
     }
 };
 
@@ -141,13 +163,19 @@ void hint(const Theme& theme, std::string_view t) {
 
 bool input(const char* id, const char* placeholder, std::string& t, ImGuiInputTextFlags flags, float width) {
     ImGui::SetNextItemWidth(width);
+    Editor editor{&t};
     return ImGui::InputTextWithHint(id, placeholder, t.data(), t.capacity() + 1, flags | ImGuiInputTextFlags_CallbackResize,
-                                    Resize::grow, &t);
+                                    Editor::edit, &editor);
 }
 
 bool input_multiline(const char* id, std::string& t, ImVec2 size, ImGuiInputTextFlags flags) {
-    return ImGui::InputTextMultiline(id, t.data(), t.capacity() + 1, size, flags | ImGuiInputTextFlags_CallbackResize,
-                                     Resize::grow, &t);
+    const ImGuiStyle& style = ImGui::GetStyle();
+    const float width = size.x > 0 ? size.x : ImGui::GetContentRegionAvail().x;
+    Editor editor{&t, std::max(20.0f, width - 2 * style.FramePadding.x - style.ScrollbarSize - 2)};
+    return ImGui::InputTextMultiline(
+        id, t.data(), t.capacity() + 1, size,
+        flags | ImGuiInputTextFlags_CallbackResize | ImGuiInputTextFlags_CallbackAlways | ImGuiInputTextFlags_NoHorizontalScroll,
+        Editor::edit, &editor);
 }
 
 bool begin_card(const Theme& theme, const char* id, ImVec2 size, ImGuiChildFlags flags) {

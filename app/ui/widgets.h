@@ -32,6 +32,7 @@ std::string shortened(ImFont* font, float size, std::string_view text, float wid
 void meter(const Theme& theme, float share, ImU32 color, ImVec2 size);
 void hint(const Theme& theme, std::string_view text);  // a tooltip of the last widget
 bool input(const char* id, const char* placeholder, std::string& text, ImGuiInputTextFlags flags = 0, float width = -1);
+// Breaks lines where they are too long: read the text through without_soft_breaks() (app/core/soft_wrap.h).
 bool input_multiline(const char* id, std::string& text, ImVec2 size, ImGuiInputTextFlags flags = 0);
 // A panel with a border; end_card() closes it.
 bool begin_card(const Theme& theme, const char* id, ImVec2 size = {0, 0}, ImGuiChildFlags flags = ImGuiChildFlags_AutoResizeY);

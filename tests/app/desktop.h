@@ -1,0 +1,57 @@
+// A display without a screen (Xvfb), vkqat-app on it, and somebody who presses keys and clicks (xdotool). What is on the screen
+// is read from the list of widgets that the program keeps for that (--dump-widgets).
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/types.h>
+
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+namespace vkqat {
+
+bool have_desktop_tools();  // the program was built, Xvfb and xdotool are there
+
+class Desktop {
+public:
+    Desktop();   // throws where Xvfb does not start
+    ~Desktop();  // ends the program and the display
+    Desktop(const Desktop&) = delete;
+    Desktop& operator=(const Desktop&) = delete;
+
+    std::filesystem::path folder;  // configuration and data lie in it
+    std::filesystem::path conversations() const { return folder / "data/vkqat/conversations"; }
+
+    void start(const std::vector<std::string>& arguments = {});
+    int end(int signal);  // and waits; the exit status, or the negative signal
+    pid_t pid() const { return program_; }
+    bool running();
+
+    nlohmann::json screen() const;  // the newest list; null if there is none yet
+    // Waits until `holds` is true of the screen. False, with what was there, after `seconds`.
+    testing::AssertionResult wait(const std::function<bool(const nlohmann::json&)>& holds, double seconds = 60) const;
+    testing::AssertionResult wait_for_text(const std::string& part, double seconds = 60) const;  // in any note
+    testing::AssertionResult click(const std::string& label, double seconds = 30);  // the first widget with that label
+    void key(const std::string& keys);                                              // as xdotool names them: "ctrl+n"
+    void type(const std::string& text);
+
+    // The conversations on disk.
+    std::vector<nlohmann::json> saved() const;
+    testing::AssertionResult wait_for_saved(const std::function<bool(const std::vector<nlohmann::json>&)>& holds,
+                                            double seconds = 30) const;
+
+private:
+    int xdotool(const std::vector<std::string>& arguments) const;
+    pid_t spawn(const std::vector<std::string>& words, int keep_fd = -1) const;
+
+    pid_t display_process_ = -1, program_ = -1;
+    std::string display_;
+};
+
+bool has_text(const nlohmann::json& screen, const std::string& part);
+bool has_widget(const nlohmann::json& screen, const std::string& label);
+
+}  // namespace vkqat

@@ -1,0 +1,215 @@
+// The whole program, driven as a person would.
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "tests/app/desktop.h"
+#include "tests/support/reference.h"
+
+namespace vkqat {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::string text_of(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(file), {}};
+}
+
+std::vector<json> of_role(const json& conversation, const std::string& role) {
+    std::vector<json> found;
+    for (const json& m : conversation["messages"])
+        if (m["role"] == role) found.push_back(m);
+    return found;
+}
+
+// Nothing is being answered and the last answer is whole on disk.
+bool answered(const std::vector<json>& saved, size_t answers) {
+    if (saved.size() != 1) return false;
+    const std::vector<json> found = of_role(saved[0], "assistant");
+    return found.size() == answers && !found.back()["content"].get<std::string>().empty() &&
+           found.back()["stats"]["tokens"].get<int>() > 0;
+}
+
+class Driven : public testing::Test {
+protected:
+    void SetUp() override {
+        if (!have_desktop_tools()) GTEST_SKIP() << "needs vkqat-app, Xvfb and xdotool (tools/setup --tests)";
+        stories = test::data_folder() / "stories260K";
+        if (!fs::exists(stories / "config.json")) GTEST_SKIP() << "no " << stories << ": set VKQAT_DATA";
+        desktop = std::make_unique<Desktop>();
+    }
+    void add_models_by_dialog() {
+        desktop->key("ctrl+o");
+        ASSERT_TRUE(desktop->wait_for_text("Add a folder with models"));
+        desktop->key("ctrl+a");
+        desktop->type(stories.string());
+        desktop->key("Return");
+        ASSERT_TRUE(desktop->click("Choose"));
+    }
+    void ask(const std::string& text) {
+        ASSERT_TRUE(desktop->click("Message"));
+        desktop->type(text);
+        desktop->key("Return");
+    }
+    double cpu_seconds() const {
+        std::istringstream stat(text_of("/proc/" + std::to_string(desktop->pid()) + "/stat"));
+        std::string word;
+        double ticks = 0;
+        for (int i = 1; i <= 15 && stat >> word; i++)
+            if (i >= 14) ticks += std::stod(word);
+        return ticks / double(::sysconf(_SC_CLK_TCK));
+    }
+    fs::path stories;
+    std::unique_ptr<Desktop> desktop;
+};
+
+TEST_F(Driven, FromTheFirstStartToAnEditedConversation) {
+    desktop->start();
+    ASSERT_TRUE(desktop->wait_for_text("Talk to a small model"));
+    add_models_by_dialog();
+    ASSERT_TRUE(desktop->wait_for_text("Llama, 5 layers of 64"));
+    ASSERT_TRUE(desktop->wait_for_text("needs "));  // the estimate
+    ASSERT_TRUE(desktop->click("Load"));
+    ASSERT_TRUE(desktop->wait_for_text("in memory on"));
+
+    ask("Once upon a time");
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return answered(saved, 1); }));
+    ASSERT_TRUE(desktop->wait_for_text("tokens/s"));
+    EXPECT_EQ(desktop->saved()[0]["messages"][0]["content"], "Once upon a time");
+
+    // Another answer stands beside the first one, and the earlier one can be chosen again.
+    desktop->key("ctrl+r");
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return answered(saved, 2); }));
+    EXPECT_EQ(desktop->saved()[0]["messages"][0]["chosen"], 2);
+    ASSERT_TRUE(desktop->wait_for_text("2 / 2"));
+    ASSERT_TRUE(desktop->click("Earlier answer"));
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return saved[0]["messages"][0]["chosen"] == 1; }));
+
+    // An edited message is answered anew; the prefix that it shares comes from the cache.
+    ASSERT_TRUE(desktop->click("Edit message"));
+    desktop->key("ctrl+End");
+    desktop->type(" there was a cat");
+    ASSERT_TRUE(desktop->click("Save and answer"));
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return answered(saved, 3); }));
+    const json c = desktop->saved()[0];
+    EXPECT_EQ(c["first"], 3);
+    EXPECT_EQ(c["messages"][3]["content"], "Once upon a time there was a cat");
+    EXPECT_GT(c["messages"][4]["stats"]["cached_tokens"].get<int>(), 3);
+    EXPECT_EQ(c["messages"][1]["content"].get<std::string>().empty(), false);
+
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
+TEST_F(Driven, StopsSearchesExportsDeletesAndUndoes) {
+    desktop->start({"--model", stories.string()});
+    ASSERT_TRUE(desktop->wait_for_text("in memory on"));
+    bool stopped = false;
+    for (int round = 0; round < 5 && !stopped; round++) {  // a small model may be faster than a finger
+        if (round) desktop->key("ctrl+n");
+        ask("Lily and the zebra");
+        desktop->key("Escape");
+        ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) {
+            if (saved.empty() || saved.back()["messages"].size() != 2) return false;
+            const json& stats = saved.back()["messages"][1]["stats"];
+            return stats["end"] != "" || stats["tokens"] > 0;
+        }));
+        for (const json& c : desktop->saved()) stopped |= c["messages"][1]["stats"]["end"] == "stopped";
+    }
+    EXPECT_TRUE(stopped);
+
+    desktop->key("ctrl+f");
+    desktop->type("walrus");
+    ASSERT_TRUE(desktop->wait_for_text("Nothing found"));
+    desktop->key("ctrl+a");
+    desktop->type("ZEBRA");
+    ASSERT_TRUE(desktop->wait([](const json& s) { return has_widget(s, "Lily and the zebra"); }));
+    desktop->key("ctrl+a");
+    desktop->key("BackSpace");
+
+    desktop->key("ctrl+e");
+    ASSERT_TRUE(desktop->wait_for_text("Export as Markdown"));
+    desktop->key("ctrl+a");
+    desktop->type(desktop->folder.string());
+    desktop->key("Return");
+    ASSERT_TRUE(desktop->click("Choose"));
+    const fs::path exported = desktop->folder / "Lily and the zebra.md";
+    ASSERT_TRUE(desktop->wait([&](const json&) { return fs::exists(exported); }));
+    EXPECT_NE(text_of(exported).find("## You\n\nLily and the zebra"), std::string::npos);
+
+    const size_t before = desktop->saved().size();
+    desktop->key("ctrl+shift+d");
+    ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) { return saved.size() == before - 1; }));
+    ASSERT_TRUE(desktop->click("Undo"));
+    ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) { return saved.size() == before; }));
+}
+
+TEST_F(Driven, KilledInTheMiddleOfAnAnswerNothingIsLost) {
+    desktop->start({"--model", stories.string()});
+    ASSERT_TRUE(desktop->wait_for_text("in memory on"));
+    ask("One day a dog");
+    ASSERT_TRUE(desktop->wait_for_text("One day a dog"));
+    EXPECT_EQ(desktop->end(SIGKILL), -SIGKILL);
+    std::ofstream(desktop->conversations() / "broken.json") << "{\"messages\": [";
+    desktop->start();
+    ASSERT_TRUE(desktop->wait_for_text("broken.json"));  // named
+    ASSERT_TRUE(desktop->wait_for_text("One day a dog"));
+    EXPECT_TRUE(fs::exists(desktop->conversations() / "broken.json.damaged"));
+    ASSERT_EQ(desktop->saved().size(), 1u);
+    EXPECT_EQ(desktop->saved()[0]["messages"][0]["content"], "One day a dog");
+}
+
+TEST_F(Driven, AModelThatCannotBeLoadedIsSaidAndTheProgramGoesOn) {
+    const fs::path bad = desktop->folder / "bad-model";
+    fs::create_directory(bad);
+    std::ofstream(bad / "config.json") << "{}";
+    std::ofstream(bad / "model.safetensors") << "nothing";
+    desktop->start({"--model", bad.string()});
+    ASSERT_TRUE(desktop->wait_for_text("was not loaded"));
+    ASSERT_TRUE(desktop->wait_for_text("config.json"));
+    desktop->key("ctrl+comma");
+    ASSERT_TRUE(desktop->wait_for_text("Appearance"));
+    EXPECT_TRUE(desktop->running());
+}
+
+TEST_F(Driven, StaysFluidWithALongConversationAndIdlesWithoutWork) {
+    // 400 KB in 200 messages, with Markdown of all kinds.
+    fs::create_directories(desktop->conversations());
+    json c{{"format", "vkqat conversation"}, {"version", 1}, {"titled", true}, {"title", "Long"}, {"first", 0},
+           {"messages", json::array()}};
+    std::string body;
+    for (int i = 0; body.size() < 2000; i++)
+        body += "## Part " + std::to_string(i) +
+                "\n\nSome *words* with `code` and **weight**, and a list:\n\n- one\n- two\n\n```cpp\nint main() { return 0; "
+                "}\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n";
+    for (int i = 0; i < 200; i++)
+        c["messages"].push_back({{"parent", i - 1}, {"role", i % 2 ? "assistant" : "user"}, {"content", i % 2 ? body : body}});
+    std::ofstream(desktop->conversations() / "long.json") << c.dump();
+    desktop->start({"--model", stories.string()});
+    ASSERT_TRUE(desktop->wait([](const json& s) { return has_widget(s, "Long"); }));
+    ASSERT_TRUE(desktop->click("Long"));
+    ASSERT_TRUE(desktop->wait_for_text("Some *words*"));
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+    // A message in it, answered while it is open: the context has no room for the rest, which is dropped.
+    ask("Once");
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) {
+        return saved.size() == 1 && saved[0]["messages"].size() == 202 &&
+               saved[0]["messages"][201]["stats"]["tokens"].template get<int>() > 0;
+    }));
+    for (int i = 0; i < 5; i++) desktop->key("Prior");
+    // The thread's own time for a frame: on a machine that does other things besides, the clock on the wall says little.
+    EXPECT_LT(desktop->screen()["frames"]["longest_cpu_ms"].get<double>(), 16);
+
+    std::this_thread::sleep_for(std::chrono::seconds(8));  // messages on the screen have gone
+    const double before = cpu_seconds();
+    std::this_thread::sleep_for(std::chrono::seconds(4));
+    EXPECT_LT(cpu_seconds() - before, 0.08);  // 2 %
+}
+
+}  // namespace
+}  // namespace vkqat
