@@ -101,7 +101,7 @@ void Desktop::start(const std::vector<std::string>& arguments) {
     const double until = now() + 60;
     while (screen().is_null() && now() < until && running()) sleep_ms(50);
     if (screen().is_null()) throw std::runtime_error("vkqat-app did not start: " + text_of(folder / "cpu-vulkan.log"));
-    xdotool({"search", "--sync", "--onlyvisible", "--class", "vkqat-app", "windowfocus"});
+    for (int i = 0; i < 100 && xdotool({"search", "--onlyvisible", "--class", "vkqat-app", "windowfocus"}) != 0; i++) sleep_ms(100);
     sleep_ms(300);
 #else
     (void)arguments;
