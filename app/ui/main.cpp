@@ -6,9 +6,10 @@
 #include <imgui.h>
 #include <imgui_impl_glfw.h>
 #include <imgui_internal.h>
+#include <pthread.h>
+#include <signal.h>
 
 #include <atomic>
-#include <csignal>
 #include <ctime>
 #include <thread>
 
@@ -38,8 +39,34 @@ double thread_cpu_seconds() {
     return double(t.tv_sec) + double(t.tv_nsec) * 1e-9;
 }
 
-// A signal handler can reach nothing but a static.
-volatile std::sig_atomic_t ended = 0;
+// SIGINT and SIGTERM end the program as closing its window does. They are blocked in all threads but one, which waits for them: a
+// handler could not wake the loop.
+class Signals {
+public:
+    Signals() {
+        sigemptyset(&set_);
+        sigaddset(&set_, SIGINT);
+        sigaddset(&set_, SIGTERM);
+        ::pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+        thread_ = std::thread([this] {
+            for (int signal; ::sigwait(&set_, &signal) == 0 && !leaving_;) {
+                came_ = true;
+                glfwPostEmptyEvent();
+            }
+        });
+    }
+    ~Signals() {
+        leaving_ = true;
+        ::pthread_kill(thread_.native_handle(), SIGTERM);
+        thread_.join();
+    }
+    bool came() const { return came_; }
+
+private:
+    sigset_t set_{};
+    std::atomic<bool> came_ = false, leaving_ = false;
+    std::thread thread_;
+};
 
 struct Glfw {
     Glfw() {
@@ -80,8 +107,8 @@ struct Backend {
     ~Backend() { ImGui_ImplGlfw_Shutdown(); }
 };
 
-// Where a key and the release of its modifier come between two frames, Dear ImGui sees the key without it. So what follows a key is held
-// back from that release on, until the next frame.
+// Where a key and the release of its modifier come between two frames, Dear ImGui sees the key without it. So what follows a key
+// is held back from that release on, until the next frame.
 class HeldInput {
 public:
     void hold() {
@@ -112,6 +139,7 @@ private:
 
 void run(const Options& o) {
     Glfw glfw;
+    Signals signals;
     AppOptions app_options{o.model, o.view, [] { glfwPostEmptyEvent(); }};
     Context context;
     App app(app_options);
@@ -156,9 +184,7 @@ void run(const Options& o) {
     std::string dumped;
     int wanted = 3, settled = 0;
     Clock::time_point last = Clock::now(), started = last;
-    std::signal(SIGINT, [](int) { ended = 1; });
-    std::signal(SIGTERM, [](int) { ended = 1; });
-    while (!glfwWindowShouldClose(window.handle) && !app.quit && !ended) {
+    while (!glfwWindowShouldClose(window.handle) && !app.quit && !signals.came()) {
         if (held.give_back()) wanted = std::max(wanted, 1);
         if (wanted > 0 || !o.screenshot.empty()) {
             glfwPollEvents();

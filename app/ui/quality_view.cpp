@@ -95,7 +95,8 @@ void QualityView::controls() {
     ImGui::SameLine();
     ImGui::Checkbox("Equal memory", &equal_memory_);
     ui::hint(t, "A line at the memory of each 16-bit model: what stands left of it takes less");
-    ImGui::SameLine(ui::right_edge() - t.px(150));
+    if (ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x < ui::right_edge() - t.px(160))
+        ImGui::SameLine(ui::right_edge() - t.px(150));
     auto export_plot = [&](bool svg) {
         const std::string text = to_svg(last_scene_, plot_style(t));
         app_.open_dialog(svg ? "Save the plot as SVG into…" : "…", true, "", [this, text](const std::filesystem::path& folder) {

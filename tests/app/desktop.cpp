@@ -101,7 +101,8 @@ void Desktop::start(const std::vector<std::string>& arguments) {
     const double until = now() + 60;
     while (screen().is_null() && now() < until && running()) sleep_ms(50);
     if (screen().is_null()) throw std::runtime_error("vkqat-app did not start: " + text_of(folder / "cpu-vulkan.log"));
-    for (int i = 0; i < 100 && xdotool({"search", "--onlyvisible", "--class", "vkqat-app", "windowfocus"}) != 0; i++) sleep_ms(100);
+    for (int i = 0; i < 100 && xdotool({"search", "--onlyvisible", "--class", "vkqat-app", "windowfocus"}) != 0; i++)
+        sleep_ms(100);
     sleep_ms(300);
 #else
     (void)arguments;
@@ -119,7 +120,11 @@ int Desktop::end(int signal) {
     if (program_ <= 0) return 0;
     ::kill(program_, signal);
     int status = 0;
-    ::waitpid(program_, &status, 0);
+    const double until = now() + 30;
+    while (::waitpid(program_, &status, WNOHANG) == 0) {
+        if (now() > until) ::kill(program_, SIGKILL);
+        sleep_ms(20);
+    }
     program_ = -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }

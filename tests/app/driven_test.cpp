@@ -177,6 +177,53 @@ TEST_F(Driven, AModelThatCannotBeLoadedIsSaidAndTheProgramGoesOn) {
     EXPECT_TRUE(desktop->running());
 }
 
+TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
+    const fs::path results = desktop->folder / "sweep/results", run = desktop->folder / "runs/first";
+    fs::create_directories(results);
+    fs::create_directories(run);
+    fs::create_directories(desktop->folder / "config/vkqat");
+    for (int i = 0; i < 1000; i++)
+        std::ofstream(results / ("m" + std::to_string(i) + ".json")) << json{{"format", "vkqat result"},
+                                                                             {"format_version", 1},
+                                                                             {"name", "m" + std::to_string(i)},
+                                                                             {"method", i % 2 ? "k-means" : "full"},
+                                                                             {"bits", 2},
+                                                                             {"weight_bytes", 1000 + i * 17 % 901},
+                                                                             {"perplexity", 5 + i * 31 % 97}};
+    std::ofstream(run / "metrics.jsonl") << "{\"step\": 1, \"loss\": 7.5, \"learning_rate\": 0.1, \"tokens\": 100}\n";
+    std::ofstream(desktop->folder / "config/vkqat/settings.json")
+        << json{{"results", (desktop->folder / "sweep").string()}, {"runs", {(desktop->folder / "runs").string()}}};
+    desktop->start({"--model", stories.string()});
+    ASSERT_TRUE(desktop->wait_for_text("in memory on"));
+
+    desktop->key("ctrl+3");
+    ASSERT_TRUE(desktop->click("Measure"));
+    ASSERT_TRUE(desktop->wait_for_text(" nodes, "));
+    ASSERT_TRUE(desktop->wait_for_text("Weights 1.04 MB"));
+
+    desktop->key("ctrl+4");
+    ASSERT_TRUE(desktop->wait_for_text("1000 points of perplexity against bytes"));
+    ASSERT_TRUE(desktop->click("full"));  // the filter
+    ASSERT_TRUE(desktop->wait_for_text("500 points of perplexity against bytes"));
+
+    desktop->key("ctrl+5");
+    ASSERT_TRUE(desktop->wait_for_text("loss 7.5000"));
+    std::ofstream(run / "metrics.jsonl", std::ios::app)
+        << "{\"step\": 2, \"loss\": 6.25, \"learning_rate\": 0.1, \"tokens\": 200}\n";
+    ASSERT_TRUE(desktop->wait_for_text("loss 6.2500"));  // while it is watched
+    EXPECT_LT(desktop->screen()["frames"]["longest_cpu_ms"].get<double>(), 16);
+
+    desktop->key("ctrl+k");
+    desktop->type("go to sett");
+    desktop->key("Return");
+    ASSERT_TRUE(desktop->wait_for_text("Appearance"));
+    ASSERT_TRUE(desktop->click("Light"));
+    ASSERT_TRUE(desktop->wait([&](const json&) {
+        return text_of(desktop->folder / "config/vkqat/settings.json").find("\"light\"") != std::string::npos;
+    }));
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
 TEST_F(Driven, StaysFluidWithALongConversationAndIdlesWithoutWork) {
     // 400 KB in 200 messages, with Markdown of all kinds.
     fs::create_directories(desktop->conversations());
