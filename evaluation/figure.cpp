@@ -435,7 +435,7 @@ std::string html_report(std::string_view title, const std::vector<Section>& sect
         "auto;"
         "display:block;margin:1rem "
         "0}}table{{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}}td,th{{padding:3px 10px;"
-        "text-align:right;border-bottom:1px solid #8884}}td:first-child,th:first-child{{text-align:left}}"
+        "text-align:right;border-bottom:1px solid #8884}}td:first-child,th:first-child{{text-align:left;white-space:nowrap}}"
         "@media(prefers-color-scheme:dark){{body{{background:#14181d;color:#e6e9ed}}}}\n</style></head><body>\n<h1>{}</h1>\n",
         escape_xml(title), escape_xml(title));
     int clip = 0;

@@ -84,6 +84,18 @@ Figure scatter(const std::vector<ResultPoint>& points, const std::string& metric
     return f;
 }
 
+// Costs that are nearly equal should look so.
+void widen(Figure& f) {
+    double lowest = INFINITY, highest = 0;
+    for (const Series& s : f.series)
+        for (double v : s.x) lowest = std::min(lowest, v), highest = std::max(highest, v);
+    if (highest > 0 && highest < 1.5 * lowest) {
+        const double middle = std::sqrt(lowest * highest);
+        f.x.lowest = middle / 1.5;
+        f.x.highest = middle * 1.5;
+    }
+}
+
 }  // namespace
 
 void write_picture(const fs::path& file, const Figure& figure, Theme theme) {
@@ -166,16 +178,7 @@ Figure quality_figure(const std::vector<ResultPoint>& points, std::string metric
     f.x = by_bits ? Axis{.label = "bits per weight of the linear layers"}
                   : Axis{.label = "weights on the device", .format = AxisFormat::bytes, .logarithmic = true};
     f.y.label = metric_label(metric) + (more_is_better(metric) ? " (more is better)" : " (less is better)");
-    if (!by_bits) {  // nearly equal memory should look so
-        double lowest = INFINITY, highest = 0;
-        for (const Series& s : f.series)
-            for (double v : s.x) lowest = std::min(lowest, v), highest = std::max(highest, v);
-        if (highest > 0 && highest < 1.5 * lowest) {
-            const double middle = std::sqrt(lowest * highest);
-            f.x.lowest = middle / 1.5;
-            f.x.highest = middle * 1.5;
-        }
-    }
+    if (!by_bits) widen(f);
     return f;
 }
 
@@ -185,6 +188,7 @@ Figure quality_at_speed_figure(const std::vector<ResultPoint>& points, std::stri
     f.title = "Quality against speed";
     f.x = {.label = "decoded tokens per second, one sequence", .format = AxisFormat::count, .logarithmic = true};
     f.y.label = metric_label(metric) + (more_is_better(metric) ? " (more is better)" : " (less is better)");
+    widen(f);
     return f;
 }
 

@@ -39,9 +39,18 @@ void write(const Options& o, const Figure& figure, size_t number = 0) {
 // What stands behind a report's pictures, as a table.
 std::vector<std::vector<std::string>> table_of(const std::vector<ResultPoint>& points) {
     std::vector<std::string> metrics;
+    auto repeated = [&](const std::string& metric) {  // a sweep's figures are those of its first text
+        return std::all_of(points.begin(), points.end(), [&](const ResultPoint& p) {
+            auto found = p.metrics.find(metric);
+            return found == p.metrics.end() || std::any_of(p.metrics.begin(), p.metrics.end(), [&](auto& m) {
+                       return m.first.ends_with(" " + metric) && m.second == found->second;
+                   });
+        });
+    };
     for (const ResultPoint& p : points)
         for (auto& [name, value] : p.metrics)
-            if (std::find(metrics.begin(), metrics.end(), name) == metrics.end() && !name.ends_with("acc_bytes"))
+            if (!repeated(name) && std::find(metrics.begin(), metrics.end(), name) == metrics.end() &&
+                !name.ends_with("acc_bytes"))
                 metrics.push_back(name);
     std::vector<std::vector<std::string>> table{{"model", "method", "weights", "bits/weight", "decode tokens/s"}};
     table[0].insert(table[0].end(), metrics.begin(), metrics.end());
@@ -101,7 +110,8 @@ void report(const Options& o) {
     if (!runs.empty()) sections.push_back({"Training", "", {loss_figure(runs, o.x == "tokens")}, {}});
     if (!points.empty()) {
         Section s{"Results",
-                  "Quality against memory and against speed; no point left of or below the front is known.",
+                  "Quality against memory and against speed. A point that is not on the front is no better on either axis than "
+                  "one that is.",
                   {},
                   table_of(points)};
         s.figures.push_back(quality_figure(points, o.metric, false));
