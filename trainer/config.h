@@ -48,6 +48,7 @@ struct OptimizerConfig {
     double eps = 1e-8;
     double weight_decay = 0.1;
     double second_stage_weight_decay = 0;  // behind lr_scheduler.second_stage
+    std::string moments = "fp32";          // or bf16
     bool operator==(const OptimizerConfig&) const = default;
 };
 

@@ -124,6 +124,8 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
         {"optimizer", "beta2", &c.optimizer.beta2, below(0, 1), "decay of the second moment"},
         {"optimizer", "eps", &c.optimizer.eps, above(0), "added to the root of the second moment"},
         {"optimizer", "weight_decay", &c.optimizer.weight_decay, at_least(0), "decoupled weight decay, on every parameter"},
+        {"optimizer", "moments", &c.optimizer.moments, one_of({"fp32", "bf16"}),
+         "type of both moments; bf16: half of their memory"},
         {"optimizer", "second_stage_weight_decay", &c.optimizer.second_stage_weight_decay, at_least(0),
          "weight decay of the second stage (lr_scheduler.second_stage)"},
 

@@ -24,8 +24,11 @@ void adamw_update(Graph& g, const std::vector<OptimizerBlock>& blocks, Tensor pa
                AdamwPrepareArgs{.count = uint32_t(partial.elements())}, Grid{}, "adamw.prepare");
     for (const OptimizerBlock& b : blocks) {
         int64_t count = b.weight.elements();
-        g.dispatch(Kernel{"adamw", {64}}, {inout(b.weight), in(b.gradient), inout(b.m), inout(b.v), in(settings), in(state)},
-                   AdamwArgs{.count = uint32_t(count)}, linear_grid((count + 255) / 256), "adamw", {.flops = 14.0 * double(count)});
+        if (b.m.dtype() != b.v.dtype()) fail("adamw: moments of two types");
+        g.dispatch(Kernel{fmt::format("adamw_{}", name(b.m.dtype())), {64}},
+                   {inout(b.weight), in(b.gradient), inout(b.m), inout(b.v), in(settings), in(state)},
+                   AdamwArgs{.count = uint32_t(count), .first = uint32_t(b.first_square * squares_chunk)},
+                   linear_grid((count + 255) / 256), "adamw", {.flops = 14.0 * double(count)});
     }
 }
 

@@ -9,7 +9,8 @@
 
 namespace vkqat {
 
-// A run of parameters that are updated together: flat f32 arrays of equal length.
+// A run of parameters that are updated together: flat arrays of equal length, f32; m and v f32 or bf16. In bf16 they are rounded
+// by chance (stochastic rounding), the same for the same element and step.
 struct OptimizerBlock {
     Tensor weight, gradient, m, v;
     int64_t first_square = 0;  // where its partial sums begin among those of the gradient's norm

@@ -83,8 +83,14 @@ std::vector<Parameter> llama_parameters(const LlamaConfig& c, bool quantize, con
 }
 
 ParameterStore::ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute,
-                               const MomentSharing& sharing)
-    : device_(device), config_(config), parameters_(std::move(parameters)), compute_type_(compute), sharing_(sharing) {
+                               const MomentSharing& sharing, DType moments)
+    : device_(device),
+      config_(config),
+      parameters_(std::move(parameters)),
+      compute_type_(compute),
+      sharing_(sharing),
+      moment_type_(moments) {
+    if (moments != DType::f32 && moments != DType::bf16) fail("moments in {}; possible are f32 and bf16", name(moments));
     // A block begins with a layer, so that the groups of a layer are never divided.
     int64_t last_layer = -2;
     for (size_t i = 0; i < parameters_.size(); i++) {
@@ -102,19 +108,20 @@ ParameterStore::ParameterStore(Device& device, const LlamaConfig& config, std::v
     }
     bool copies = false;
     for (size_t i = 0; i < parameters_.size(); i++) copies |= has_copy(i);
-    std::vector<uint64_t> moments(block_elements_.size());
+    std::vector<uint64_t> own_elements(block_elements_.size());
     for (const Stretch& bucket : cut_into_buckets(block_elements_, sharing.size > 1 ? sharing.bucket_bytes : UINT64_MAX)) {
         const Stretch part = part_of(bucket, sharing.size > 1 ? sharing.rank : 0, sharing.size);
         if (part.count == 0) continue;
-        own_.push_back({part, moments[part.block]});
-        moments[part.block] += part.count;
+        own_.push_back({part, own_elements[part.block]});
+        own_elements[part.block] += part.count;
     }
     for (size_t block = 0; block < block_elements_.size(); block++) {
         const uint64_t n = block_elements_[block];
         weights_.push_back(device.allocate(n * 4, "weights"));
         gradients_.push_back(device.allocate(n * 4, "gradients"));
-        m_.push_back(device.allocate(moments[block] * 4, "first moments"));
-        v_.push_back(device.allocate(moments[block] * 4, "second moments"));
+        const uint64_t moment_bytes = (own_elements[block] * bytes(moment_type_) + 3) / 4 * 4;
+        m_.push_back(device.allocate(moment_bytes, "first moments"));
+        v_.push_back(device.allocate(moment_bytes, "second moments"));
         if (copies) compute_.push_back(device.allocate(n * bytes(compute_type_), "weights for the matrix products"));
     }
     clear_moments();
@@ -125,6 +132,20 @@ bool ParameterStore::has_copy(size_t i) const {
     bool matrix = p.shape.rank() == 2;
     return p.quantized || (matrix && compute_type_ != DType::f32 && p.name != "model.embed_tokens.weight") ||
            (compute_type_ != DType::f32 && config_.tie_word_embeddings && p.name == "model.embed_tokens.weight");
+}
+
+void ParameterStore::read_moments(const Buffer& block, uint64_t first, std::span<float> values) const {
+    if (moment_type_ == DType::f32) return device_.download(block, first * 4, std::as_writable_bytes(values));
+    std::vector<uint16_t> rounded(values.size());
+    device_.download(block, first * 2, std::as_writable_bytes(std::span(rounded)));
+    std::transform(rounded.begin(), rounded.end(), values.begin(), bf16_to_f32);
+}
+
+void ParameterStore::write_moments(const Buffer& block, uint64_t first, std::span<const float> values) {
+    if (moment_type_ == DType::f32) return device_.upload(block, first * 4, std::as_bytes(values));
+    std::vector<uint16_t> rounded(values.size());
+    std::transform(values.begin(), values.end(), rounded.begin(), f32_to_bf16);
+    device_.upload(block, first * 2, std::as_bytes(std::span(rounded)));
 }
 
 void ParameterStore::clear_moments() {
@@ -160,8 +181,7 @@ void ParameterStore::gather_moments(Communicator& ranks) {
             for (int r = 0; r < sharing_.size; r++) most = std::max(most, part_of(bucket, r, sharing_.size).count);
             mine.assign(most, 0);
             if (const Stretch part = part_of(bucket, sharing_.rank, sharing_.size); part.count > 0) {
-                device_.download((array == 0 ? m_ : v_)[part.block], own->offset * 4,
-                                 std::as_writable_bytes(std::span(mine).first(part.count)));
+                read_moments((array == 0 ? m_ : v_)[part.block], own->offset, std::span(mine).first(part.count));
                 ++own;
             }
             const std::vector<std::byte> all = ranks.all_gather(std::as_bytes(std::span(mine)));
@@ -260,7 +280,9 @@ void ParameterStore::read(size_t i, Array array, std::span<float> values) const 
         std::copy_n(block.begin() + ptrdiff_t(p.offset), values.size(), values.begin());
         return;
     }
-    device_.download(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4, std::as_writable_bytes(values));
+    const Buffer& block = choose(array, weights_, gradients_, m_, v_)[p.block];
+    if (array == Array::m || array == Array::v) return read_moments(block, p.offset, values);
+    device_.download(block, p.offset * 4, std::as_writable_bytes(values));
 }
 
 std::vector<float> ParameterStore::read(size_t i, Array array) const {
@@ -278,12 +300,14 @@ void ParameterStore::write(size_t i, Array array, std::span<const float> values)
             const uint64_t begin = std::max(own.stretch.first, p.offset);
             const uint64_t end = std::min(own.stretch.first + own.stretch.count, p.offset + values.size());
             if (own.stretch.block != p.block || begin >= end) continue;
-            device_.upload((array == Array::m ? m_ : v_)[p.block], (own.offset + begin - own.stretch.first) * 4,
-                           std::as_bytes(values.subspan(begin - p.offset, end - begin)));
+            write_moments((array == Array::m ? m_ : v_)[p.block], own.offset + begin - own.stretch.first,
+                          values.subspan(begin - p.offset, end - begin));
         }
         return;
     }
-    device_.upload(choose(array, weights_, gradients_, m_, v_)[p.block], p.offset * 4, std::as_bytes(values));
+    const Buffer& block = choose(array, weights_, gradients_, m_, v_)[p.block];
+    if (array == Array::m || array == Array::v) return write_moments(block, p.offset, values);
+    device_.upload(block, p.offset * 4, std::as_bytes(values));
 }
 
 // Parameters first .. first + count - 1, which stand behind one another, as one tensor: rows added up.
@@ -302,6 +326,8 @@ Tensor ParameterStore::view(Graph& g, const std::vector<Buffer>& blocks, size_t 
 Tensor ParameterStore::master(Graph& g, size_t i) const { return view(g, weights_, i, 1, DType::f32, parameters_[i].name); }
 Tensor ParameterStore::second_moment(Graph& g, size_t i) const {
     if (sharing_.size > 1) fail("second moments are spread over the ranks (distributed.zero1): none can be read as a whole");
+    if (moment_type_ != DType::f32)
+        fail("fischer_kmeans takes second moments in fp32: optimizer.moments = \"{}\"", name(moment_type_));
     return view(g, v_, i, 1, DType::f32, parameters_[i].name + ".v");
 }
 Tensor ParameterStore::gradient(Graph& g, size_t i) const {
@@ -357,11 +383,11 @@ std::vector<OptimizerBlock> ParameterStore::optimizer_blocks(Graph& g) const {
     }
     std::vector<OptimizerBlock> blocks;
     for (const auto& [s, offset] : own_) {
-        auto stretch = [&](const std::vector<Buffer>& list, uint64_t first, const char* name) {
-            return g.external(list[s.block], first * 4, {int64_t(s.count)}, DType::f32, fmt::format("{}.{}", name, s.block));
+        auto stretch = [&](const std::vector<Buffer>& list, uint64_t first, const char* name, DType type = DType::f32) {
+            return g.external(list[s.block], first * bytes(type), {int64_t(s.count)}, type, fmt::format("{}.{}", name, s.block));
         };
         blocks.push_back({stretch(weights_, s.first, "weights"), stretch(gradients_, s.first, "gradients"),
-                          stretch(m_, offset, "m"), stretch(v_, offset, "v"),
+                          stretch(m_, offset, "m", moment_type_), stretch(v_, offset, "v", moment_type_),
                           squares[s.block] + int64_t(s.first / bucket_grain)});
     }
     return blocks;

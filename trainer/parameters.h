@@ -42,9 +42,9 @@ struct MomentSharing {
 class ParameterStore {
 public:
     // compute: type of the weights that matrix products read. Where it is f32 and nothing is quantized they are the master
-    // weights themselves.
+    // weights themselves. moments: f32, or bf16 for half of AdamW's memory (optimizer.h).
     ParameterStore(Device& device, const LlamaConfig& config, std::vector<Parameter> parameters, DType compute,
-                   const MomentSharing& sharing = {});
+                   const MomentSharing& sharing = {}, DType moments = DType::f32);
 
     const LlamaConfig& config() const { return config_; }
     const std::vector<Parameter>& parameters() const { return parameters_; }
@@ -74,8 +74,8 @@ public:
     Tensor second_moment(Graph& g, size_t parameter) const;
     Tensor gradient(Graph& g, size_t parameter) const;
     Tensor compute(Graph& g, size_t parameter) const;  // what matrix products read
-    // Masters and copies, [1, elements], of all that has a copy, as few stretches as possible: vectors that lie between matrices are
-    // among them.
+    // Masters and copies, [1, elements], of all that has a copy, as few stretches as possible: vectors that lie between matrices
+    // are among them.
     std::vector<std::pair<Tensor, Tensor>> copied_stretches(Graph& g) const;
     std::vector<OptimizerBlock> optimizer_blocks(Graph& g) const;
     // The model for the training graph: each weight is a parameter whose gradient goes to the store.
@@ -114,6 +114,10 @@ private:
     std::vector<Own> own_;
     std::vector<std::vector<float>> gathered_;  // m of every block, then v
     std::vector<Buffer> weights_, gradients_, m_, v_, compute_;
+    DType moment_type_;
+    // Moments as floats, whatever their type; `first` in elements.
+    void read_moments(const Buffer& block, uint64_t first, std::span<float> values) const;
+    void write_moments(const Buffer& block, uint64_t first, std::span<const float> values);
 };
 
 }  // namespace vkqat

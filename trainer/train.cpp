@@ -313,14 +313,15 @@ void Run::set_up_model() {
     // Before anything is allocated: a driver may promise more memory than there is.
     const MomentSharing sharing{
         .rank = ranks_.rank(), .size = config_.distributed.zero1 ? ranks_.size() : 1, .bucket_bytes = bucket_bytes};
-    const uint64_t moments = 8 * count / uint64_t(sharing.size);
+    const DType moment_type = config_.optimizer.moments == "bf16" ? DType::bf16 : DType::f32;
+    const uint64_t moments = 2 * bytes(moment_type) * count / uint64_t(sharing.size);
     const uint64_t copies = quantize || compute != DType::f32 ? count * bytes(compute) : 0, needed = 8 * count + moments + copies;
     if (needed > device_.free_memory())
         fail(
             "too little memory on {}: {:.1f} GB for weights, gradients and moments ({} parameters), about {:.1f} GB free; choose "
             "a smaller model or another device",
             device_.capabilities().name, double(needed) / 1e9, metric(double(count)), double(device_.free_memory()) / 1e9);
-    parameters_ = std::make_unique<ParameterStore>(device_, model, std::move(list), compute, sharing);
+    parameters_ = std::make_unique<ParameterStore>(device_, model, std::move(list), compute, sharing, moment_type);
     training_ = std::make_unique<TrainingStep>(
         device_, *parameters_,
         TrainingStepOptions{.batch = config_.training.local_batch_size,

@@ -10,10 +10,10 @@ struct AdamwSettings {
 
 // The optimiser's own counters, on the device; part of a checkpoint.
 struct AdamwState {
-    ARG_UINT step;                 // updates done
-    ARG_UINT skipped;              // steps left out because loss or gradient was not finite
-    ARG_UINT consecutive_skipped;  // of these, how many just now
-    ARG_UINT skip;                 // whether this step is left out
+    ARG_UINT step;                   // updates done
+    ARG_UINT skipped;                // steps left out because loss or gradient was not finite
+    ARG_UINT consecutive_skipped;    // of these, how many just now
+    ARG_UINT skip;                   // whether this step is left out
     float beta1_power, beta2_power;  // beta^step
     float gradient_norm;             // before clipping
     float clip;                      // factor on the gradient
@@ -51,9 +51,10 @@ struct AdamwPrepareArgs {
 // One pass over weights, gradient and both moments.
 struct AdamwArgs {
     ADDRESSES(6)
-    ADDRESS weight, gradient, m, v;  // f32 [count]
+    ADDRESS weight, gradient;  // f32 [count]
+    ADDRESS m, v;              // f32 or bf16 [count]
     ADDRESS settings, state;
-    ARG_UINT count;
+    ARG_UINT count, first;  // first: number of the first element among all parameters, which chance depends on
 };
 
 ARGS_END

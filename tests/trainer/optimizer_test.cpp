@@ -1,5 +1,7 @@
 #include "trainer/optimizer.h"
 
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -14,7 +16,8 @@ struct Result {
 };
 
 // Three updates with the gradients given for each; two blocks of odd sizes.
-Result run(const std::vector<std::vector<float>>& gradients, float loss, float max_norm, float loss_scale = 0) {
+Result run(const std::vector<std::vector<float>>& gradients, float loss, float max_norm, float loss_scale = 0,
+           DType moments = DType::f32) {
     Graph g(test::device());
     test::Tensors data(g);
     const int64_t first = 8200, second = 37;
@@ -26,8 +29,8 @@ Result run(const std::vector<std::vector<float>>& gradients, float loss, float m
     for (bool head : {true, false}) {
         int64_t n = head ? first : second;
         std::vector<float> zero(size_t(n), 0);
-        blocks.push_back({data.floats({n}, part(weights, head), "w"), data.floats({n}, zero, "g"), data.floats({n}, zero, "m"),
-                          data.floats({n}, zero, "v")});
+        blocks.push_back({data.floats({n}, part(weights, head), "w"), data.floats({n}, zero, "g"),
+                          data.floats({n}, zero, "m", moments), data.floats({n}, zero, "v", moments)});
     }
     Buffer settings_buffer = g.device().allocate_host(sizeof(AdamwSettings), "settings");
     Buffer state_buffer = g.device().allocate_host(sizeof(AdamwState), "state");
@@ -86,6 +89,29 @@ TEST(Adamw, MatchesTheDefinitionInDouble) {
     EXPECT_EQ(r.state.step, 3u);
     EXPECT_EQ(r.state.skipped, 0u);
     EXPECT_EQ(r.state.loss, 2.5f);
+}
+
+// One of the two neighbours in bf16, in the mean the value itself; the weights of the first step do not depend on it.
+TEST(Adamw, MomentsInBf16AreRoundedByChance) {
+    const size_t count = 8237;
+    const std::vector<std::vector<float>> gradients{std::vector<float>(count, 0.003f)};
+    const Result exact = run(gradients, 1, 0), rounded = run(gradients, 1, 0, 0, DType::bf16);
+    EXPECT_EQ(rounded.w, exact.w);
+    for (auto [x, found] : {std::pair{exact.m[0], &rounded.m}, {exact.v[0], &rounded.v}}) {
+        const float below = std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0xffff0000u);
+        const float above = std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0xffff0000u) + 0x10000u);
+        ASSERT_LT(below, x);
+        size_t ups = 0;
+        for (float y : *found) {
+            ASSERT_TRUE(y == below || y == above) << y;
+            ups += y == above;
+        }
+        const double share = (double(x) - below) / (double(above) - below);
+        EXPECT_NEAR(double(ups) / count, share, 4 * std::sqrt(share * (1 - share) / count));
+    }
+    EXPECT_NE(rounded.m, rounded.v);
+    const Result again = run(gradients, 1, 0, 0, DType::bf16);
+    EXPECT_EQ(again.m, rounded.m) << "chance is the same for the same element and step";
 }
 
 TEST(Adamw, AStepThatIsNotFiniteChangesNothingAndIsCounted) {

@@ -73,6 +73,27 @@ TEST(Training, StoppedAndResumedRunHasTheSameBits) {
     EXPECT_NE(Checkpoint(parts.checkpoint_folder() / "step-00000012").centroids("model.layers.1.mlp.down_proj"), nullptr);
 }
 
+TEST(Training, MomentsInBf16LearnAsWellAndResumeWithTheSameBits) {
+    ScratchFolder folder;
+    TrainConfig exact = test::tiny_config(folder.path()), whole = exact, parts = exact;
+    exact.job.dump_folder = (folder / "exact").string();
+    whole.optimizer.moments = parts.optimizer.moments = "bf16";
+    parts.job.dump_folder = (folder / "parts").string();
+    EXPECT_TRUE(run(exact).finished);
+    EXPECT_TRUE(run(whole).finished);
+    run_until(parts, 7, false);
+    EXPECT_TRUE(run(parts, {.resume = true}).finished);
+    test::expect_same_checkpoint(whole, parts, 12);
+    auto last_loss = [](const TrainConfig& c) {
+        double loss = 0;
+        for (const nlohmann::json& line : test::metrics(c))
+            if (line.contains("loss")) loss = line["loss"].get<double>();
+        return loss;
+    };
+    EXPECT_NE(last_loss(whole), last_loss(exact));
+    EXPECT_NEAR(last_loss(whole), last_loss(exact), 5e-3 * last_loss(exact));
+}
+
 TEST(Training, StepsBehindTheLastCheckpointAreDoneAgain) {
     ScratchFolder folder;
     TrainConfig whole = test::tiny_config(folder.path()), torn = whole;
