@@ -139,7 +139,9 @@ TEST_F(Driven, StopsSearchesExportsDeletesAndUndoes) {
     desktop->key("Return");  // chooses the folder if it is the one that is shown, else goes there
     const fs::path exported = desktop->folder / "Lily and the zebra.md";
     auto is_there = [&](const json&) { return fs::exists(exported); };
-    if (!desktop->wait(is_there, 3)) ASSERT_TRUE(desktop->click("Choose"));
+    if (!desktop->wait(is_there, 3)) {
+        ASSERT_TRUE(desktop->click("Choose"));
+    }
     ASSERT_TRUE(desktop->wait(is_there));
     EXPECT_NE(text_of(exported).find("## You\n\nLily and the zebra"), std::string::npos);
 
