@@ -347,8 +347,8 @@ void add_sweep_commands(CLI::App& profile) {
         if (!result_files(o->out).empty()) print_results(o->out, "");
         flush_stdout();
         if (!failed.empty())
-            fail("{} of {} models failed: {}; what they said is in {}/work/NAME/log.txt", failed.size(), read.points.size(),
-                 fmt::join(failed, ", "), o->out);
+            fail("{} of {} models failed: {}; what they said is in log.txt of their folders in '{}'", failed.size(),
+                 read.points.size(), fmt::join(failed, ", "), (std::filesystem::path(o->out) / "work").string());
     });
     sweep->footer(
         "Ctrl-C stops it; the same command goes on where it was, also after a crash, with the same results.\n\n"

@@ -50,7 +50,7 @@ Calibration::Calibration(const LlamaWeights& weights, const Batch& batch)
     start_ = upload(device, batch.document_start, "document_start");
     end_ = upload(device, batch.document_end, "document_end");
     labels_buffer_ = upload(device, batch.labels, "labels");
-    rope_ = upload(device, llama_rope_table(c, seq_len_), "RoPE table");
+    rope_ = upload_rope_table(device, c, seq_len_);
     factors_ = upload(device, std::vector<float>{1, 0, 0}, "factors");
     const uint64_t bytes = uint64_t(tokens_ * c.hidden_size) * 4;
     for (Buffer* b : {&x_, &next_, &reference_}) *b = device.allocate(bytes, "hidden states of the calibration text");

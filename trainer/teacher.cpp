@@ -22,9 +22,7 @@ Teacher::Teacher(Device& device, const std::filesystem::path& model, const Llama
             "student "
             "{} of {}",
             model.string(), c.layers, c.hidden_size, student.layers, student.hidden_size);
-    const std::vector<float> table = llama_rope_table(c, seq_len);
-    rope_ = device.allocate(table.size() * 4, "the teacher's RoPE table");
-    device.upload(rope_, 0, std::as_bytes(std::span(table)));
+    rope_ = upload_rope_table(device, c, seq_len);
     factors_ = device.allocate_host(16, "scales of the distillation");
     set_scales(1, 1, seq_len);
 }

@@ -483,28 +483,34 @@ void ChatView::answer_body(Conversation& c, int at, float width) {
     }
 }
 
+// Goes from one of several answers, or versions of a message, to the next; nothing where there is one. gap: behind it, -1: the
+// usual.
+void ChatView::sibling_switch(Conversation& c, int at, const char* what, float gap) {
+    const std::vector<int> siblings = c.siblings(at);
+    if (siblings.size() < 2) return;
+    Theme& t = app_.theme;
+    const auto here = std::find(siblings.begin(), siblings.end(), at) - siblings.begin();
+    ImGui::BeginDisabled(here == 0);
+    if (ui::icon_button(t, icon::left, fmt::format("Earlier {}", what).c_str(), false, 26))
+        c.choose(siblings[size_t(here) - 1]), app_.chats.changed(c);
+    ImGui::EndDisabled();
+    ImGui::SameLine(0, t.px(2));
+    ImGui::SetCursorPosY(ImGui::GetCursorPosY() + t.px(4));
+    ui::small(t, t.colors.dim, fmt::format("{} / {}", here + 1, siblings.size()));
+    ImGui::SameLine(0, t.px(2));
+    ImGui::SetCursorPosY(ImGui::GetCursorPosY() - t.px(4));
+    ImGui::BeginDisabled(here + 1 == ptrdiff_t(siblings.size()));
+    if (ui::icon_button(t, icon::right, fmt::format("Later {}", what).c_str(), false, 26))
+        c.choose(siblings[size_t(here) + 1]), app_.chats.changed(c);
+    ImGui::EndDisabled();
+    ImGui::SameLine(0, gap);
+}
+
 void ChatView::answer_tools(Conversation& c, int at, bool last) {
     Theme& t = app_.theme;
     Message& m = c.messages[size_t(at)];
     const bool busy = app_.chats.generating(c);
-    const std::vector<int> siblings = c.siblings(at);
-    if (siblings.size() > 1) {
-        const auto here = std::find(siblings.begin(), siblings.end(), at) - siblings.begin();
-        ImGui::BeginDisabled(here == 0);
-        if (ui::icon_button(t, icon::left, "Earlier answer", false, 26))
-            c.choose(siblings[size_t(here) - 1]), app_.chats.changed(c);
-        ImGui::EndDisabled();
-        ImGui::SameLine(0, t.px(2));
-        ImGui::SetCursorPosY(ImGui::GetCursorPosY() + t.px(4));
-        ui::small(t, t.colors.dim, fmt::format("{} / {}", here + 1, siblings.size()));
-        ImGui::SameLine(0, t.px(2));
-        ImGui::SetCursorPosY(ImGui::GetCursorPosY() - t.px(4));
-        ImGui::BeginDisabled(here + 1 == ptrdiff_t(siblings.size()));
-        if (ui::icon_button(t, icon::right, "Later answer", false, 26))
-            c.choose(siblings[size_t(here) + 1]), app_.chats.changed(c);
-        ImGui::EndDisabled();
-        ImGui::SameLine();
-    }
+    sibling_switch(c, at, "answer", -1);
     if (ui::icon_button(t, icon::copy, "Copy", false, 26)) ImGui::SetClipboardText(m.content.c_str()), app_.say("Copied");
     ImGui::SameLine(0, t.px(2));
     ImGui::BeginDisabled(busy);
@@ -577,24 +583,7 @@ void ChatView::message(Conversation& c, int at, float width, bool last) {
         if (text.draw(t, text_width)) selected_text_ = text.selected();
         ui::note("user", m.content);
         ImGui::SetCursorPos({x + width - t.px(c.siblings(at).size() > 1 ? 150 : 62), y + text_height + t.px(22)});
-        const std::vector<int> siblings = c.siblings(at);
-        if (siblings.size() > 1) {
-            const auto here = std::find(siblings.begin(), siblings.end(), at) - siblings.begin();
-            ImGui::BeginDisabled(here == 0);
-            if (ui::icon_button(t, icon::left, "Earlier version", false, 26))
-                c.choose(siblings[size_t(here) - 1]), app_.chats.changed(c);
-            ImGui::EndDisabled();
-            ImGui::SameLine(0, t.px(2));
-            ImGui::SetCursorPosY(ImGui::GetCursorPosY() + t.px(4));
-            ui::small(t, t.colors.dim, fmt::format("{} / {}", here + 1, siblings.size()));
-            ImGui::SameLine(0, t.px(2));
-            ImGui::SetCursorPosY(ImGui::GetCursorPosY() - t.px(4));
-            ImGui::BeginDisabled(here + 1 == ptrdiff_t(siblings.size()));
-            if (ui::icon_button(t, icon::right, "Later version", false, 26))
-                c.choose(siblings[size_t(here) + 1]), app_.chats.changed(c);
-            ImGui::EndDisabled();
-            ImGui::SameLine(0, t.px(2));
-        }
+        sibling_switch(c, at, "version", t.px(2));
         ImGui::BeginDisabled(app_.chats.generating(c));
         if (ui::icon_button(t, icon::edit, "Edit message", false, 26))
             editing_ = at, editing_text_ = m.content, focus_edit_ = true;

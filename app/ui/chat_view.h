@@ -36,6 +36,7 @@ private:
     void message(Conversation& c, int at, float width, bool last);
     void side_by_side(Conversation& c, const std::vector<int>& answers, float width, bool last);
     void answer_body(Conversation& c, int at, float width);
+    void sibling_switch(Conversation& c, int at, const char* what, float gap);
     void answer_tools(Conversation& c, int at, bool last);
     void welcome();
     void composer(Conversation* c, float width);

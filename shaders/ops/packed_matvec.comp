@@ -34,13 +34,9 @@ layout(constant_id = 10) const uint TURNS = 1;  // a workgroup takes so many tim
 #else
 #define ENTRY uint
 #endif
-const uint PER_ENTRY = BITS == 8 ? 1 : BITS == 3 ? 2 : 8 / BITS;  // weights
-const uint ENTRY_BITS = BITS == 3 ? 6 : 8;
-const uint COPIES = 1u << COPIES_LOG;
 const uint PARTS = gl_WorkGroupSize.x / 32;
 const uint SLAB_STEPS = SLAB / STEP_COLUMNS, STEPS_EACH = SLAB_STEPS / PARTS;
 
-shared ENTRY table[COPIES << ENTRY_BITS];
 shared uvec4 xs[TOKENS * SLAB / 8];        // fp16
 shared float x_scale[TOKENS * SLAB / 32];  // power of two of a run
 const uint PARTIALS = TURNS > 1 || SWIGLU ? 2 : 1;
@@ -49,43 +45,8 @@ shared float gates[SWIGLU ? TURNS * TILES * TOKENS * 32 : 1];
 shared float squares[TOKENS * gl_WorkGroupSize.x / 8];
 
 uint row, part_of_columns, copy_at, steps, blocks, token0;
-
-float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
-
-// An invocation makes a few of the entries' copies: neighbouring words of one entry (or of several), written in an order that keeps
-// lanes out of each other's banks.
-void build_table(uint64_t centroids) {
-    const uint each = max((COPIES << ENTRY_BITS) / gl_WorkGroupSize.x, 1u);
-    const uint first = gl_LocalInvocationIndex * each;
-    if (first >= COPIES << ENTRY_BITS) return;
-    UNROLL for (uint k = 0; k < max(each / COPIES, 1u); k++) {
-        const uint e = (first >> COPIES_LOG) + k;
-        ENTRY value;
-#if BITS == 8
-        value = floatBitsToUint(F32(centroids).v[e]);
-#elif BITS >= 3
-        value = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
-#else
-        UNROLL for (uint j = 0; j < PER_ENTRY / 2; j++)
-            value[j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (2 * j * BITS) & INDEX_MASK),
-                                             centroid_of(centroids, e >> ((2 * j + 1) * BITS) & INDEX_MASK)));
-#endif
-        const uint count = min(each, COPIES), turn = each >= COPIES ? gl_LocalInvocationIndex : gl_LocalInvocationIndex / (COPIES / each);
-        UNROLL for (uint j = 0; j < count; j++) table[first + k * COPIES + (j + turn) % count] = value;
-    }
-}
-
-// Columns from `first` on on their way; TOKENS * QUADS vectors.
-const uint QUADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
-const uint LOADED = TOKENS * QUADS;
-void load_slab(uint first, out vec4 x[LOADED], out vec4 weight[QUADS]) {
-    UNROLL for (uint k = 0; k < QUADS; k++) {
-        const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
-        UNROLL for (uint t = 0; t < TOKENS; t++)
-            x[k * TOKENS + t] = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
-        weight[k] = load_norm(a.norm, column, a.in_cols);
-    }
-}
+#define SINGLE(x) floatBitsToUint(x)
+#include "ops/packed_matvec.glsl"
 
 // To shared memory, as fp16 with a power of two for each run.
 void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float square[TOKENS]) {
@@ -112,13 +73,6 @@ void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float squar
             }
         }
     }
-}
-
-// The index is made from the offset in bytes, which has the entry and the copy side by side: a shift and a mask for each.
-const uint ENTRY_LOG = BITS == 1 ? 4 : BITS == 2 ? 3 : 2, AT = COPIES_LOG + ENTRY_LOG;
-ENTRY entry(uint word, uint bit) {
-    const uint v = bit >= AT ? word >> (bit - AT) : word << (AT - bit);
-    return table[((v & (((1u << ENTRY_BITS) - 1) << AT)) | copy_at) >> ENTRY_LOG];
 }
 
 #if BITS == 8

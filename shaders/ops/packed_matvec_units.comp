@@ -36,19 +36,14 @@ layout(constant_id = 11) const bool WHOLE_STEPS = false;  // in_cols is a multip
 
 #if BITS == 2
 #define ENTRY uvec2
-#else
+#elif BITS > 2
 #define ENTRY uint
 #endif
-const uint ENTRY_BITS = BITS == 3 ? 6 : 8;
-const uint COPIES = 1u << COPIES_LOG;
 const uint PARTS = gl_WorkGroupSize.x / 32;
 const uint SLAB_STEPS = SLAB / STEP_COLUMNS, STEPS_EACH = SLAB_STEPS / PARTS;
 const uint UNIT = 64, X_STRIDE = SLAB / 8 + (TOKENS > 1 ? 1 : 0);  // of a token: tokens begin in different banks
 const uint COLUMNS = TOKENS > 1 ? 2 : 1;                            // of a lane's sums
 
-#if BITS != 1
-shared ENTRY table[COPIES << ENTRY_BITS];
-#endif
 shared uvec4 xs[TOKENS * X_STRIDE];          // fp16
 shared float x_scale[TOKENS * SLAB / UNIT];  // power of two of a unit
 #if BITS == 1
@@ -61,44 +56,8 @@ shared float squares[TOKENS * gl_WorkGroupSize.x / 32];
 
 uint group, quarter, part_of_columns, copy_at, steps, blocks, token0;
 uint64_t lane_words, lane_scales;
-
-#if BITS != 1
-float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
-
-// An invocation makes a few of the entries' copies, written in an order that keeps lanes out of each other's banks.
-void build_table(uint64_t centroids) {
-    const uint each = max((COPIES << ENTRY_BITS) / gl_WorkGroupSize.x, 1u);
-    const uint first = gl_LocalInvocationIndex * each;
-    if (first >= COPIES << ENTRY_BITS) return;
-    UNROLL for (uint k = 0; k < max(each / COPIES, 1u); k++) {
-        const uint e = (first >> COPIES_LOG) + k;
-        ENTRY value;
-#if BITS == 8
-        value = packFloat2x16(f16vec2(centroid_of(centroids, e)));
-#elif BITS >= 3
-        value = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
-#else
-        UNROLL for (uint j = 0; j < 2; j++)
-            value[j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (4 * j) & INDEX_MASK),
-                                             centroid_of(centroids, e >> (4 * j + 2) & INDEX_MASK)));
-#endif
-        const uint count = min(each, COPIES), turn = each >= COPIES ? gl_LocalInvocationIndex : gl_LocalInvocationIndex / (COPIES / each);
-        UNROLL for (uint j = 0; j < count; j++) table[first + k * COPIES + (j + turn) % count] = value;
-    }
-}
-#endif
-
-// Columns from `first` on on their way; TOKENS * QUADS vectors.
-const uint QUADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
-const uint LOADED = TOKENS * QUADS;
-void load_slab(uint first, out vec4 x[LOADED], out vec4 weight[QUADS]) {
-    UNROLL for (uint k = 0; k < QUADS; k++) {
-        const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
-        UNROLL for (uint t = 0; t < TOKENS; t++)
-            x[k * TOKENS + t] = load_columns(a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4, column, a.in_cols);
-        weight[k] = load_norm(a.norm, column, a.in_cols);
-    }
-}
+#define SINGLE(x) packFloat2x16(f16vec2(float16_t(x)))
+#include "ops/packed_matvec.glsl"
 
 // To shared memory, as fp16 with a power of two for each unit. A unit's 16 vectors of four columns are in neighbouring lanes.
 void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float square[TOKENS]) {
@@ -144,15 +103,6 @@ void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float squar
         }
     }
 }
-
-#if BITS != 1
-// The index is made from the offset in bytes, which has the entry and the copy side by side: a shift and a mask for each.
-const uint ENTRY_LOG = BITS == 2 ? 3 : 2, AT = COPIES_LOG + ENTRY_LOG;
-ENTRY entry(uint word, uint bit) {
-    const uint v = bit >= AT ? word >> (bit - AT) : word << (AT - bit);
-    return table[((v & (((1u << ENTRY_BITS) - 1) << AT)) | copy_at) >> ENTRY_LOG];
-}
-#endif
 
 // Words of a row's unit that a lane needs, and its eight pairs of weights from them, in the order of xs.
 const uint WORDS = BITS == 8 ? 4 : BITS == 4 ? 2 : BITS == 3 ? 3 : 1;
