@@ -9,6 +9,11 @@ namespace {
 using json = nlohmann::ordered_json;
 constexpr size_t most_messages = size_t(1) << 20;
 
+// What a value that may be absent is in the file: nothing.
+template <class T>
+void put(json& to, const char* key, const T& value) {
+    to[key] = value;
+}
 template <class T>
 void put(json& to, const char* key, const std::optional<T>& value) {
     if (value) to[key] = *value;
@@ -23,29 +28,40 @@ void get(const json& from, const char* key, std::optional<T>& value) {
     if (auto found = from.find(key); found != from.end() && !found->is_null()) value = found->get<T>();
 }
 
+// Every setting of a chat, and every figure of an answer, once for both directions.
+template <class S, class Visit>
+void settings_members(S& s, Visit&& visit) {
+    visit("preset", s.preset);
+    visit("system", s.system);
+    visit("max_tokens", s.max_tokens);
+    visit("greedy", s.sampling.greedy);
+    visit("temperature", s.sampling.temperature);
+    visit("top_k", s.sampling.top_k);
+    visit("top_p", s.sampling.top_p);
+    visit("min_p", s.sampling.min_p);
+    visit("repetition_penalty", s.sampling.repetition_penalty);
+    visit("seed", s.sampling.seed);
+}
+template <class S, class Visit>
+void stats_members(S& s, Visit&& visit) {
+    visit("prompt_tokens", s.prompt_tokens);
+    visit("cached_tokens", s.cached_tokens);
+    visit("tokens", s.tokens);
+    visit("first_token_seconds", s.first_token_seconds);
+    visit("tokens_per_second", s.tokens_per_second);
+    visit("device_bytes", s.device_bytes);
+    visit("end", s.end);
+}
+
 json settings_json(const ChatSettings& s) {
-    json j{{"preset", s.preset}, {"system", s.system}, {"max_tokens", s.max_tokens}, {"greedy", s.sampling.greedy}};
-    put(j, "temperature", s.sampling.temperature);
-    put(j, "top_k", s.sampling.top_k);
-    put(j, "top_p", s.sampling.top_p);
-    put(j, "min_p", s.sampling.min_p);
-    put(j, "repetition_penalty", s.sampling.repetition_penalty);
-    put(j, "seed", s.sampling.seed);
+    json j = json::object();
+    settings_members(s, [&](const char* key, const auto& value) { put(j, key, value); });
     return j;
 }
 
 ChatSettings settings_of(const json& j) {
     ChatSettings s;
-    get(j, "preset", s.preset);
-    get(j, "system", s.system);
-    get(j, "max_tokens", s.max_tokens);
-    get(j, "greedy", s.sampling.greedy);
-    get(j, "temperature", s.sampling.temperature);
-    get(j, "top_k", s.sampling.top_k);
-    get(j, "top_p", s.sampling.top_p);
-    get(j, "min_p", s.sampling.min_p);
-    get(j, "repetition_penalty", s.sampling.repetition_penalty);
-    get(j, "seed", s.sampling.seed);
+    settings_members(s, [&](const char* key, auto& value) { get(j, key, value); });
     s.max_tokens = std::clamp<int64_t>(s.max_tokens, 1, int64_t(1) << 24);
     return s;
 }
@@ -54,15 +70,9 @@ json message_json(const Message& m) {
     json j{
         {"parent", m.parent}, {"chosen", m.chosen}, {"role", role_name(m.role)}, {"content", m.content}, {"created", m.created}};
     if (m.role == Role::assistant) {
-        const AnswerStats& s = m.stats;
         j["model"] = m.model;
-        j["stats"] = {{"prompt_tokens", s.prompt_tokens},
-                      {"cached_tokens", s.cached_tokens},
-                      {"tokens", s.tokens},
-                      {"first_token_seconds", s.first_token_seconds},
-                      {"tokens_per_second", s.tokens_per_second},
-                      {"device_bytes", s.device_bytes},
-                      {"end", s.end}};
+        json& stats = j["stats"] = json::object();
+        stats_members(m.stats, [&](const char* key, const auto& value) { put(stats, key, value); });
     }
     return j;
 }
@@ -78,15 +88,8 @@ Message message_of(const json& j, int number) {
     m.content = j.at("content").get<std::string>();
     get(j, "model", m.model);
     get(j, "created", m.created);
-    if (auto s = j.find("stats"); s != j.end()) {
-        get(*s, "prompt_tokens", m.stats.prompt_tokens);
-        get(*s, "cached_tokens", m.stats.cached_tokens);
-        get(*s, "tokens", m.stats.tokens);
-        get(*s, "first_token_seconds", m.stats.first_token_seconds);
-        get(*s, "tokens_per_second", m.stats.tokens_per_second);
-        get(*s, "device_bytes", m.stats.device_bytes);
-        get(*s, "end", m.stats.end);
-    }
+    if (auto s = j.find("stats"); s != j.end())
+        stats_members(m.stats, [&](const char* key, auto& value) { get(*s, key, value); });
     return m;
 }
 

@@ -28,7 +28,8 @@ uint64_t bytes_of(const fs::path& path) {
     return total;
 }
 
-void search_in(const fs::path& folder, int depth, std::vector<ModelEntry>& found) {
+void search_in(const fs::path& folder, int depth, std::vector<ModelEntry>& found, const std::atomic<bool>* stop) {
+    if (stop && *stop) return;
     if (is_model(folder)) {
         found.push_back(describe_model(folder));
         return;
@@ -38,18 +39,19 @@ void search_in(const fs::path& folder, int depth, std::vector<ModelEntry>& found
     std::vector<fs::path> inside;
     for (fs::directory_iterator at(folder, fs::directory_options::skip_permission_denied, error), end; !error && at != end;
          at.increment(error)) {
+        if (stop && *stop) return;
         if (at->path().filename().string().starts_with(".")) continue;
         if (at->is_directory(error) ? depth > 0 : at->path().extension() == ".gguf") inside.push_back(at->path());
     }
     std::sort(inside.begin(), inside.end());
-    for (const fs::path& path : inside) search_in(path, depth - 1, found);
+    for (const fs::path& path : inside) search_in(path, depth - 1, found, stop);
 }
 
 }  // namespace
 
-std::vector<ModelEntry> find_models(const fs::path& folder) {
+std::vector<ModelEntry> find_models(const fs::path& folder, const std::atomic<bool>* stop) {
     std::vector<ModelEntry> found;
-    search_in(folder, 2, found);
+    search_in(folder, 2, found, stop);
     return found;
 }
 
@@ -100,7 +102,7 @@ Library::Library(std::function<void()> changed) : changed_(std::move(changed)) {
 Library::~Library() {
     {
         std::lock_guard lock(mutex_);
-        end_ = true;
+        end_ = stop_scan_ = true;
     }
     wake_.notify_all();
     thread_.join();
@@ -118,9 +120,12 @@ void Library::scan() {
     {
         std::lock_guard lock(mutex_);
         scan_ = scanning_ = true;
+        stop_scan_ = false;
     }
     wake_.notify_all();
 }
+
+void Library::cancel_scan() { stop_scan_ = true; }
 
 bool Library::scanning() const {
     std::lock_guard lock(mutex_);
@@ -191,7 +196,7 @@ void Library::do_scan() {
     std::vector<ModelEntry> found;
     std::set<fs::path> seen;
     for (const fs::path& folder : folders)
-        for (ModelEntry& entry : find_models(folder)) {
+        for (ModelEntry& entry : find_models(folder, &stop_scan_)) {
             std::error_code error;
             if (seen.insert(fs::weakly_canonical(entry.path, error)).second) found.push_back(std::move(entry));
         }

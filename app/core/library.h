@@ -1,6 +1,7 @@
 // The models that are there: what lies in the library's folders, what each is, and what memory it would take.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
@@ -23,8 +24,9 @@ struct ModelEntry {
     std::string error;  // why it cannot be used; the rest is then empty
 };
 
-// What a folder holds: itself, if it is a model, else the models and .gguf files in it and in its folders, two levels deep.
-std::vector<ModelEntry> find_models(const std::filesystem::path& folder);
+// What a folder holds: itself, if it is a model, else the models and .gguf files in it and in its folders, two levels deep. It
+// gives up when `stop` becomes true, with what it has.
+std::vector<ModelEntry> find_models(const std::filesystem::path& folder, const std::atomic<bool>* stop = nullptr);
 ModelEntry describe_model(const std::filesystem::path& path);
 
 enum class Fit { unknown, good, tight, no };  // less than 80 %, 80 % to 90 %, 90 % and more of what is free
@@ -52,6 +54,7 @@ public:
 
     void set_folders(std::vector<std::filesystem::path> folders);  // and scans them
     void scan();
+    void cancel_scan();  // what was found so far stays
     bool scanning() const;
     std::vector<ModelEntry> models() const;
     std::vector<DeviceEntry> devices() const;  // best first; empty until the first scan is done
@@ -80,6 +83,7 @@ private:
     std::map<Key, std::optional<MemoryEstimate>> estimates_;
     std::vector<Key> wanted_;
     bool scan_ = false, scanning_ = false, end_ = false;
+    std::atomic<bool> stop_scan_ = false;
     std::unique_ptr<Gpu> gpu_;  // of the thread only
     std::thread thread_;
 };

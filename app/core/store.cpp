@@ -1,6 +1,7 @@
 #include "app/core/store.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -67,8 +68,14 @@ Store::Found Store::load() {
     Found found;
     std::vector<fs::path> files;
     std::error_code error;
-    for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error))
+    for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error)) {
         if (at->path().extension() == ".json") files.push_back(at->path());
+        // What a program that was killed has half written: "NAME.json.tmpPID".
+        const std::string ending = at->path().extension().string();
+        std::error_code ignored;
+        if (ending.starts_with(".tmp") && ::kill(pid_t(std::atol(ending.c_str() + 4)), 0) != 0 && errno == ESRCH)
+            fs::remove(at->path(), ignored);
+    }
     std::sort(files.begin(), files.end());
     for (const fs::path& path : files) {
         const std::string id = path.stem().string();

@@ -22,6 +22,7 @@ namespace {
 constexpr double toast_seconds = 6;
 
 std::filesystem::path settings_file() { return config_folder() / "settings.json"; }
+std::filesystem::path presets_file() { return config_folder() / "presets.json"; }
 
 }  // namespace
 
@@ -36,15 +37,18 @@ App::App(const AppOptions& options)
       engines{Engine(options.wake), Engine(options.wake)},
       chats(store, {[this](int engine, AnswerRequest request) { return engines[engine].answer(std::move(request)); },
                     [this](int engine) { return states_[engine].name; }}) {
-    std::error_code error;
-    if (std::filesystem::exists(settings_file(), error)) {
+    auto read = [this](const std::filesystem::path& file, auto&& use) {
+        std::error_code error;
+        if (!std::filesystem::exists(file, error)) return;
         try {
-            settings = settings_from_json(read_text_file(settings_file(), size_t(16) << 20), settings_file().string());
+            use(read_text_file(file, size_t(16) << 20), file.string());
         } catch (const std::exception& e) {
-            std::filesystem::rename(settings_file(), settings_file().string() + ".damaged", error);
+            std::filesystem::rename(file, file.string() + ".damaged", error);
             say(std::string(e.what()) + " (set aside; the defaults are used)", true);
         }
-    }
+    };
+    read(settings_file(), [this](auto text, auto where) { settings = settings_from_json(text, where); });
+    read(presets_file(), [this](auto text, auto where) { presets = presets_from_json(text, where); });
     for (const std::string& damaged : chats.load()) say(damaged, true);
     chat_ = std::make_unique<ChatView>(*this);
     models_ = std::make_unique<ModelsView>(*this);
@@ -73,6 +77,8 @@ void App::say(std::string text, bool bad, std::function<void()> undo) {
 }
 
 void App::save_settings() { store.write(settings_file(), to_json(settings)); }
+
+void App::save_presets() { store.write(presets_file(), presets_to_json(presets)); }
 
 void App::load_model(const std::filesystem::path& model, int engine) {
     LoadRequest request{model, settings.device, settings.context, {}};
@@ -134,7 +140,7 @@ void App::finish() {
     store.wait();
 }
 
-bool App::animating() const { return palette_opened_; }
+bool App::animating() const { return palette_opened_ || (view == View::chat && chat_->settling()); }
 
 double App::wake_after() const {
     double wait = view == View::training && training_->watching() ? (training_->reading() ? 0.01 : 1) : -1;
@@ -198,10 +204,13 @@ void App::navigation(float height) {
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(t.px(8), t.px(12)));
     ImGui::BeginChild("navigation", {width, height}, ImGuiChildFlags_AlwaysUseWindowPadding, ImGuiWindowFlags_NoScrollbar);
     ImGui::PopStyleVar();
+    // A low window has room for the pictures only.
+    const float item = std::min(t.px(56), (height - t.px(24)) / float(view_count) - t.px(4));
+    const bool labels = item >= t.px(50);
     const char* icons[] = {icon::chat, icon::models, icon::profile, icon::quality, icon::training, icon::settings};
     for (int i = 0; i < view_count; i++) {
-        if (View(i) == View::settings) ImGui::SetCursorPosY(std::max(ImGui::GetCursorPosY(), height - t.px(70)));
-        const ImVec2 at = ImGui::GetCursorScreenPos(), size{width - t.px(16), t.px(56)};
+        if (View(i) == View::settings) ImGui::SetCursorPosY(std::max(ImGui::GetCursorPosY(), height - item - t.px(14)));
+        const ImVec2 at = ImGui::GetCursorScreenPos(), size{width - t.px(16), item};
         if (ImGui::InvisibleButton(view_name(View(i)), size, ImGuiButtonFlags_EnableNav)) view = View(i);
         const bool on = view == View(i), hovered = ImGui::IsItemHovered() || ImGui::IsItemFocused();
         ImDrawList* draw = ImGui::GetWindowDrawList();
@@ -212,9 +221,12 @@ void App::navigation(float height) {
         const float big = t.size * t.scale * 1.25f, small = t.size * t.scale * 0.73f;
         const float iw = t.fonts.regular->CalcTextSizeA(big, FLT_MAX, 0, icons[i]).x,
                     tw = t.fonts.regular->CalcTextSizeA(small, FLT_MAX, 0, view_name(View(i))).x;
-        draw->AddText(t.fonts.regular, big, {at.x + (size.x - iw) / 2, at.y + t.px(9)}, color, icons[i]);
-        draw->AddText(t.fonts.regular, small, {at.x + (size.x - tw) / 2, at.y + size.y - small - t.px(8)},
-                      on ? t.colors.text : t.colors.dim, view_name(View(i)));
+        draw->AddText(t.fonts.regular, big, {at.x + (size.x - iw) / 2, labels ? at.y + t.px(9) : at.y + (item - big) / 2}, color,
+                      icons[i]);
+        if (!labels) ui::hint(t, view_name(View(i)));
+        if (labels)
+            draw->AddText(t.fonts.regular, small, {at.x + (size.x - tw) / 2, at.y + size.y - small - t.px(8)},
+                          on ? t.colors.text : t.colors.dim, view_name(View(i)));
         ImGui::Dummy({0, t.px(4)});
     }
     ImGui::EndChild();
@@ -260,8 +272,7 @@ std::vector<Command> App::commands() {
     auto go = [this](View to) { return [this, to] { view = to; }; };
     return {
         {"New chat", "Ctrl+N", ImGuiMod_Ctrl | ImGuiKey_N, [this] { chat_->new_chat(); }},
-        {"Search all chats", "Ctrl+F", ImGuiMod_Ctrl | ImGuiKey_F,
-         [this] { view = View::chat, settings.sidebar = true, chat_->focus_search(); }},
+        {"Search all chats", "Ctrl+F", ImGuiMod_Ctrl | ImGuiKey_F, [this] { view = View::chat, chat_->focus_search(); }},
         {"Write a message", "Ctrl+L", ImGuiMod_Ctrl | ImGuiKey_L, [this] { view = View::chat, chat_->focus_input(); }},
         {"Stop the answer", "Esc", 0, [this] { chat_->stop(); }},
         {"Regenerate the answer", "Ctrl+R", ImGuiMod_Ctrl | ImGuiKey_R, [this] { chat_->regenerate_last(); }},
@@ -274,9 +285,9 @@ std::vector<Command> App::commands() {
         {"Export this chat as JSON", "Ctrl+Shift+E", ImGuiMod_Ctrl | ImGuiMod_Shift | ImGuiKey_E,
          [this] { chat_->export_current(false); }},
         {"Import a chat", "Ctrl+I", ImGuiMod_Ctrl | ImGuiKey_I, [this] { chat_->import(); }},
-        {"Side bar", "Ctrl+B", ImGuiMod_Ctrl | ImGuiKey_B, [this] { settings.sidebar = !settings.sidebar, save_settings(); }},
+        {"Side bar", "Ctrl+B", ImGuiMod_Ctrl | ImGuiKey_B, [this] { view = View::chat, chat_->toggle_sidebar(); }},
         {"Settings of this chat", "Ctrl+Shift+S", ImGuiMod_Ctrl | ImGuiMod_Shift | ImGuiKey_S,
-         [this] { settings.chat_panel = !settings.chat_panel, save_settings(); }},
+         [this] { view = View::chat, chat_->toggle_panel(); }},
         {"Two models side by side", "Ctrl+Shift+B", ImGuiMod_Ctrl | ImGuiMod_Shift | ImGuiKey_B,
          [this] { settings.compare = !settings.compare, save_settings(); }},
         {"Add a folder with models", "Ctrl+O", ImGuiMod_Ctrl | ImGuiKey_O,
@@ -352,7 +363,8 @@ void App::command_palette(float width, float height) {
     if (ImGui::IsKeyPressed(ImGuiKey_UpArrow)) palette_at_--;
     palette_at_ = std::clamp(palette_at_, 0, std::max(0, int(list.size()) - 1));
     std::function<void()> chosen;
-    ImGui::BeginChild("commands", {0, std::min(theme.px(380), height * 0.6f)});
+    const float row = ImGui::GetTextLineHeightWithSpacing();
+    ImGui::BeginChild("commands", {0, std::clamp(float(list.size()) * row, row, std::min(theme.px(380), height * 0.6f))});
     for (int i = 0; i < int(list.size()); i++) {
         ImGui::PushID(i);
         if (ImGui::Selectable(list[size_t(i)].first.c_str(), i == palette_at_)) chosen = list[size_t(i)].second;

@@ -70,6 +70,8 @@ public:
 
     void say(std::string text, bool bad = false, std::function<void()> undo = {});
     void save_settings();
+    std::vector<Preset> presets;  // the user's own
+    void save_presets();
     void load_model(const std::filesystem::path& model, int engine = 0);
     void add_to_library(const std::filesystem::path& path);
     void open_dialog(const char* title, bool folders, std::string extension,

@@ -9,6 +9,8 @@
 
 namespace vkqat {
 
+inline constexpr float chat_column_width = 760;  // of the text, in the design's pixels
+
 class ChatView {
 public:
     explicit ChatView(App& app);
@@ -17,7 +19,9 @@ public:
     void new_chat();
     void open(const std::string& id);
     void stop();
-    void focus_search() { focus_search_ = true; }
+    void focus_search();
+    void toggle_sidebar();
+    void toggle_panel();
     void focus_input() { focus_input_ = true; }
     void regenerate_last();
     void continue_last();
@@ -26,6 +30,7 @@ public:
     void export_current(bool markdown);
     void import();
     void copy_last();
+    bool settling() const { return settling_; }  // whether the next frame scrolls on by itself
     Conversation* current() { return app_.chats.find(app_.settings.conversation); }
 
 private:
@@ -37,10 +42,12 @@ private:
     void side_by_side(Conversation& c, const std::vector<int>& answers, float width, bool last);
     void answer_body(Conversation& c, int at, float width);
     void sibling_switch(Conversation& c, int at, const char* what, float gap);
-    void answer_tools(Conversation& c, int at, bool last);
+    void answer_tools(Conversation& c, int at, float width, bool last);
     void welcome();
     void composer(Conversation* c, float width);
-    void settings_panel(Conversation& c);
+    void settings_panel(Conversation& c, float width);
+    bool preset_picker(Conversation& c);
+    void overlay(Conversation* c, ImVec2 corner, ImVec2 size);
     void model_picker(int engine);
     void send();
 
@@ -50,6 +57,12 @@ private:
     std::string system_, system_of_;  // the system prompt as it is shown, and whose it is
     bool system_active_ = false;
     int editing_ = -1;
+    // In a window that is too narrow for side bar or settings they come over the conversation, when asked for.
+    enum class Over { none, sidebar, settings } over_ = Over::none;
+    bool sidebar_fits_ = true, panel_fits_ = true;
+    ImVec2 scroll_seen_;  // of the messages, and how far it goes
+    bool settling_ = false, naming_preset_ = false, focus_preset_ = false;
+    std::string preset_name_;
     bool focus_input_ = true, focus_search_ = false, focus_edit_ = false, focus_rename_ = false, at_end_ = true;
     std::string shown_;                               // the conversation whose draft is in input_
     std::string selected_text_;                       // in any message, for Ctrl+C

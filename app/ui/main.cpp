@@ -33,12 +33,6 @@ struct Options {
 
 constexpr double wake_interval = 0.03;  // between frames that only the engines ask for
 
-double thread_cpu_seconds() {
-    timespec t{};
-    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return double(t.tv_sec) + double(t.tv_nsec) * 1e-9;
-}
-
 // SIGINT and SIGTERM end the program as closing its window does. They are blocked in all threads but one, which waits for them: a
 // handler could not wake the loop.
 class Signals {
@@ -180,7 +174,8 @@ void run(const Options& o) {
     HeldInput held;
     ui::Screen screen;
     ui::watch(o.dump.empty() ? nullptr : &screen);
-    FrameTimes times;
+    FrameWatch watch;
+    if (!o.dump.empty()) renderer.watch = &watch;
     std::string dumped;
     int wanted = 3, settled = 0;
     Clock::time_point last = Clock::now(), started = last;
@@ -205,7 +200,7 @@ void run(const Options& o) {
         held.hold();
         if (dark >= 0 && app.system_dark != bool(dark.load())) app.system_dark = dark, app.set_theme();
         last = Clock::now();
-        const double cpu = thread_cpu_seconds();
+        watch.begin();
         renderer.new_frame();
         ImGui_ImplGlfw_NewFrame();
         screen.widgets.clear();
@@ -214,14 +209,6 @@ void run(const Options& o) {
         const ImVec2 size = ImGui::GetIO().DisplaySize;
         app.frame(size.x, size.y);
         ImGui::Render();
-        times.frames++;
-        times.last_ms = 1000 * seconds_since(last);
-        const double cpu_ms = 1000 * (thread_cpu_seconds() - cpu);
-        times.total_cpu_ms += cpu_ms;
-        if (times.frames > 10) {  // the first frames make glyphs
-            times.longest_ms = std::max(times.longest_ms, times.last_ms);
-            times.longest_cpu_ms = std::max(times.longest_cpu_ms, cpu_ms);
-        }
         const ImVec4 back = to_vec(app.theme.colors.background);
         const float background[3] = {back.x, back.y, back.z};
         // A screenshot is taken when nothing is under way any more.
@@ -237,8 +224,10 @@ void run(const Options& o) {
             break;
         }
         wanted = renderer.draw(ImGui::GetDrawData(), background) && !app.animating() ? wanted - 1 : 2;
+        watch.end();
         if (!o.dump.empty() && wanted <= 0) {
-            std::string text = screen_to_json(screen, view_name(app.view), times);
+            std::string text =
+                screen_to_json(screen, view_name(app.view), watch.times(), renderer.submissions(), renderer.losses());
             if (text != dumped) write_text_file(o.dump, text), dumped = std::move(text);
         }
         int w = 0, h = 0;

@@ -65,8 +65,9 @@ void ModelsView::row(const ModelEntry& model, float width) {
     Theme& t = app_.theme;
     ImGui::PushID(model.path.c_str());
     ui::begin_card(t, "model", {width, 0});
-    const float right = t.px(236);
-    const float text_width = ImGui::GetContentRegionAvail().x - right;
+    const float room = ImGui::GetContentRegionAvail().x, right = t.px(236);
+    const bool beside = room > t.px(600);  // the buttons stand beside the text, or below it
+    const float text_width = beside ? room - right : room;
     ImGui::BeginGroup();
     ImGui::PushFont(t.fonts.bold, 0);
     ui::text(t, t.colors.text, ui::shortened(t.fonts.bold, t.size * t.scale, model.name, text_width - t.px(150)));
@@ -79,15 +80,17 @@ void ModelsView::row(const ModelEntry& model, float width) {
         ImGui::SameLine(0, t.px(10));
         ui::badge(t, t.colors.accent, fmt::format("{} · {:.3g} bits", model.method, model.bits));
         const auto used = app_.settings.last_used.find(model.path.string());
+        ImGui::PushTextWrapPos(ImGui::GetCursorPosX() + text_width - t.px(12));
         ui::small(
             t, t.colors.dim,
             fmt::format("{}  ·  {} parameters  ·  {} on disk  ·  {}", model.architecture, human_count(double(model.parameters)),
                         human_bytes(double(model.bytes)), ago(used == app_.settings.last_used.end() ? 0 : used->second)));
+        ImGui::PopTextWrapPos();
         ui::small(t, t.colors.faint, ui::shortened(t.fonts.regular, t.size * t.scale * 0.86f, model.path.string(), text_width));
     }
     ImGui::EndGroup();
     if (model.error.empty()) {
-        ImGui::SameLine(ui::right_edge() - right);
+        if (beside) ImGui::SameLine(ui::right_edge() - right);
         ImGui::BeginGroup();
         const auto estimate = app_.library.estimate(model.path, app_.settings.context, app_.settings.device);
         if (!estimate) {
@@ -140,15 +143,16 @@ void ModelsView::draw(ImVec2) {
     if (app_.settings.compare) loaded(1, width);
 
     ui::begin_card(t, "options", {width, 0});
-    ui::small(t, t.colors.dim, "Device");
-    ImGui::SameLine(t.px(330));
-    ui::small(t, t.colors.dim, "Context, tokens");
-    ImGui::SameLine(t.px(600));
-    ui::small(t, t.colors.dim, "Cache");
+    auto begin_field = [&](const char* title, float field_width, bool first) {
+        field_width = std::min(field_width, ImGui::GetContentRegionAvail().x);
+        first ? ImGui::BeginGroup() : ui::group_beside(field_width, t.px(20));
+        ui::small(t, t.colors.dim, title);
+        ImGui::SetNextItemWidth(field_width);
+    };
     const std::vector<DeviceEntry> devices = app_.library.devices();
     const std::string device =
         app_.settings.device.empty() ? (devices.empty() ? "the best one" : devices.front().name) : app_.settings.device;
-    ImGui::SetNextItemWidth(t.px(294));
+    begin_field("Device", t.px(294), true);
     if (ImGui::BeginCombo("##Device", device.c_str())) {
         for (const DeviceEntry& d : devices) {
             if (ImGui::Selectable(d.name.c_str(), d.name == device)) app_.settings.device = d.name, app_.save_settings();
@@ -156,8 +160,8 @@ void ModelsView::draw(ImVec2) {
         }
         ImGui::EndCombo();
     }
-    ImGui::SameLine(t.px(330));
-    ImGui::SetNextItemWidth(t.px(250));
+    ImGui::EndGroup();
+    begin_field("Context, tokens", t.px(250), false);
     const int64_t contexts[] = {0, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072};
     auto name = [](int64_t context) { return context == 0 ? std::string("Model's own, up to 4,096") : with_commas(context); };
     if (ImGui::BeginCombo("##Context", name(app_.settings.context).c_str())) {
@@ -166,26 +170,33 @@ void ModelsView::draw(ImVec2) {
                 app_.settings.context = context, app_.save_settings();
         ImGui::EndCombo();
     }
-    ImGui::SameLine(t.px(600));
-    ImGui::SetNextItemWidth(t.px(150));
+    ImGui::EndGroup();
+    begin_field("Cache", t.px(150), false);
     if (ImGui::BeginCombo("##Cache", app_.settings.cache.empty() ? "Device's own" : app_.settings.cache.c_str())) {
         for (const char* type : {"", "f32", "f16", "bf16", "i8"})
             if (ImGui::Selectable(*type ? type : "Device's own", app_.settings.cache == type))
                 app_.settings.cache = type, app_.save_settings();
         ImGui::EndCombo();
     }
+    ImGui::EndGroup();
     if (const std::string error = app_.library.device_error(); !error.empty()) ui::wrapped(t, t.colors.bad, error);
     ui::end_card();
 
     const std::vector<ModelEntry> models = app_.library.models();
     if (models.size() > 6) ui::input("##Filter models", "Filter by name", filter_, 0, t.px(294));
-    if (models.empty()) {
-        ImGui::Dummy({0, t.px(30)});
-        ui::text(t, t.colors.dim,
-                 app_.library.scanning()         ? "Looking for models…"
-                 : app_.settings.folders.empty() ? "No folder yet. Add one that holds models (Hugging Face directories, packed "
-                                                   "directories of vkqat, .gguf files),\nor drop it on this window."
-                                                 : "No models in the library's folders.");
+    if (app_.library.scanning()) {
+        ImGui::AlignTextToFramePadding();
+        ui::text(t, t.colors.dim, "Looking for models…");
+        ImGui::SameLine();
+        if (ui::button(t, icon::close, "Stop looking")) app_.library.cancel_scan();
+    } else if (models.empty()) {
+        const bool none = app_.settings.folders.empty();
+        if (ui::empty_state(
+                t, icon::models, none ? "No folder yet" : "No models in these folders",
+                "Add a folder that holds models (Hugging Face directories, packed directories of vkqat, .gguf files), or "
+                "drop it on this window.",
+                icon::folder, "Choose a folder"))
+            add_folder();
     }
     for (const ModelEntry& model : models)
         if (find_text(model.name, filter_) != std::string::npos) row(model, width);

@@ -228,7 +228,7 @@ void ProfileView::draw(ImVec2) {
     const float width = ImGui::GetContentRegionAvail().x;
     const EngineState& s = app_.state(0);
     ui::heading(t, "Profile", 1.6f);
-    ImGui::SameLine(ui::right_edge() - t.px(280));
+    ui::at_right(t.px(280));
     if (ui::button(t, icon::folder, "Open a trace", {t.px(136), t.px(34)})) open_trace();
     ImGui::SameLine();
     ImGui::BeginDisabled(!app_.ready(0) || s.busy);
@@ -240,8 +240,11 @@ void ProfileView::draw(ImVec2) {
                              with_commas(s.context)));
         memory(width);
         if (!s.busy && !s.message.empty()) ui::wrapped(t, t.colors.bad, s.message);
-    } else {
-        ui::text(t, t.colors.dim, "Load a model to see where its memory and time go, or open a trace of a training.");
+    } else if (file_.empty()) {
+        if (ui::empty_state(t, icon::profile, "Where do memory and time go?",
+                            "Load a model and measure it, or open a trace of a training (a file for Chrome or Perfetto).",
+                            icon::models, "Choose a model"))
+            app_.view = View::models;
     }
     if (shown_ || !file_.empty()) {
         if (shown_) {
@@ -259,7 +262,7 @@ void ProfileView::draw(ImVec2) {
         double total = 0;
         for (const TraceEvent& e : events) total += e.seconds;
         ui::text(t, t.colors.dim, fmt::format("{} nodes, {} together", events.size(), time_text(total)));
-        ImGui::SameLine(ui::right_edge() - t.px(136));
+        ui::at_right(t.px(136));
         if (ui::button(t, icon::download, "Save trace", {t.px(136), 0})) save_trace(events);
         if (which_ != 2)
             ui::small(t, t.colors.warn,

@@ -86,17 +86,16 @@ void QualityView::controls() {
     ui::text(t, t.colors.dim, "against");
     ImGui::SameLine();
     figure_picker("##Against", x_, t.px(170));
-    ImGui::SameLine();
-    ImGui::Checkbox("log x", &log_x_);
-    ImGui::SameLine();
-    ImGui::Checkbox("log y", &log_y_);
-    ImGui::SameLine();
-    ImGui::Checkbox("Pareto front", &lines_);
-    ImGui::SameLine();
-    ImGui::Checkbox("Equal memory", &equal_memory_);
+    auto check = [&](const char* label, bool& on) {
+        ui::same_line_if_it_fits(ImGui::GetFrameHeight() + ImGui::GetStyle().ItemInnerSpacing.x + ImGui::CalcTextSize(label).x);
+        ImGui::Checkbox(label, &on);
+    };
+    check("log x", log_x_);
+    check("log y", log_y_);
+    check("Pareto front", lines_);
+    check("Equal memory", equal_memory_);
     ui::hint(t, "A line at the memory of each 16-bit model: what stands left of it takes less");
-    if (ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x < ui::right_edge() - t.px(160))
-        ImGui::SameLine(ui::right_edge() - t.px(150));
+    ui::at_right(t.px(150));
     auto export_plot = [&](bool svg) {
         const std::string text = to_svg(last_scene_, plot_style(t));
         app_.open_dialog(svg ? "Save the plot as SVG into…" : "…", true, "", [this, text](const std::filesystem::path& folder) {
@@ -296,15 +295,16 @@ void QualityView::draw(ImVec2) {
     ImGui::PopStyleVar();
     const float width = ImGui::GetContentRegionAvail().x;
     ui::heading(t, "Memory against quality", 1.6f);
-    ImGui::SameLine(ui::right_edge() - t.px(182));
+    ui::at_right(t.px(182));
     if (ui::primary_button(t, icon::folder, "Open results", {t.px(140), t.px(34)})) open_folder();
     ImGui::SameLine();
     if (ui::icon_button(t, icon::again, "Read again", false, 34)) folder_.clear();
     if (app_.settings.results.empty()) {
-        ImGui::Dummy({0, t.px(20)});
-        ui::wrapped(t, t.colors.dim,
-                    "Open a folder that `vkqat profile sweep` has written: every model's memory, speed, perplexity and tasks, to "
-                    "see which bits pay.");
+        if (ui::empty_state(
+                t, icon::quality, "Which bits pay?",
+                "Open a folder that `vkqat profile sweep` has written: memory, speed, perplexity and tasks of every model.",
+                icon::folder, "Open a sweep…"))
+            open_folder();
     } else if (!load_error_.empty()) {
         ui::wrapped(t, t.colors.bad, load_error_);
     } else if (results_.models.empty()) {

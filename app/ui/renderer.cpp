@@ -271,10 +271,12 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* pic
         create_swapchain();
         if (images_.empty()) return true;
     }
+    if (watch) watch->pause();
     Frame& frame = frames_[frame_++ % frames_.size()];
     must(vk_.vkWaitForFences(device_, 1, &frame.done, VK_TRUE, UINT64_MAX), "waiting for a frame");
     uint32_t index = 0;
     VkResult result = vk_.vkAcquireNextImageKHR(device_, swapchain_, UINT64_MAX, frame.acquired, VK_NULL_HANDLE, &index);
+    if (watch) watch->resume();
     if (result == VK_ERROR_OUT_OF_DATE_KHR) {
         stale_ = true;
         return false;
@@ -315,7 +317,9 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* pic
                               .pCommandBuffers = &frame.commands,
                               .signalSemaphoreCount = 1,
                               .pSignalSemaphores = &images_[index].drawn};
+    submissions_++;
     must(vk_.vkQueueSubmit(queue_, 1, &submit, frame.done), "drawing the window");
+    if (watch) watch->pause();
     const VkPresentInfoKHR present{.sType = VK_STRUCTURE_TYPE_PRESENT_INFO_KHR,
                                    .waitSemaphoreCount = 1,
                                    .pWaitSemaphores = &images_[index].drawn,
@@ -327,6 +331,7 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* pic
         stale_ = true;
     else
         must(result, "presenting the window");
+    if (watch) watch->resume();
     if (copy) {
         must(vk_.vkDeviceWaitIdle(device_), "waiting for the device");
         *picture = read_back(memory);

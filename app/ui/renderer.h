@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "app/ui/frame_watch.h"
+
 struct GLFWwindow;
 struct ImDrawData;
 struct ImVec4;
@@ -32,6 +34,9 @@ public:
     // false comes back: draw again.
     bool draw(ImDrawData* data, const float (&background)[3], Picture* picture = nullptr);
     const std::string& device_name() const { return device_name_; }
+    uint64_t submissions() const { return submissions_; }  // to the device that draws, since the start
+    int losses() const { return losses_; }                 // of that device
+    FrameWatch* watch = nullptr;                           // is paused while an image is waited for and handed over
 
 private:
     struct Frame {
@@ -71,6 +76,7 @@ private:
     std::vector<Image> images_;
     std::array<Frame, 2> frames_ = {};
     size_t frame_ = 0;
+    uint64_t submissions_ = 0;
     int losses_ = 0;
     std::string device_name_;
 };

@@ -4,14 +4,18 @@
 
 namespace vkqat {
 
-std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameTimes& times) {
+std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameWatch::Times& times,
+                           uint64_t submissions, int losses) {
     nlohmann::ordered_json j{{"view", view},
                              {"frames",
                               {{"count", times.frames},
-                               {"last_ms", times.last_ms},
-                               {"longest_ms", times.longest_ms},
-                               {"longest_cpu_ms", times.longest_cpu_ms},
-                               {"total_cpu_ms", times.total_cpu_ms}}},
+                               {"submissions", submissions},
+                               {"losses", losses},
+                               {"wall_longest_ms", times.wall_longest},
+                               {"own_longest_ms", times.own_longest},
+                               {"own_99_ms", times.own_99},
+                               {"cpu_longest_ms", times.cpu_longest},
+                               {"cpu_total_ms", times.cpu_total}}},
                              {"widgets", nlohmann::ordered_json::array()},
                              {"notes", nlohmann::ordered_json::array()}};
     for (const ui::Widget& w : screen.widgets) {

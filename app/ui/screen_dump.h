@@ -3,17 +3,13 @@
 
 #include <string>
 
+#include "app/ui/frame_watch.h"
 #include "app/ui/widgets.h"
 
 namespace vkqat {
 
-struct FrameTimes {
-    long frames = 0;
-    double last_ms = 0, longest_ms = 0;           // of building a frame, without presentation
-    double longest_cpu_ms = 0, total_cpu_ms = 0;  // the thread's own time for it
-};
-
 // {"view", "frames": {...}, "widgets": [{label, x, y, width, height, ...}], "notes": [{role, text}]}
-std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameTimes& times);
+std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameWatch::Times& times,
+                           uint64_t submissions, int losses);
 
 }  // namespace vkqat

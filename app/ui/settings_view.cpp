@@ -55,8 +55,8 @@ void SettingsView::draw(ImVec2) {
     ui::begin_card(t, "about", {width, 0});
     ui::heading(t, "About", 1.1f);
     ui::text(t, t.colors.dim, "vkqat " VKQAT_VERSION ", MIT licence");
-    ui::text(t, t.colors.dim,
-             "Fonts: Inter, JetBrains Mono, DejaVu, Droid Sans Fallback, Symbola, Font Awesome; interface: Dear ImGui");
+    ui::wrapped(t, t.colors.dim,
+                "Fonts: Inter, JetBrains Mono, DejaVu, Droid Sans Fallback, Symbola, Font Awesome; interface: Dear ImGui");
     ui::end_card();
     if (changed) {
         app_.set_theme();

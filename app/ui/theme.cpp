@@ -32,7 +32,7 @@ Palette make_palette(bool dark) {
     if (dark) {
         p.background = rgb(0x16181d), p.surface = rgb(0x1c1f26), p.raised = rgb(0x252932), p.hover = rgb(0x2d323d),
         p.active = rgb(0x363c49);
-        p.border = rgb(0x2f3440), p.text = rgb(0xe6e8ec), p.dim = rgb(0x9aa2b1), p.faint = rgb(0x6b7280),
+        p.border = rgb(0x2f3440), p.edge = rgb(0x414959), p.text = rgb(0xe6e8ec), p.dim = rgb(0x9aa2b1), p.faint = rgb(0x7f8797),
         p.accent = rgb(0x5b8def);
         p.accent_text = rgb(0xffffff), p.selection = rgb(0x5b8def, 0.35f), p.code = rgb(0x111318), p.good = rgb(0x4cb782);
         p.warn = rgb(0xe0a63a), p.bad = rgb(0xe5675f);
@@ -41,7 +41,7 @@ Palette make_palette(bool dark) {
     } else {
         p.background = rgb(0xffffff), p.surface = rgb(0xf6f7f9), p.raised = rgb(0xeceef2), p.hover = rgb(0xe3e6ec),
         p.active = rgb(0xd7dbe4);
-        p.border = rgb(0xdfe2e8), p.text = rgb(0x1d2129), p.dim = rgb(0x5b6372), p.faint = rgb(0x8b93a1),
+        p.border = rgb(0xdfe2e8), p.edge = rgb(0xc3c9d4), p.text = rgb(0x1d2129), p.dim = rgb(0x5b6372), p.faint = rgb(0x6c7482),
         p.accent = rgb(0x2f6bde);
         p.accent_text = rgb(0xffffff), p.selection = rgb(0x2f6bde, 0.22f), p.code = rgb(0xf4f5f8), p.good = rgb(0x1f8f5a);
         p.warn = rgb(0xb27a0c), p.bad = rgb(0xc9403a);
@@ -85,7 +85,7 @@ void Theme::apply(bool dark, float new_scale, float font_size) {
     style.WindowBorderSize = 0;
     style.ChildBorderSize = 0;
     style.PopupBorderSize = 1;
-    style.FrameBorderSize = 0;
+    style.FrameBorderSize = 1;  // what can be written or switched has an edge; buttons have none (widgets.cpp)
     style.WindowRounding = 10;
     style.ChildRounding = 0;
     style.FrameRounding = 6;
@@ -103,7 +103,7 @@ void Theme::apply(bool dark, float new_scale, float font_size) {
     const Palette& p = colors;
     set(ImGuiCol_Text, p.text), set(ImGuiCol_TextDisabled, p.faint), set(ImGuiCol_WindowBg, p.background),
         set(ImGuiCol_ChildBg, 0);
-    set(ImGuiCol_PopupBg, p.dark ? p.raised : p.background), set(ImGuiCol_Border, p.border), set(ImGuiCol_FrameBg, p.raised);
+    set(ImGuiCol_PopupBg, p.dark ? p.raised : p.background), set(ImGuiCol_Border, p.edge), set(ImGuiCol_FrameBg, p.raised);
     set(ImGuiCol_FrameBgHovered, p.hover), set(ImGuiCol_FrameBgActive, p.hover), set(ImGuiCol_TitleBg, p.surface);
     set(ImGuiCol_TitleBgActive, p.surface), set(ImGuiCol_MenuBarBg, p.surface), set(ImGuiCol_ScrollbarBg, 0);
     set(ImGuiCol_ScrollbarGrab, p.active), set(ImGuiCol_ScrollbarGrabHovered, p.faint),

@@ -7,8 +7,8 @@ namespace vkqat {
 
 struct Palette {
     bool dark = true;
-    ImU32 background, surface, raised, hover, active, border, text, dim, faint, accent, accent_text, selection, code, good, warn,
-        bad;
+    ImU32 background, surface, raised, hover, active, border, edge, text, dim, faint, accent, accent_text, selection, code, good,
+        warn, bad;
     ImU32 series[8];  // of plots
 };
 Palette make_palette(bool dark);

@@ -164,7 +164,7 @@ void TrainingView::draw(ImVec2) {
     ImGui::BeginChild("training", {0, 0}, ImGuiChildFlags_AlwaysUseWindowPadding);
     ImGui::PopStyleVar();
     ui::heading(t, "Training", 1.6f);
-    ImGui::SameLine(ui::right_edge() - t.px(288));
+    ui::at_right(t.px(288));
     if (ui::button(t, icon::folder, "Watch a folder", {t.px(150), t.px(34)})) add_folder();
     ImGui::SameLine();
     if (process_.running()) {
@@ -173,20 +173,25 @@ void TrainingView::draw(ImVec2) {
     } else if (ui::primary_button(t, icon::play, "Start a run", {t.px(130), t.px(34)})) {
         start();
     }
+    ImGui::AlignTextToFramePadding();
+    ui::text(t, t.colors.dim, "Smoothing");
+    ImGui::SameLine();
     ImGui::SetNextItemWidth(t.px(150));
-    ImGui::SliderFloat("Smoothing", &smoothing_, 0, 0.99f, "%.2f");
+    ImGui::SliderFloat("##Smoothing", &smoothing_, 0, 0.99f, "%.2f");
     ImGui::SameLine();
     ImGui::Checkbox("log steps", &log_x_);
     ImGui::SameLine();
     ImGui::Checkbox("log values", &log_y_);
-    ImGui::SameLine();
+    ui::same_line_if_it_fits(t.px(240), t.px(20));
     ui::input("##Overrides", "For a run that is started, such as --training.steps=100", overrides_, 0,
-              std::max(t.px(120), ImGui::GetContentRegionAvail().x));
+              std::min(t.px(420), ImGui::GetContentRegionAvail().x));
     if (runs_.empty() && process_.log.empty()) {
-        ImGui::Dummy({0, t.px(20)});
-        ui::wrapped(t, t.colors.dim,
-                    "Watch a folder with training runs (what `vkqat train` writes below job.dump_folder), or start a run from a "
-                    "configuration.");
+        if (ui::empty_state(
+                t, icon::training, app_.settings.runs.empty() ? "No runs are watched" : "No runs in these folders yet",
+                "Watch a folder with training runs (what `vkqat train` writes below job.dump_folder), or start a run from a "
+                "configuration.",
+                icon::folder, "Watch runs in…"))
+            add_folder();
         ImGui::EndChild();
         return;
     }

@@ -24,8 +24,9 @@ struct Colors {
         ImGui::PushStyleColor(ImGuiCol_ButtonHovered, hover);
         ImGui::PushStyleColor(ImGuiCol_ButtonActive, active);
         ImGui::PushStyleColor(ImGuiCol_Text, text);
+        ImGui::PushStyleColor(ImGuiCol_Border, 0);
     }
-    ~Colors() { ImGui::PopStyleColor(4); }
+    ~Colors() { ImGui::PopStyleColor(5); }
 };
 
 struct Editor {
@@ -180,11 +181,12 @@ bool input_multiline(const char* id, std::string& t, ImVec2 size, ImGuiInputText
 
 bool begin_card(const Theme& theme, const char* id, ImVec2 size, ImGuiChildFlags flags) {
     ImGui::PushStyleColor(ImGuiCol_ChildBg, theme.colors.surface);
+    ImGui::PushStyleColor(ImGuiCol_Border, theme.colors.border);
     ImGui::PushStyleVar(ImGuiStyleVar_ChildBorderSize, 1);
     ImGui::PushStyleVar(ImGuiStyleVar_ChildRounding, theme.px(10));
     const bool open = ImGui::BeginChild(id, size, flags | ImGuiChildFlags_Borders);
     ImGui::PopStyleVar(2);
-    ImGui::PopStyleColor();
+    ImGui::PopStyleColor(2);
     return open;
 }
 
@@ -197,6 +199,49 @@ void centered(float width) {
 float right_edge() {
     const ImGuiWindow* window = ImGui::GetCurrentWindow();
     return window->ContentRegionRect.Max.x - window->Pos.x + window->Scroll.x;
+}
+
+bool fits(float width) {
+    return ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x + ImGui::GetStyle().ItemSpacing.x + width <= right_edge() + 1;
+}
+
+void same_line_if_it_fits(float width, float spacing) {
+    if (fits(width)) ImGui::SameLine(0, spacing);
+}
+
+void group_beside(float width, float spacing) {
+    same_line_if_it_fits(width, spacing);
+    ImGui::GetCurrentWindow()->DC.CurrLineTextBaseOffset = 0;  // it does not stand on the line of the text before it
+    ImGui::BeginGroup();
+}
+
+void at_right(float width) {
+    if (fits(width))
+        ImGui::SameLine(right_edge() - width);
+    else
+        ImGui::SetCursorPosX(std::max(ImGui::GetCursorPosX(), right_edge() - width));
+}
+
+bool empty_state(const Theme& theme, const char* icon, std::string_view title, std::string_view explanation,
+                 const char* button_icon, const char* button_label) {
+    const float room = ImGui::GetContentRegionAvail().x, width = std::min(room, theme.px(460)), left = ImGui::GetCursorPosX();
+    ImGui::Dummy({0, std::max(theme.px(8), ImGui::GetContentRegionAvail().y * 0.5f - theme.px(110))});
+    auto line = [&](ImFont* font, float factor, ImU32 color, std::string_view t) {
+        ImGui::PushFont(font, theme.size * factor);
+        const float natural = ImGui::CalcTextSize(t.data(), t.data() + t.size()).x, shown = std::min(width, natural + 1);
+        ImGui::SetCursorPosX(left + (room - shown) / 2);
+        ImGui::PushTextWrapPos(left + (room + shown) / 2);
+        text(theme, color, t);
+        ImGui::PopTextWrapPos();
+        ImGui::PopFont();
+    };
+    line(theme.fonts.regular, 2.2f, theme.colors.faint, icon);
+    line(theme.fonts.bold, 1.2f, theme.colors.text, title);
+    line(theme.fonts.regular, 1, theme.colors.dim, explanation);
+    ImGui::Dummy({0, theme.px(4)});
+    const float button_width = theme.px(190);
+    ImGui::SetCursorPosX(left + (room - button_width) / 2);
+    return primary_button(theme, button_icon, button_label, {button_width, theme.px(38)});
 }
 
 void watch(Screen* screen) {

@@ -39,6 +39,13 @@ bool begin_card(const Theme& theme, const char* id, ImVec2 size = {0, 0}, ImGuiC
 void end_card();
 void centered(float width);  // the next widget's left edge, so that it stands in the middle
 float right_edge();          // of the window's content, for SameLine()
+bool fits(float width);      // whether that much is left behind the last widget in its line
+void same_line_if_it_fits(float width, float spacing = -1);
+void group_beside(float width, float spacing = -1);  // BeginGroup() in the same line if it fits, with its top at the line's
+void at_right(float width);  // the next widget ends at the right edge: in the same line, or in the next where it does not fit
+// What stands where there is nothing yet. True if its button was pressed.
+bool empty_state(const Theme& theme, const char* icon, std::string_view title, std::string_view explanation,
+                 const char* button_icon, const char* button_label);
 
 // ---- what is on the screen
 struct Widget {

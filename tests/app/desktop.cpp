@@ -6,11 +6,14 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <stdexcept>
 #include <thread>
+
+#include "app/core/png.h"
 
 namespace vkqat {
 namespace fs = std::filesystem;
@@ -55,6 +58,7 @@ pid_t Desktop::spawn(const std::vector<std::string>& words, int keep_fd) const {
     ::setenv("XDG_CONFIG_HOME", (folder / "config").c_str(), 1);
     ::setenv("XDG_DATA_HOME", (folder / "data").c_str(), 1);
     ::setenv("HOME", folder.c_str(), 1);
+    for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
     // Outputs into a file of the test's folder; the display's own pipe stays open.
     const int log =
         ::open((folder / (fs::path(words[0]).filename().string() + ".log")).c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
@@ -65,14 +69,16 @@ pid_t Desktop::spawn(const std::vector<std::string>& words, int keep_fd) const {
     ::_exit(127);
 }
 
-Desktop::Desktop() {
+Desktop::Desktop(int width, int height) {
     std::string name = (fs::temp_directory_path() / "vkqat-desktop-XXXXXX").string();
     if (!::mkdtemp(name.data())) throw std::runtime_error("no temporary folder");
     folder = name;
     int fds[2];
     if (::pipe(fds) != 0) throw std::runtime_error("no pipe");
     display_process_ =
-        spawn({"Xvfb", "-displayfd", std::to_string(fds[1]), "-screen", "0", "1400x900x24", "-nolisten", "tcp"}, fds[1]);
+        spawn({"Xvfb", "-displayfd", std::to_string(fds[1]), "-screen", "0",
+               std::to_string(width) + "x" + std::to_string(height) + "x24", "-fbdir", folder.string(), "-nolisten", "tcp"},
+              fds[1]);
     ::close(fds[1]);
     std::string number;
     char c;
@@ -95,7 +101,7 @@ void Desktop::start(const std::vector<std::string>& arguments) {
     std::error_code error;
     fs::remove(folder / "screen.json", error);
     std::vector<std::string> words{VKQAT_LAUNCHER, VKQAT_APP_PROGRAM, "--size",
-                                   "1280x800",     "--dump-widgets",  (folder / "screen.json").string()};
+                                   size,           "--dump-widgets",  (folder / "screen.json").string()};
     words.insert(words.end(), arguments.begin(), arguments.end());
     program_ = spawn(words);
     const double until = now() + 60;
@@ -107,6 +113,41 @@ void Desktop::start(const std::vector<std::string>& arguments) {
 #else
     (void)arguments;
 #endif
+}
+
+void Desktop::set_vulkan_fault(const std::string& fault) {
+#ifdef VKQAT_FAULTS
+    for (const char* name : {"VKQAT_FAULT", "VK_LAYER_PATH", "VK_INSTANCE_LAYERS", "VKQAT_VALIDATION"}) environment.erase(name);
+    if (!fault.empty())
+        environment = {{"VKQAT_FAULT", fault},
+                       {"VK_LAYER_PATH", VKQAT_FAULTS},
+                       {"VK_INSTANCE_LAYERS", "VK_LAYER_VKQAT_fault"},
+                       {"VKQAT_VALIDATION", "0"}};
+#else
+    (void)fault;
+#endif
+}
+
+void Desktop::screenshot(const std::string& name) const {
+    const char* to = std::getenv("VKQAT_SCREENSHOTS");
+    if (!to) return;
+    sleep_ms(700);
+    // The display's memory: an X window dump, whose header is 32-bit numbers with the highest byte first.
+    const std::string dump = text_of(folder / "Xvfb_screen0");
+    auto number = [&](size_t at) {
+        uint32_t value = 0;
+        for (size_t i = 0; i < 4; i++) value = value << 8 | uint8_t(dump.at(4 * at + i));
+        return value;
+    };
+    const size_t first = number(0) + 12 * size_t(number(19)), row = number(12);
+    uint32_t width = 0, height = 0;
+    if (std::sscanf(size.c_str(), "%ux%u", &width, &height) != 2) return;
+    std::vector<uint8_t> rgb;
+    for (uint32_t y = 0; y < height; y++)
+        for (uint32_t x = 0; x < width; x++)
+            for (size_t c = 0; c < 3; c++) rgb.push_back(uint8_t(dump.at(first + y * row + 4 * x + 2 - c)));
+    fs::create_directories(to);
+    write_png(fs::path(to) / (name + ".png"), width, height, rgb);
 }
 
 bool Desktop::running() {
@@ -181,6 +222,27 @@ int Desktop::xdotool(const std::vector<std::string>& arguments) const {
     int status = 0;
     ::waitpid(spawn(words), &status, 0);
     return status;
+}
+
+json Desktop::widget(const std::string& label) const {
+    const json s = screen();
+    if (s.is_object())
+        for (const json& w : s["widgets"])
+            if (w["label"] == label) return w;
+    return {};
+}
+
+void Desktop::drag(int from_x, int from_y, int to_x, int to_y) {
+    xdotool({"mousemove", std::to_string(from_x), std::to_string(from_y)});
+    sleep_ms(200);
+    xdotool({"mousedown", "1"});
+    sleep_ms(200);
+    xdotool({"mousemove", std::to_string((from_x + to_x) / 2), std::to_string((from_y + to_y) / 2)});
+    sleep_ms(200);
+    xdotool({"mousemove", std::to_string(to_x), std::to_string(to_y)});
+    sleep_ms(300);
+    xdotool({"mouseup", "1"});
+    sleep_ms(200);
 }
 
 void Desktop::key(const std::string& keys) {

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -17,19 +18,25 @@ bool have_desktop_tools();  // the program was built, Xvfb and xdotool are there
 
 class Desktop {
 public:
-    Desktop();   // throws where Xvfb does not start
-    ~Desktop();  // ends the program and the display
+    explicit Desktop(int width = 1400, int height = 900);  // throws where Xvfb does not start
+    ~Desktop();                                            // ends the program and the display
     Desktop(const Desktop&) = delete;
     Desktop& operator=(const Desktop&) = delete;
 
     std::filesystem::path folder;  // configuration and data lie in it
     std::filesystem::path conversations() const { return folder / "data/vkqat/conversations"; }
 
+    std::map<std::string, std::string> environment;  // of the program, besides the usual
+    std::string size = "1280x800";                   // of its window
+    // Where a fault of the Vulkan layer in tests/app/shims is to happen; "": nowhere.
+    void set_vulkan_fault(const std::string& fault);
     void start(const std::vector<std::string>& arguments = {});
     int end(int signal);  // and waits; the exit status, or the negative signal
     pid_t pid() const { return program_; }
     bool running();
 
+    // A PNG of the window as it is, into the folder that VKQAT_SCREENSHOTS names; nothing without it.
+    void screenshot(const std::string& name) const;
     nlohmann::json screen() const;  // the newest list; null if there is none yet
     // Waits until `holds` is true of the screen. False, with what was there, after `seconds`.
     testing::AssertionResult wait(const std::function<bool(const nlohmann::json&)>& holds, double seconds = 60) const;
@@ -37,6 +44,8 @@ public:
     testing::AssertionResult click(const std::string& label, double seconds = 30);  // the first widget with that label
     void key(const std::string& keys);                                              // as xdotool names them: "ctrl+n"
     void type(const std::string& text);
+    void drag(int from_x, int from_y, int to_x, int to_y);  // with the left button
+    nlohmann::json widget(const std::string& label) const;  // the first one; null if there is none
 
     // The conversations on disk.
     std::vector<nlohmann::json> saved() const;

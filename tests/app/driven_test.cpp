@@ -1,73 +1,8 @@
 // The whole program, driven as a person would.
-#include <signal.h>
-#include <unistd.h>
-
-#include <chrono>
-#include <fstream>
-#include <sstream>
-#include <thread>
-
-#include "tests/app/desktop.h"
-#include "tests/support/reference.h"
+#include "tests/app/driven.h"
 
 namespace vkqat {
 namespace {
-
-namespace fs = std::filesystem;
-using nlohmann::json;
-
-std::string text_of(const fs::path& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
-}
-
-std::vector<json> of_role(const json& conversation, const std::string& role) {
-    std::vector<json> found;
-    for (const json& m : conversation["messages"])
-        if (m["role"] == role) found.push_back(m);
-    return found;
-}
-
-// Nothing is being answered and the last answer is whole on disk.
-bool answered(const std::vector<json>& saved, size_t answers) {
-    if (saved.size() != 1) return false;
-    const std::vector<json> found = of_role(saved[0], "assistant");
-    return found.size() == answers && !found.back()["content"].get<std::string>().empty() &&
-           found.back()["stats"]["tokens"].get<int>() > 0;
-}
-
-class Driven : public testing::Test {
-protected:
-    void SetUp() override {
-        if (!have_desktop_tools()) GTEST_SKIP() << "needs vkqat-app, Xvfb and xdotool (tools/setup --tests)";
-        stories = test::data_folder() / "stories260K";
-        if (!fs::exists(stories / "config.json")) GTEST_SKIP() << "no " << stories << ": set VKQAT_DATA";
-        desktop = std::make_unique<Desktop>();
-    }
-    void add_models_by_dialog() {
-        desktop->key("ctrl+o");
-        ASSERT_TRUE(desktop->wait_for_text("Add a folder with models"));
-        desktop->key("ctrl+a");
-        desktop->type(stories.string());
-        desktop->key("Return");
-        ASSERT_TRUE(desktop->click("Choose"));
-    }
-    void ask(const std::string& text) {
-        ASSERT_TRUE(desktop->click("Message"));
-        desktop->type(text);
-        desktop->key("Return");
-    }
-    double cpu_seconds() const {
-        std::istringstream stat(text_of("/proc/" + std::to_string(desktop->pid()) + "/stat"));
-        std::string word;
-        double ticks = 0;
-        for (int i = 1; i <= 15 && stat >> word; i++)
-            if (i >= 14) ticks += std::stod(word);
-        return ticks / double(::sysconf(_SC_CLK_TCK));
-    }
-    fs::path stories;
-    std::unique_ptr<Desktop> desktop;
-};
 
 TEST_F(Driven, FromTheFirstStartToAnEditedConversation) {
     desktop->start();
@@ -152,21 +87,6 @@ TEST_F(Driven, StopsSearchesExportsDeletesAndUndoes) {
     ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) { return saved.size() == before; }));
 }
 
-TEST_F(Driven, KilledInTheMiddleOfAnAnswerNothingIsLost) {
-    desktop->start({"--model", stories.string()});
-    ASSERT_TRUE(desktop->wait_for_text("in memory on"));
-    ask("One day a dog");
-    ASSERT_TRUE(desktop->wait_for_text("One day a dog"));
-    EXPECT_EQ(desktop->end(SIGKILL), -SIGKILL);
-    std::ofstream(desktop->conversations() / "broken.json") << "{\"messages\": [";
-    desktop->start();
-    ASSERT_TRUE(desktop->wait_for_text("broken.json"));  // named
-    ASSERT_TRUE(desktop->wait_for_text("One day a dog"));
-    EXPECT_TRUE(fs::exists(desktop->conversations() / "broken.json.damaged"));
-    ASSERT_EQ(desktop->saved().size(), 1u);
-    EXPECT_EQ(desktop->saved()[0]["messages"][0]["content"], "One day a dog");
-}
-
 TEST_F(Driven, AModelThatCannotBeLoadedIsSaidAndTheProgramGoesOn) {
     const fs::path bad = desktop->folder / "bad-model";
     fs::create_directory(bad);
@@ -214,7 +134,7 @@ TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
     std::ofstream(run / "metrics.jsonl", std::ios::app)
         << "{\"step\": 2, \"loss\": 6.25, \"learning_rate\": 0.1, \"tokens\": 200}\n";
     ASSERT_TRUE(desktop->wait_for_text("loss 6.2500"));  // while it is watched
-    EXPECT_LT(desktop->screen()["frames"]["longest_cpu_ms"].get<double>(), 16);
+    expect_fluid();
 
     desktop->key("ctrl+k");
     desktop->type("go to sett");
@@ -252,13 +172,20 @@ TEST_F(Driven, StaysFluidWithALongConversationAndIdlesWithoutWork) {
                saved[0]["messages"][201]["stats"]["tokens"].template get<int>() > 0;
     }));
     for (int i = 0; i < 5; i++) desktop->key("Prior");
-    // The thread's own time for a frame: on a machine that does other things besides, the clock on the wall says little.
-    EXPECT_LT(desktop->screen()["frames"]["longest_cpu_ms"].get<double>(), 16);
+    expect_fluid();
 
     std::this_thread::sleep_for(std::chrono::seconds(8));  // messages on the screen have gone
+    const auto frames = [&](const char* what) { return desktop->screen()["frames"][what].get<int64_t>(); };
+    const int64_t frames_before = frames("count"), submissions_before = frames("submissions");
     const double before = cpu_seconds();
-    std::this_thread::sleep_for(std::chrono::seconds(4));
-    EXPECT_LT(cpu_seconds() - before, 0.08);  // 2 %
+    std::this_thread::sleep_for(std::chrono::seconds(5));
+    EXPECT_LT(cpu_seconds() - before, 0.1);  // 2 %, with what the device does, which is a CPU here
+    // The list is written with a frame only: one is asked for. A window that had drawn on would have come to a hundred.
+    desktop->key("ctrl+l");
+    desktop->key("ctrl+2");
+    ASSERT_TRUE(desktop->wait([](const json& s) { return s["view"] == "Models"; }));
+    EXPECT_LE(frames("count") - frames_before, 30);
+    EXPECT_LE(frames("submissions") - submissions_before, 30);
 }
 
 }  // namespace

@@ -1,0 +1,81 @@
+#include "app/ui/frame_watch.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <ctime>
+
+namespace vkqat {
+namespace {
+
+constexpr int64_t first_frames = 10;
+constexpr size_t kept = 4096;
+
+double seconds_of(clockid_t clock) {
+    timespec t{};
+    ::clock_gettime(clock, &t);
+    return double(t.tv_sec) + double(t.tv_nsec) * 1e-9;
+}
+
+}  // namespace
+
+FrameWatch::FrameWatch() : delay_file_(::open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC)) {}
+
+FrameWatch::~FrameWatch() {
+    if (delay_file_ >= 0) ::close(delay_file_);
+}
+
+FrameWatch::Clocks FrameWatch::now() const {
+    double delay = 0;
+    char text[96] = {};
+    // "time on a processor, time waiting for one, in nanoseconds, and turns"
+    if (delay_file_ >= 0 && ::pread(delay_file_, text, sizeof text - 1, 0) > 0) {
+        char* end = nullptr;
+        std::strtoull(text, &end, 10);
+        delay = double(std::strtoull(end, nullptr, 10)) * 1e-9;
+    }
+    return {seconds_of(CLOCK_MONOTONIC), delay, seconds_of(CLOCK_THREAD_CPUTIME_ID)};
+}
+
+void FrameWatch::begin() {
+    sum_ = {};
+    resume();
+}
+
+void FrameWatch::pause() {
+    if (!running_) return;
+    running_ = false;
+    const Clocks to = now();
+    sum_.wall += to.wall - from_.wall, sum_.delay += to.delay - from_.delay, sum_.cpu += to.cpu - from_.cpu;
+}
+
+void FrameWatch::resume() {
+    running_ = true;
+    from_ = now();
+}
+
+void FrameWatch::end() {
+    pause();
+    cpu_total_ += 1000 * sum_.cpu;
+    if (++frames_ <= first_frames) return;
+    const double own = delay_file_ >= 0 ? std::max(sum_.cpu, sum_.wall - sum_.delay) : sum_.cpu;
+    wall_longest_ = std::max(wall_longest_, 1000 * sum_.wall);
+    cpu_longest_ = std::max(cpu_longest_, 1000 * sum_.cpu);
+    const size_t at = size_t(frames_ - first_frames - 1) % kept;
+    if (own_.size() <= at) own_.resize(at + 1);
+    own_[at] = float(1000 * own);
+}
+
+FrameWatch::Times FrameWatch::times() const {
+    Times t{.frames = frames_, .wall_longest = wall_longest_, .cpu_longest = cpu_longest_, .cpu_total = cpu_total_};
+    if (own_.empty()) return t;
+    std::vector<float> sorted = own_;
+    std::sort(sorted.begin(), sorted.end());
+    t.own_longest = double(sorted.back());
+    t.own_99 = double(sorted[(sorted.size() - 1) * 99 / 100]);
+    return t;
+}
+
+}  // namespace vkqat
