@@ -7,7 +7,6 @@
 
 #include "runtime/formats/json_text.h"
 #include "runtime/support/files.h"
-#include "runtime/support/hash.h"
 
 namespace vkqat {
 namespace {
@@ -107,31 +106,6 @@ void ScoreStore::add(size_t question, const Answer& answer) {
                    {"text", answer.text},
                    {"found", answer.found},
                    {"right", answer.right}}));
-}
-
-std::string model_digest(const fs::path& model) {
-    std::vector<fs::path> files;
-    if (fs::is_directory(model)) {
-        for (const fs::directory_entry& entry : fs::directory_iterator(model)) {
-            std::string name = entry.path().filename().string();
-            if (entry.is_regular_file() &&
-                (name.ends_with(".safetensors") || name.ends_with(".json") || name.ends_with(".model")))
-                files.push_back(entry.path());
-        }
-        std::sort(files.begin(), files.end());
-    } else {
-        files = {model};
-    }
-    uint64_t hash = 0xcbf29ce484222325;  // FNV-1a over names, sizes and checksums
-    auto add = [&](std::string_view text) {
-        for (unsigned char c : text) hash = (hash ^ c) * 0x100000001b3;
-    };
-    for (const fs::path& file : files) {
-        MappedFile mapped(file);
-        add(fmt::format("{} {} {:08x};", fs::is_directory(model) ? file.filename().string() : "", mapped.bytes().size(),
-                        checksum(mapped.bytes())));
-    }
-    return fmt::format("{:016x}", hash);
 }
 
 }  // namespace vkqat

@@ -14,6 +14,7 @@
 
 #include "evaluation/generation.h"
 #include "evaluation/likelihood.h"
+#include "runtime/formats/model_digest.h"
 
 namespace vkqat {
 
@@ -42,9 +43,5 @@ private:
     const Task& task_;
     std::unique_ptr<std::FILE, int (*)(std::FILE*)> file_;
 };
-
-// Eight bytes over the files that make a model what it is (weights, configurations, tokenizer), as 16 hexadecimal digits.
-// Reads all of them: about a second per GB.
-std::string model_digest(const std::filesystem::path& model);
 
 }  // namespace vkqat

@@ -17,7 +17,7 @@
 #include "tools/speed.h"
 #include "tools/sweep.h"
 #include "tools/weights_description.h"
-#include "trainer/data.h"
+#include "trainer/calibration.h"
 #include "trainer/quantize_model.h"
 #include "trainer/tokenizer_files.h"
 
@@ -270,10 +270,7 @@ void sensitivity(const SensitivityOptions& o) {
     Gpu gpu(*o.device);
     announce_cpu(gpu);
     const int64_t context = std::min(o.context, c.max_position_embeddings);
-    auto windows = evaluation_windows(o.calibration, text_encoder(need_tokenizer(o.model, c), o.model),
-                                      {.context = context, .keep_remainder = false});
-    windows.resize(std::min<size_t>(windows.size(), size_t(std::max<int64_t>(1, o.tokens / context))));
-    const Batch batch = batch_of_windows(windows, int64_t(windows.size()), int64_t(windows[0].size()));
+    const Batch batch = calibration_text({o.calibration}, text_encoder(need_tokenizer(o.model, c), o.model), o.tokens, context);
     ProgressLine progress;
     const std::vector<PartSensitivity> parts =
         measure_sensitivity(gpu.device, o.model, options, batch,

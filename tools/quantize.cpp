@@ -5,6 +5,7 @@
 #include "runtime/support/error.h"
 #include "tools/console.h"
 #include "tools/model.h"
+#include "trainer/calibration.h"
 #include "trainer/data.h"
 #include "trainer/quantize_model.h"
 #include "trainer/tokenizer_files.h"
@@ -13,7 +14,9 @@ namespace vkqat {
 namespace {
 
 struct Arguments {
-    std::string from, to, quantizer = "nonlinear", scale, clip, calibration, bits_table, budget, dtype = "bf16";
+    std::string from, to, quantizer = "nonlinear", scale, clip, bits_table, budget, dtype = "bf16";
+    std::vector<std::filesystem::path> calibration;
+    std::vector<int64_t> budget_blocks;
     int64_t bits = 4, block = 64, block_rows = 1, tokens = 4096, context = 512, seed = 0;
     bool weighted = false, clip_only = false;
     std::shared_ptr<std::string> device;
@@ -36,14 +39,11 @@ uint64_t parse_size(const std::string& text) {
     return uint64_t(value * units.at(unit));
 }
 
-// Windows of the text's beginning, about `tokens` ids in all.
 Batch calibration_batch(const Arguments& a, const LlamaConfig& config) {
-    const std::string& file = a.calibration.empty() ? a.clip : a.calibration;
     const Tokenizer tokenizer = need_tokenizer(a.from, config);
     const int64_t context = std::min(a.context, config.max_position_embeddings > 0 ? config.max_position_embeddings : a.context);
-    auto windows = evaluation_windows(file, text_encoder(tokenizer, a.from), {.context = context, .keep_remainder = false});
-    windows.resize(std::min<size_t>(windows.size(), size_t(std::max<int64_t>(1, a.tokens / context))));
-    return batch_of_windows(windows, int64_t(windows.size()), int64_t(windows[0].size()));
+    return calibration_text(a.calibration.empty() ? std::vector<std::filesystem::path>{a.clip} : a.calibration,
+                            text_encoder(tokenizer, a.from), a.tokens, context);
 }
 
 void run(const Arguments& a) {
@@ -55,7 +55,10 @@ void run(const Arguments& a) {
                             .weighted = a.weighted,
                             .clip = !a.clip.empty(),
                             .clip_only = a.clip_only,
+                            .budget_blocks = a.budget_blocks,
                             .seed = uint64_t(a.seed)};
+    if (a.budget_blocks.empty() && a.block > 1)
+        for (int64_t block : {a.block / 2, 2 * a.block, 4 * a.block}) options.budget_blocks.push_back(block);
     // Where nothing is trained, an outlier must not set the step of all others at few bits; sym_int needs its range.
     const bool integers = options.quantizer.kind == QuantizerKind::sym_int;
     options.quantizer.scale =
@@ -78,11 +81,18 @@ void run(const Arguments& a) {
     if (options.budget || !options.rules.empty()) {
         std::map<int, int> counts;
         for (const BitsRule& rule : result.bits) counts[rule.bits]++;
-        std::printf("# bits of each layer, as --bits-per-layer reads them\n");
-        for (const BitsRule& rule : result.bits) std::printf("%s %d\n", rule.pattern.c_str(), rule.bits);
+        std::printf("# bits of each layer and, where others than %lld, weights of a block, as --bits-per-layer reads them\n",
+                    static_cast<long long>(a.block));
+        for (const BitsRule& rule : result.bits)
+            std::printf("%s %d%s\n", rule.pattern.c_str(), rule.bits, rule.block ? fmt::format(" {}", rule.block).c_str() : "");
         for (auto [bits, count] : counts) std::printf("# %d layers of %d bits\n", count, bits);
     }
-    if (options.budget) std::printf("# sum of the layers' divergences: %.4f nats per token\n", result.expected_divergence);
+    if (options.budget) {
+        std::printf("# KL divergence from the model on the calibration text: %.5f nats per token\n", result.divergence);
+        if (result.uniform_bits)
+            std::printf("# with %d bits and blocks of %lld for all layers, the best of these that fits: %.5f\n",
+                        result.uniform_bits, static_cast<long long>(result.uniform_block), result.uniform_divergence);
+    }
     std::printf("%s -> %s in %s: ", a.from.c_str(), a.to.c_str(), human_duration(time.seconds()).c_str());
     if (options.clip_only)
         std::printf("clipped for %s and written as dense %s, %s\n", a.quantizer.c_str(), a.dtype.c_str(),
@@ -112,10 +122,15 @@ void add_quantize_command(CLI::App& app) {
         ->capture_default_str();
     command->add_option("--scale", a->scale, "a block's scale; without it absmax for sym_int, else absmean")
         ->check(CLI::IsMember({"absmax", "absmean", "rms", "none"}));
-    command->add_option("--bits-per-layer", a->bits_table, "file of lines: part of a layer's name, bits");
+    command->add_option("--bits-per-layer", a->bits_table, "file of lines: part of a layer's name, bits, and perhaps a block");
     command->add_option("--budget", a->budget,
                         "size of all weights, such as 8GB: bits are chosen for each layer; needs --calibration");
-    command->add_option("--calibration", a->calibration, "text that weighs layers and inputs");
+    command
+        ->add_option("--budget-blocks", a->budget_blocks,
+                     "weights that share a scale, to choose from beside --block (its half, double and fourfold)")
+        ->check(between(1, 1 << 24));
+    command->add_option("--calibration", a->calibration, "text that weighs layers and inputs; of several, equal parts")
+        ->type_name("FILE...");
     command->add_flag("--weighted", a->weighted, "k-means weighted by the squares of the inputs; needs --calibration");
     command->add_option("--clip", a->clip, "text on which int_asym and nf search their clipping bounds");
     command->add_flag("--clip-only", a->clip_only, "with --clip: weights are clamped and not rounded, as a start for training");

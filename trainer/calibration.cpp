@@ -11,6 +11,7 @@
 #include "runtime/ops/rms_norm.h"
 #include "runtime/ops/rope.h"
 #include "runtime/ops/swiglu.h"
+#include "trainer/quantizer.h"
 
 namespace vkqat {
 namespace {
@@ -38,6 +39,20 @@ struct Calibration::Measurement {
     std::unique_ptr<Executable> executable;
 };
 
+Batch calibration_text(const std::vector<std::filesystem::path>& files, const TextEncoder& encoder, int64_t tokens,
+                       int64_t context) {
+    if (files.empty()) fail("calibration: no text was given");
+    const int64_t each = std::max<int64_t>(1, tokens / context / int64_t(files.size()));
+    std::vector<std::vector<int32_t>> windows;
+    for (const std::filesystem::path& file : files) {
+        const auto all = evaluation_windows(file, encoder, {.context = context, .keep_remainder = false});
+        if (all.empty()) fail("{}: less than a window of {} tokens", file.string(), context);
+        const int64_t count = std::min(each, int64_t(all.size()));
+        for (int64_t i = 0; i < count; i++) windows.push_back(all[size_t(i * int64_t(all.size()) / count)]);
+    }
+    return batch_of_windows(windows, int64_t(windows.size()), int64_t(windows[0].size()));
+}
+
 Calibration::Calibration(const LlamaWeights& weights, const Batch& batch)
     : weights_(weights), batch_(batch.batch), seq_len_(batch.seq_len), tokens_(batch.batch * batch.seq_len) {
     const LlamaConfig& c = weights.config();
@@ -56,13 +71,13 @@ Calibration::Calibration(const LlamaWeights& weights, const Batch& batch)
     for (Buffer* b : {&x_, &next_, &reference_}) *b = device.allocate(bytes, "hidden states of the calibration text");
     distance_ = device.allocate(uint64_t(tokens_) * 4, "divergence of each token");
 
-    const Buffer ids = upload(device, batch.ids, "ids");
+    ids_ = upload(device, batch.ids, "ids");
+    restart();
     Graph g(device);
     LlamaTensors model = weights.tensors(g);
     g.set_precision(inference_precision(device.capabilities(), model));
-    Tensor x = embedding(g, g.external(ids, 0, {tokens_}, DType::i32, "ids"), model.embedding);
     const Shape shape{tokens_, c.hidden_size};
-    copy(g, x, g.external(x_, 0, shape, DType::f32, "x"));
+    Tensor x = g.external(x_, 0, shape, DType::f32, "x");
     for (const LlamaLayerTensors& layer : model.layers) x = layer_forward(g, layer, x, nullptr);
     copy(g, rms_norm(g, x, model.norm, float(c.rms_norm_eps)), g.external(reference_, 0, shape, DType::f32, "reference"));
     Executable(g, "calibration").run();
@@ -110,8 +125,60 @@ void Calibration::run_layer() {
     measurement_.reset();
 }
 
-double Calibration::divergence(LayerProduct product, std::span<const float> weight) {
+void Calibration::restart() {
+    Graph g(weights_.device());
+    Tensor x = embedding(g, g.external(ids_, 0, {tokens_}, DType::i32, "ids"), weights_.tensors(g).embedding);
+    copy(g, x, g.external(x_, 0, {tokens_, weights_.config().hidden_size}, DType::f32, "x"));
+    Executable(g, "calibration").run();
+    layer_ = 0;
+    measurement_.reset();
+}
+
+void Calibration::replace(int64_t layer, LayerProduct product, std::span<const float> weight) {
+    Device& device = weights_.device();
+    Graph g(device);
+    LlamaTensors model = weights_.tensors(g);
+    Tensor to = product_of(model.layers.at(size_t(layer)), product).dense;
+    if (int64_t(weight.size()) != to.elements())
+        fail("calibration: {} weights for a product of {}", weight.size(), to.elements());
+    const Buffer from = device.allocate(weight.size_bytes(), "weight");
+    device.upload(from, 0, std::as_bytes(weight));
+    quantize_weights(g, g.external(from, 0, to.shape(), DType::f32, "weight"), to, {}, {}, "weight");
+    Executable(g, "weight").run();
+}
+
+// From the present layer to the distance of each token.
+void Calibration::add_divergence(Graph& g, const LlamaTensors& model) {
     const LlamaConfig& c = weights_.config();
+    const Shape shape{tokens_, c.hidden_size};
+    Tensor x = g.external(x_, 0, shape, DType::f32, "x");
+    for (int64_t i = layer_; i < c.layers; i++) x = layer_forward(g, model.layers[size_t(i)], x, nullptr);
+    distillation_head(g, DistillationLoss::forward,
+                      {.hidden = rms_norm(g, x, model.norm, float(c.rms_norm_eps)),
+                       .head = model.head,
+                       .teacher_hidden = g.external(reference_, 0, shape, DType::f32, "reference"),
+                       .teacher_head = model.head,
+                       .labels = g.external(labels_buffer_, 0, {tokens_}, DType::i32, "labels"),
+                       .factors = g.external(factors_, 0, {3}, DType::f32, "factors"),
+                       .distance = g.external(distance_, 0, {tokens_}, DType::f32, "distance")});
+}
+
+double Calibration::mean_distance() {
+    std::vector<float> rows(static_cast<size_t>(tokens_));
+    weights_.device().download(distance_, 0, std::as_writable_bytes(std::span(rows)));
+    return std::accumulate(rows.begin(), rows.end(), 0.0) / double(labels_);
+}
+
+double Calibration::divergence() {
+    Graph g(weights_.device());
+    LlamaTensors model = weights_.tensors(g);
+    g.set_precision(inference_precision(g.capabilities(), model));
+    add_divergence(g, model);
+    Executable(g, "divergence").run();
+    return mean_distance();
+}
+
+double Calibration::divergence(LayerProduct product, std::span<const float> weight) {
     Device& device = weights_.device();
     if (!measurement_ || measurement_->layer != layer_ || measurement_->product != product) {
         measurement_.reset();
@@ -124,17 +191,7 @@ double Calibration::divergence(LayerProduct product, std::span<const float> weig
         m->type = linear.dense.dtype();
         if (replacement_.bytes() < linear.dense.bytes()) replacement_ = device.allocate(linear.dense.bytes(), "quantized weight");
         linear.dense = g.external(replacement_, 0, linear.dense.shape(), m->type, "quantized weight");
-        const Shape shape{tokens_, c.hidden_size};
-        Tensor x = g.external(x_, 0, shape, DType::f32, "x");
-        for (int64_t i = layer_; i < c.layers; i++) x = layer_forward(g, model.layers[size_t(i)], x, nullptr);
-        distillation_head(g, DistillationLoss::forward,
-                          {.hidden = rms_norm(g, x, model.norm, float(c.rms_norm_eps)),
-                           .head = model.head,
-                           .teacher_hidden = g.external(reference_, 0, shape, DType::f32, "reference"),
-                           .teacher_head = model.head,
-                           .labels = g.external(labels_buffer_, 0, {tokens_}, DType::i32, "labels"),
-                           .factors = g.external(factors_, 0, {3}, DType::f32, "factors"),
-                           .distance = g.external(distance_, 0, {tokens_}, DType::f32, "distance")});
+        add_divergence(g, model);
         m->executable = std::make_unique<Executable>(g, "divergence");
         measurement_ = std::move(m);
     }
@@ -142,9 +199,7 @@ double Calibration::divergence(LayerProduct product, std::span<const float> weig
     if (bytes.size() > replacement_.bytes()) fail("calibration: {} weights are more than the product has", weight.size());
     device.upload(replacement_, 0, bytes);
     measurement_->executable->run();
-    std::vector<float> rows(static_cast<size_t>(tokens_));
-    device.download(distance_, 0, std::as_writable_bytes(std::span(rows)));
-    return std::accumulate(rows.begin(), rows.end(), 0.0) / double(labels_);
+    return mean_distance();
 }
 
 }  // namespace vkqat

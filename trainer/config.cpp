@@ -275,6 +275,8 @@ void validate(const TrainConfig& config, std::string_view where) {
         fail("{}: distillation.weight, label_weight and hidden_weight are all 0: there is no loss", where);
     if (d.teacher.empty() && d != DistillationSection{})
         fail("{}: [distillation] needs distillation.teacher: name a model directory", where);
+    if (!d.cache.empty() && d.hidden_weight > 0)
+        fail("{}: distillation.cache keeps no hidden states: leave it out, or choose distillation.hidden_weight = 0", where);
     in_context(fmt::format("{}: [quantization]", where), [&] { validate(quantizer_config(config)); });
     const QuantizationSection& q = config.quantization;
     if (q.quantizer == "onebit" && (q.qat_start_step > 1 || q.ignore_names != std::vector<std::string>{"output"}))

@@ -167,6 +167,8 @@ struct DistillationSection {
     double hidden_weight = 0;
     double coefficient = 0;           // cakld: 0 measures it; jsd: 0 is 0.5
     std::string reduction = "token";  // token | sequence
+    std::string cache;                // folder of the teacher's largest logits (teacher_cache.h); "": the teacher runs along
+    int64_t cache_top_k = 64;
     bool operator==(const DistillationSection&) const = default;
 };
 

@@ -243,6 +243,11 @@ std::vector<ConfigKey> config_keys(TrainConfig& c) {
          "gamma of cakld, 0: the teacher's confidence in the first 10 batches; beta of jsd, 0: 0.5"},
         {"distillation", "reduction", &c.distillation.reduction, one_of({"token", "sequence"}),
          "mean over tokens, or over sequences of the sum over their tokens"},
+        {"distillation", "cache", &c.distillation.cache, anything(),
+         "folder in which the teacher writes its largest logits before the training; others with the same data read them; \"\": "
+         "none"},
+        {"distillation", "cache_top_k", &c.distillation.cache_top_k, between(1, 1 << 24),
+         "logits of a token that are kept there"},
     };
 }
 

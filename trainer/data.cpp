@@ -291,11 +291,13 @@ Batch BatchSource::next() {
     for (int64_t row = 0; row < options_.batch_size; ++row)
         for (int64_t rank = 0; rank < options_.world_size; ++rank) {
             WindowStream& stream = streams_[next_stream()];
-            ++windows_;
-            if (rank == options_.rank)
+            if (rank == options_.rank) {
+                batch.windows.push_back(windows_);
                 stream.read(batch, row);
-            else
+            } else {
                 stream.skip();
+            }
+            ++windows_;
         }
     return batch;
 }

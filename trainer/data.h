@@ -22,6 +22,7 @@ struct Batch {
     std::vector<int32_t> labels;          // the id that follows, or no_label
     std::vector<int32_t> document_start;  // per position: the index in its sequence at which its document begins
     std::vector<int32_t> document_end;    // and ends (exclusive); both for block-causal attention and its backward pass
+    std::vector<uint64_t> windows;        // of training data: each row's number in the stream of all ranks, from 0; else empty
 
     Batch(int64_t batch_size, int64_t length);
 };

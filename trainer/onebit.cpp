@@ -3,7 +3,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "runtime/graph/executable.h"
+#include "runtime/ops/cast.h"
+#include "runtime/ops/launch.h"
+#include "runtime/ops/matmul.h"
+#include "runtime/ops/rms_norm.h"
 #include "runtime/support/error.h"
+#include "shaders/args/onebit.h"
 
 namespace vkqat {
 namespace {
@@ -56,14 +62,100 @@ OnebitStart onebit_start(std::span<const float> weight, int64_t out, int64_t in,
     return start;
 }
 
-void start_onebit(ParameterStore& parameters, const std::function<void(const std::string&)>& line) {
+OnebitStart onebit_start(Device& device, const std::function<Tensor(Graph&)>& weight, const Buffer& magnitudes,
+                         const std::string& layer) {
+    constexpr int rounds_at_once = 8, most_rounds = 200;
+    Graph first(device);
+    Tensor w = weight(first);
+    const int64_t out_rows = w.rows(), in_cols = w.cols();
+    expect(w, {out_rows, in_cols}, DType::f32, layer);
+    auto room = [&](int64_t elements, const char* what) { return device.allocate(uint64_t(elements) * 4, what); };
+    const Buffer squares = room(out_rows, "squares"), u = room(out_rows, "left vector"), v = room(in_cols, "right vector");
+    const Buffer product = room(out_rows, "product"), ones = room(std::max(out_rows, in_cols), "ones");
+    auto dispatch = [&](Graph& g, Tensor from, Tensor to, Tensor sums) {
+        g.dispatch(row_kernel(g.capabilities(), "onebit_start", in_cols), {to ? in(from) : inout(from), out(to), out(sums)},
+                   OnebitStartArgs{.rows = count32(out_rows, layer), .dim = count32(in_cols, layer)}, linear_grid(out_rows),
+                   "onebit.start");
+    };
+    auto magnitude = [&](Graph& g) { return g.external(magnitudes, 0, {out_rows, in_cols}, DType::f32, "magnitudes"); };
+    dispatch(first, w, magnitude(first), first.external(squares, 0, {out_rows}, DType::f32, "squares"));
+    Executable(first, "start of signs").run();
+    auto read = [&](const Buffer& from, int64_t count) {
+        std::vector<float> values(static_cast<size_t>(count));
+        device.download(from, 0, std::as_writable_bytes(std::span(values)));
+        return values;
+    };
+    double sum = 0;
+    for (float s : read(squares, out_rows)) sum += double(s);
+    if (!std::isfinite(sum)) fail("{}: a weight is not finite, or their squares are too large", layer);
+    if (sum == 0) fail("{}: all weights are 0", layer);
+
+    // Vectors are kept at a root mean square of 1, so lengths are known.
+    const std::vector<float> start(size_t(std::max(out_rows, in_cols)), 1.f);
+    device.upload(ones, 0, std::as_bytes(std::span(start)));
+    device.upload(v, 0, std::as_bytes(std::span(start)).first(size_t(in_cols) * 4));
+    Graph g(device);
+    auto row = [&](const Buffer& buffer, int64_t count, const char* name) {
+        return g.external(buffer, 0, {1, count}, DType::f32, name);
+    };
+    auto unit = [&](Tensor x, const Buffer& to) {
+        const int64_t count = x.cols();
+        copy(g, rms_norm(g, x, g.external(ones, 0, {count}, DType::f32, "ones"), 0.f), row(to, count, "vector"));
+    };
+    Tensor a = magnitude(g);
+    for (int i = 0; i < rounds_at_once; i++) {
+        Tensor left = g.tensor({1, out_rows}, DType::f32, "left"), right = g.tensor({1, in_cols}, DType::f32, "right");
+        matmul(g, Product::nt, row(v, in_cols, "right vector"), a, {}, left, "onebit.left");
+        unit(left, u);
+        matmul(g, Product::nn, row(u, out_rows, "left vector"), a, {}, right, "onebit.right");
+        unit(right, v);
+    }
+    matmul(g, Product::nt, row(v, in_cols, "right vector"), a, {}, row(product, out_rows, "product"), "onebit.left");
+    Executable rounds(g, "rank-1 approximation");
+    auto length = [](const std::vector<float>& values) {
+        double squared = 0;
+        for (float x : values) squared += double(x) * x;
+        return std::sqrt(squared);
+    };
+    OnebitStart result;
+    double value = 0;
+    for (int done = 0; done < most_rounds; done += rounds_at_once) {
+        rounds.run();
+        result.output_factor = read(product, out_rows);
+        result.input_factor = read(v, in_cols);
+        const double before = value;
+        value = length(result.output_factor) / length(result.input_factor);
+        if (std::abs(value - before) <= 1e-6 * value) break;
+    }
+    const auto scale = [&](std::vector<float>& values) {
+        const double factor = std::sqrt(value) / length(values);
+        for (float& x : values) x = float(double(x) * factor);
+    };
+    scale(result.output_factor);
+    scale(result.input_factor);
+    result.error = std::sqrt(std::max(0.0, sum - value * value) / sum);
+    Graph last(device);
+    dispatch(last, weight(last), {}, {});
+    Executable(last, "signs").run();
+    return result;
+}
+
+void start_onebit(Device& device, ParameterStore& parameters, const std::function<void(const std::string&)>& line) {
     using Array = ParameterStore::Array;
+    auto is_start = [&](const Parameter& p) {
+        return p.name == p.layer_name() + ".weight" && parameters.has(p.layer_name() + ".input_factor");
+    };
+    uint64_t largest = 0;
+    for (const Parameter& p : parameters.parameters())
+        if (is_start(p)) largest = std::max(largest, uint64_t(p.shape.elements()) * 4);
+    if (!largest) return;
+    const Buffer magnitudes = device.allocate(largest, "magnitudes of a weight");
     for (size_t i = 0; i < parameters.parameters().size(); i++) {
         const Parameter& p = parameters.parameters()[i];
+        if (!is_start(p)) continue;
         const std::string layer = p.layer_name();
-        if (p.name != layer + ".weight" || !parameters.has(layer + ".input_factor")) continue;
-        const OnebitStart start = onebit_start(parameters.read(i, Array::weight), p.shape[0], p.shape[1], layer);
-        parameters.write(i, Array::weight, start.weight);
+        const OnebitStart start = onebit_start(
+            device, [&](Graph& g) { return parameters.master(g, i); }, magnitudes, layer);
         parameters.write(parameters.index(layer + ".input_factor"), Array::weight, start.input_factor);
         parameters.write(parameters.index(layer + ".output_factor"), Array::weight, start.output_factor);
         if (line) line(fmt::format("{}: signs between two vectors, relative error {:.3f}", layer, start.error));

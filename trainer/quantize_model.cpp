@@ -27,7 +27,14 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What has been found for one matrix at one width.
+// How a matrix is stored.
+struct Form {
+    int bits = 0;
+    int64_t block = 0;  // columns of a block; 0: a row
+    auto operator<=>(const Form&) const = default;
+};
+
+// What has been found for one matrix in one form.
 struct Fit {
     std::vector<float> centroids, bounds;
 };
@@ -36,8 +43,19 @@ struct Matrix {
     std::string layer;       // name without .weight
     int64_t out, in, index;  // index: the layer's number
     LayerProduct product;
-    std::map<int, Fit> fits;  // by bits
+    std::map<Form, Fit> fits;
+    std::map<Form, double> errors;  // squared error of the weights, each weighed by its input's mean square; with a budget
 };
+
+// Matrices that get their form together: with a budget one each, else all that have one input.
+struct Part {
+    int64_t layer;
+    LayerProduct product;
+    std::vector<size_t> matrices;
+    std::vector<double> divergences;  // at each width, alone
+};
+
+constexpr std::array<std::string_view, 4> product_names = {"qkv", "o", "gate_up", "down"};
 
 LayerProduct product_of(const std::string& name) {
     if (name.ends_with("o_proj")) return LayerProduct::o;
@@ -45,7 +63,7 @@ LayerProduct product_of(const std::string& name) {
     return name.ends_with("down_proj") ? LayerProduct::down : LayerProduct::qkv;
 }
 
-// The widths that a budget chooses from: those of which a row of every matrix is a whole number of bytes.
+// The widths that budgets choose from: those of which a row of every matrix is a whole number of bytes.
 std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>& matrices) {
     std::vector<int> all{2, 3, 4, 8};
     if (config.kind == QuantizerKind::nonlinear) all.insert(all.begin(), 1);
@@ -54,6 +72,19 @@ std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>
                            [&](const Matrix& m) { return m.in * bits % 8 != 0 || (bits == 3 && m.in % 8 != 0); });
     });
     if (all.empty()) fail("no width packs the rows of every layer into whole bytes");
+    return all;
+}
+
+// Each width with the quantizer's block and the others that divide the rows of every matrix; the quantizer's block comes first.
+std::vector<Form> forms(const QuantizeOptions& o, const std::vector<int>& widths, const std::vector<Matrix>& matrices) {
+    std::vector<int64_t> blocks{o.quantizer.block_dim_2};
+    for (int64_t block : o.budget_blocks)
+        if (std::find(blocks.begin(), blocks.end(), block) == blocks.end() &&
+            std::all_of(matrices.begin(), matrices.end(), [&](const Matrix& m) { return block > 0 && m.in % block == 0; }))
+            blocks.push_back(block);
+    std::vector<Form> all;
+    for (int bits : widths)
+        for (int64_t block : blocks) all.push_back({bits, block});
     return all;
 }
 
@@ -88,12 +119,16 @@ public:
     std::vector<PartSensitivity> measure(const std::function<void(int64_t, int64_t)>& progress);
 
 private:
-    QuantizerConfig config(int bits) const {
+    QuantizerConfig config(const Form& form) const {
         QuantizerConfig c = options_.quantizer;
-        c.bits = bits;
+        c.bits = form.bits;
+        c.block_dim_2 = form.block;
         return c;
     }
-    int bits_of(const std::string& layer) const;
+    Form base(int bits) const { return {bits, options_.quantizer.block_dim_2}; }
+    Form form_of(const std::string& layer) const;
+    std::vector<Form> forms_of(const Matrix& m) const { return options_.budget ? forms_ : std::vector<Form>{form_of(m.layer)}; }
+    void set_up_parts(bool together);
     std::vector<float> weight(const Matrix& m) const {
         return read_floats(files_.get(m.layer + ".weight", std::vector{m.out, m.in}));
     }
@@ -106,11 +141,16 @@ private:
     void fit_layer(int64_t layer);
     void measure_layer(int64_t layer);
     std::vector<float> column_squares(const Buffer& sums, int64_t in) const;
-    void fit(Matrix& m, int bits, const std::vector<float>& squares, const Buffer* gram);
-    std::vector<float> clipped(const Matrix& m, int bits) const;
-    PackedWeight quantized(const Matrix& m, int bits) const;
-    uint64_t packed_bytes(const Matrix& m, int bits) const;
-    void choose(QuantizeResult& result, uint64_t dense_bytes);
+    void fit(Matrix& m, const Form& form, const std::vector<float>& squares, const Buffer* gram);
+    std::vector<float> clipped(const Matrix& m, const Form& form) const;
+    PackedWeight quantized(const Matrix& m, const Form& form) const;
+    std::vector<float> product_values(int64_t layer, LayerProduct product,
+                                      const std::function<std::vector<float>(size_t)>& matrix) const;
+    uint64_t packed_bytes(const Matrix& m, const Form& form) const;
+    double divergence_of(const std::vector<size_t>& chosen);
+    std::vector<std::vector<BudgetModel::Change>> changes_of(const std::vector<size_t>& chosen,
+                                                             const std::function<bool()>& stop);
+    void choose(QuantizeResult& result, uint64_t dense_bytes, const std::function<bool()>& stop);
     void write(QuantizeResult& result);
 
     Device& device_;
@@ -122,19 +162,31 @@ private:
     LlamaConfig llama_;
     std::vector<Parameter> parameters_;
     std::vector<Matrix> matrices_;
-    std::vector<int> widths_;                               // that a budget chooses from
-    std::vector<int> chosen_;                               // bits, by matrix
-    std::vector<std::array<std::vector<double>, 4>> loss_;  // by layer, product and width
+    std::vector<int> widths_;   // that a budget chooses from
+    std::vector<Form> forms_;   // likewise
+    std::vector<Form> chosen_;  // by matrix
+    std::vector<Part> parts_;   // in the order of their matrices, if there is a budget
+    std::vector<Form> placed_;  // by matrix: how it is in the model on the device; empty: in full precision
     std::unique_ptr<LlamaWeights> weights_;
     std::unique_ptr<Calibration> calibration_;
     std::array<Buffer, 4> squares_, grams_;  // of the present layer's inputs, by product
 };
 
-int Quantization::bits_of(const std::string& layer) const {
-    int bits = options_.quantizer.bits;
+Form Quantization::form_of(const std::string& layer) const {
+    Form form = base(options_.quantizer.bits);
     for (const BitsRule& rule : options_.rules)
-        if ((layer + ".").find(rule.pattern) != std::string::npos) bits = rule.bits;
-    return bits;
+        if ((layer + ".").find(rule.pattern) != std::string::npos)
+            form = {rule.bits, rule.block ? rule.block : options_.quantizer.block_dim_2};
+    return form;
+}
+
+void Quantization::set_up_parts(bool together) {
+    for (size_t i = 0; i < matrices_.size(); i++) {
+        const Matrix& m = matrices_[i];
+        if (!together || parts_.empty() || parts_.back().layer != m.index || parts_.back().product != m.product)
+            parts_.push_back({m.index, m.product, {}, {}});
+        parts_.back().matrices.push_back(i);
+    }
 }
 
 // The folder of what is measured; another run's with other options is refused.
@@ -143,7 +195,8 @@ void Quantization::open_work_folder() {
     std::string text = fmt::format("model {}\nquantizer {} {} bits, {} x {}, {}\nweighted {}, clip {}, budget {}, seed {}\n",
                                    fs::absolute(model_).string(), name(q.kind), q.bits, q.block_dim_1, q.block_dim_2,
                                    name(q.scale), options_.weighted, options_.clip, options_.budget > 0, options_.seed);
-    for (const BitsRule& rule : options_.rules) text += fmt::format("bits {} {}\n", rule.pattern, rule.bits);
+    for (const BitsRule& rule : options_.rules) text += fmt::format("bits {} {} {}\n", rule.pattern, rule.bits, rule.block);
+    for (const Form& form : forms_) text += fmt::format("form {} {}\n", form.bits, form.block);
     if (calibration_text_) {
         uint64_t hash = 1469598103934665603ull;  // FNV-1a
         for (int32_t id : calibration_text_->ids) hash = (hash ^ uint32_t(id)) * 1099511628211ull;
@@ -166,24 +219,32 @@ bool Quantization::load_layer(int64_t layer) {
     const SafetensorsFile file(path);
     for (Matrix& m : matrices_) {
         if (m.index != layer) continue;
-        for (int bits : options_.budget ? widths_ : std::vector<int>{bits_of(m.layer)}) {
-            const std::string prefix = fmt::format("{}.{}.", m.layer, bits);
-            Fit& fit = m.fits[bits];
+        for (const Form& form : forms_of(m)) {
+            const std::string prefix = fmt::format("{}.{}.{}.", m.layer, form.bits, form.block);
+            Fit& fit = m.fits[form];
             if (const TensorView* t = file.find(prefix + "centroids")) fit.centroids = read_floats(*t);
             if (const TensorView* t = file.find(prefix + "bounds")) fit.bounds = read_floats(*t);
-            const size_t levels = options_.quantizer.kind == QuantizerKind::nonlinear ? size_t(1) << bits : 0;
+            const size_t levels = options_.quantizer.kind == QuantizerKind::nonlinear ? size_t(1) << form.bits : 0;
             if (fit.centroids.size() != levels)
                 fail("{}: {} centroids of {}, expected {}", path.string(), fit.centroids.size(), m.layer, levels);
-            if (!fit.bounds.empty() && fit.bounds.size() != 2 * size_t(block_layout(config(bits), m.out, m.in, m.layer).blocks()))
+            if (!fit.bounds.empty() && fit.bounds.size() != 2 * size_t(block_layout(config(form), m.out, m.in, m.layer).blocks()))
                 fail("{}: the bounds of {} do not fit it", path.string(), m.layer);
+            if (!options_.budget) continue;
+            const std::vector<float> error = read_floats(file.get(prefix + "error"));
+            if (error.size() != 1) fail("{}: {} errors of {}", path.string(), error.size(), m.layer);
+            m.errors[form] = double(error[0]);
         }
     }
     if (options_.budget) {
         const std::vector<float> values = read_floats(file.get("divergence"));
-        const size_t count = widths_.size();
-        if (values.size() != 4 * count) fail("{}: expected {} divergences, found {}", path.string(), 4 * count, values.size());
-        for (size_t p = 0; p < 4; p++)
-            loss_[size_t(layer)][p].assign(values.begin() + long(p * count), values.begin() + long((p + 1) * count));
+        size_t at = 0;
+        for (Part& part : parts_) {
+            if (part.layer != layer) continue;
+            if (values.size() < at + widths_.size()) fail("{}: only {} divergences", path.string(), values.size());
+            part.divergences.assign(values.begin() + long(at), values.begin() + long(at + widths_.size()));
+            at += widths_.size();
+        }
+        if (values.size() != at) fail("{}: {} divergences, expected {}", path.string(), values.size(), at);
     }
     return true;
 }
@@ -192,12 +253,15 @@ void Quantization::save_layer(int64_t layer) const {
     std::map<std::string, std::vector<float>> values;
     for (const Matrix& m : matrices_)
         if (m.index == layer)
-            for (const auto& [bits, fit] : m.fits) {
-                if (!fit.centroids.empty()) values[fmt::format("{}.{}.centroids", m.layer, bits)] = fit.centroids;
-                if (!fit.bounds.empty()) values[fmt::format("{}.{}.bounds", m.layer, bits)] = fit.bounds;
+            for (const auto& [form, fit] : m.fits) {
+                const std::string prefix = fmt::format("{}.{}.{}.", m.layer, form.bits, form.block);
+                if (!fit.centroids.empty()) values[prefix + "centroids"] = fit.centroids;
+                if (!fit.bounds.empty()) values[prefix + "bounds"] = fit.bounds;
+                if (auto error = m.errors.find(form); error != m.errors.end()) values[prefix + "error"] = {float(error->second)};
             }
-    for (const std::vector<double>& losses : loss_[size_t(layer)])
-        values["divergence"].insert(values["divergence"].end(), losses.begin(), losses.end());
+    for (const Part& part : parts_)
+        if (part.layer == layer)
+            values["divergence"].insert(values["divergence"].end(), part.divergences.begin(), part.divergences.end());
     std::vector<TensorInfo> tensors;
     for (const auto& [name, list] : values) tensors.push_back({name, DType::f32, {int64_t(list.size())}});
     SafetensorsWriter writer(layer_file(layer), tensors);
@@ -213,10 +277,10 @@ std::vector<float> Quantization::column_squares(const Buffer& sums, int64_t in) 
     return result;
 }
 
-// Centroids, or bounds, of a matrix at one width.
-void Quantization::fit(Matrix& m, int bits, const std::vector<float>& squares, const Buffer* gram) {
-    const QuantizerConfig c = config(bits);
-    Fit& result = m.fits[bits];
+// Centroids, or bounds, of a matrix in one form.
+void Quantization::fit(Matrix& m, const Form& form, const std::vector<float>& squares, const Buffer* gram) {
+    const QuantizerConfig c = config(form);
+    Fit& result = m.fits[form];
     const bool clipped = gram && !m.layer.ends_with("q_proj") && !m.layer.ends_with("k_proj");
     if (c.kind != QuantizerKind::nonlinear && !clipped) return;
     const std::vector<float> w = weight(m);
@@ -276,16 +340,28 @@ void Quantization::fit(Matrix& m, int bits, const std::vector<float>& squares, c
 }
 
 // A matrix within the bounds that were found for it, if any were.
-std::vector<float> Quantization::clipped(const Matrix& m, int bits) const {
+std::vector<float> Quantization::clipped(const Matrix& m, const Form& form) const {
     std::vector<float> w = weight(m);
-    if (const Fit& fit = m.fits.at(bits); !fit.bounds.empty())
-        clip_weights(w, fit.bounds, block_layout(config(bits), m.out, m.in, m.layer).block_cols);
+    if (const Fit& fit = m.fits.at(form); !fit.bounds.empty())
+        clip_weights(w, fit.bounds, block_layout(config(form), m.out, m.in, m.layer).block_cols);
     return w;
 }
 
 // A matrix as it will be in the written model.
-PackedWeight Quantization::quantized(const Matrix& m, int bits) const {
-    return pack_layer(clipped(m, bits), m.out, m.in, config(bits), m.fits.at(bits).centroids, m.layer);
+PackedWeight Quantization::quantized(const Matrix& m, const Form& form) const {
+    return pack_layer(clipped(m, form), m.out, m.in, config(form), m.fits.at(form).centroids, m.layer);
+}
+
+// The weight of a product: its matrices below one another.
+std::vector<float> Quantization::product_values(int64_t layer, LayerProduct product,
+                                                const std::function<std::vector<float>(size_t)>& matrix) const {
+    std::vector<float> values;
+    for (size_t i = 0; i < matrices_.size(); i++)
+        if (matrices_[i].index == layer && matrices_[i].product == product) {
+            const std::vector<float> one = matrix(i);
+            values.insert(values.end(), one.begin(), one.end());
+        }
+    return values;
 }
 
 // Runs the present layer of the calibration text for what fits need: sums of the inputs' squares, Gram matrices.
@@ -293,7 +369,7 @@ void Quantization::measure_layer(int64_t layer) {
     calibration_->observe_layer([&](Graph& g, const std::array<Tensor, 4>& inputs) {
         for (size_t p = 0; p < 4; p++) {
             const auto rows = uint32_t(inputs[p].rows()), in_dim = uint32_t(inputs[p].cols());
-            if (options_.weighted) {
+            if (options_.weighted || options_.budget) {
                 const uint32_t chunk_rows = std::max(32u, (rows + 255) / 256), chunks = (rows + chunk_rows - 1) / chunk_rows;
                 squares_[p] = device_.allocate(uint64_t(chunks) * in_dim * 4, "squares of inputs");
                 constexpr uint32_t width = 64;
@@ -313,27 +389,41 @@ void Quantization::measure_layer(int64_t layer) {
     });
 }
 
-// Fits of the present layer, and at a budget what each width costs there.
+// Fits of the present layer, and at a budget what each form costs there.
 void Quantization::measure_widths(int64_t layer) {
-    if (options_.weighted || options_.clip) measure_layer(layer);
+    if (options_.weighted || options_.clip || options_.budget) measure_layer(layer);
     for (Matrix& m : matrices_) {
         if (m.index != layer) continue;
         const auto p = size_t(m.product);
-        const std::vector<float> squares = options_.weighted ? column_squares(squares_[p], m.in) : std::vector<float>();
-        for (int bits : options_.budget ? widths_ : std::vector<int>{bits_of(m.layer)})
-            fit(m, bits, squares, options_.clip ? &grams_[p] : nullptr);
-    }
-    if (options_.budget) {
-        for (LayerProduct product : layer_products)
-            for (int bits : widths_) {
-                std::vector<float> values;
-                for (const Matrix& m : matrices_)
-                    if (m.index == layer && m.product == product) {
-                        const std::vector<float> one = dequantize(quantized(m, bits));
-                        values.insert(values.end(), one.begin(), one.end());
-                    }
-                loss_[size_t(layer)][size_t(product)].push_back(calibration_->divergence(product, values));
+        std::vector<float> squares;
+        if (options_.weighted || options_.budget) squares = column_squares(squares_[p], m.in);
+        for (const Form& form : forms_of(m)) {
+            fit(m, form, options_.weighted ? squares : std::vector<float>(), options_.clip ? &grams_[p] : nullptr);
+            if (!options_.budget) continue;
+            const std::vector<float> w = weight(m), q = dequantize(quantized(m, form));
+            double error = 0;
+            for (int64_t row = 0; row < m.out; row++) {
+                float sum = 0;  // of a row
+                for (size_t i = 0; i < size_t(m.in); i++) {
+                    const float difference = q[size_t(row * m.in) + i] - w[size_t(row * m.in) + i];
+                    sum += difference * difference * squares[i];
+                }
+                error += double(sum);
             }
+            m.errors[form] = error;
+        }
+    }
+    if (!options_.budget) return;
+    for (Part& part : parts_) {
+        if (part.layer != layer) continue;
+        part.divergences.clear();
+        for (int bits : widths_)
+            part.divergences.push_back(calibration_->divergence(
+                part.product, product_values(layer, part.product, [&](size_t i) {
+                    const Matrix& m = matrices_[i];
+                    const bool in_part = std::find(part.matrices.begin(), part.matrices.end(), i) != part.matrices.end();
+                    return in_part ? dequantize(quantized(m, base(bits))) : weight(m);
+                })));
     }
 }
 
@@ -343,41 +433,106 @@ void Quantization::fit_layer(int64_t layer) {
     save_layer(layer);
 }
 
-uint64_t Quantization::packed_bytes(const Matrix& m, int bits) const {
-    const BlockLayout layout = block_layout(config(bits), m.out, m.in, m.layer);
+uint64_t Quantization::packed_bytes(const Matrix& m, const Form& form) const {
+    const BlockLayout layout = block_layout(config(form), m.out, m.in, m.layer);
     const int stored = options_.quantizer.kind == QuantizerKind::ternary  ? 2
                        : options_.quantizer.kind == QuantizerKind::binary ? 1
-                                                                          : bits;
+                                                                          : form.bits;
     return uint64_t(m.out * packed_row_bytes(m.in, stored)) + uint64_t(m.out * layout.cols) * 2 + (uint64_t(4) << stored);
 }
 
-void Quantization::choose(QuantizeResult& result, uint64_t dense_bytes) {
-    const std::vector<int> all = widths_;
-    std::vector<std::vector<BitChoice>> parts;
-    for (size_t layer = 0; layer < loss_.size(); layer++)
+// The divergence of the model with every part in its form (indices of forms_), which it is left in.
+double Quantization::divergence_of(const std::vector<size_t>& chosen) {
+    if (placed_.empty()) placed_.resize(matrices_.size());
+    for (int64_t layer = 0; layer < llama_.layers; layer++)
         for (LayerProduct product : layer_products) {
-            std::vector<BitChoice> choices;
-            double least = INFINITY;
-            for (size_t i = 0; i < all.size(); i++) {
-                // More bits are never worse: what a measurement says otherwise is noise.
-                least = std::min(least, loss_[layer][size_t(product)].at(i));
-                BitChoice choice{.bits = all[i], .bytes = 0, .loss = least};
-                for (const Matrix& m : matrices_)
-                    if (m.index == int64_t(layer) && m.product == product) choice.bytes += packed_bytes(m, all[i]);
-                choices.push_back(choice);
-            }
-            parts.push_back(choices);
+            bool same = true;
+            for (size_t i = 0; i < matrices_.size(); i++)
+                if (matrices_[i].index == layer && matrices_[i].product == product) {
+                    same &= placed_[i] == forms_[chosen[i]];
+                    placed_[i] = forms_[chosen[i]];
+                }
+            if (!same)
+                calibration_->replace(layer, product, product_values(layer, product, [&](size_t i) {
+                                          return dequantize(quantized(matrices_[i], placed_[i]));
+                                      }));
         }
+    calibration_->restart();
+    return calibration_->divergence();
+}
+
+// What the divergence changes by when one part goes to the next width up or down. A layer's changes are kept in the folder of
+// what is measured.
+std::vector<std::vector<BudgetModel::Change>> Quantization::changes_of(const std::vector<size_t>& chosen,
+                                                                       const std::function<bool()>& stop) {
+    const double now = divergence_of(chosen);
+    uint64_t hash = 1469598103934665603ull;  // FNV-1a
+    for (size_t choice : chosen) hash = (hash ^ choice) * 1099511628211ull;
+    auto index = [&](const Form& form) { return size_t(std::find(forms_.begin(), forms_.end(), form) - forms_.begin()); };
+    std::vector<std::vector<BudgetModel::Change>> changes(parts_.size());
+    for (int64_t layer = 0; layer < llama_.layers; layer++) {
+        if (stop && stop()) fail("stopped in front of layer {} of {}; the same command goes on from there", layer, llama_.layers);
+        std::vector<float> values;
+        const fs::path file = work_ / fmt::format("changes-{:016x}-{:04}.safetensors", hash, layer);
+        const bool known = fs::exists(file);
+        if (known) values = read_floats(SafetensorsFile(file).get("changes"));
+        size_t at = 0;
+        for (size_t p = 0; p < parts_.size(); p++) {
+            if (parts_[p].layer != layer) continue;
+            const auto width = std::find(widths_.begin(), widths_.end(), forms_[chosen[p]].bits);
+            for (int step : {-1, 1}) {
+                if (step < 0 ? width == widths_.begin() : width + 1 == widths_.end()) continue;
+                const Form other = base(*(width + step));
+                if (!known)
+                    values.push_back(
+                        float(calibration_->divergence(parts_[p].product, product_values(layer, parts_[p].product,
+                                                                                         [&](size_t i) {
+                                                                                             return dequantize(quantized(
+                                                                                                 matrices_[i],
+                                                                                                 i == p ? other : placed_[i]));
+                                                                                         })) -
+                              now));
+                if (at >= values.size()) fail("{}: holds only {} changes", file.string(), values.size());
+                changes[p].push_back({index(other), double(values[at++])});
+            }
+        }
+        if (!known) {
+            SafetensorsWriter writer(file, {{"changes", DType::f32, {int64_t(values.size())}}});
+            writer.write("changes", std::as_bytes(std::span(values)));
+            writer.finish();
+        }
+        calibration_->run_layer();
+    }
+    return changes;
+}
+
+void Quantization::choose(QuantizeResult& result, uint64_t dense_bytes, const std::function<bool()>& stop) {
     if (options_.budget < dense_bytes)
         fail("the budget of {:.1f} MB is less than embeddings, norms and head take: {:.1f} MB", double(options_.budget) / 1e6,
              double(dense_bytes) / 1e6);
-    const std::vector<size_t> picked = choose_bits(parts, options_.budget - dense_bytes);
-    for (size_t part = 0; part < parts.size(); part++) {
-        const BitChoice& choice = parts[part][picked[part]];
-        result.expected_divergence += choice.loss;
-        for (size_t i = 0; i < matrices_.size(); i++)
-            if (matrices_[i].index == int64_t(part / 4) && size_t(matrices_[i].product) == part % 4) chosen_[i] = choice.bits;
+    // Measured is each width with the quantizer's block; other blocks lie between by their errors.
+    std::vector<std::vector<BitChoice>> parts;
+    for (size_t p = 0; p < parts_.size(); p++) {
+        const Matrix& m = matrices_[p];
+        std::vector<ErrorAndLoss> points{{0, 0}};
+        for (size_t i = 0; i < widths_.size(); i++)
+            points.push_back({m.errors.at(base(widths_[i])), parts_[p].divergences.at(i)});
+        parts.emplace_back();
+        for (const Form& form : forms_)
+            parts.back().push_back(
+                {form.bits, form.block, packed_bytes(m, form), m.errors.at(form), loss_at(points, m.errors.at(form))});
     }
+    const BudgetResult found =
+        search_bits(parts, options_.budget - dense_bytes,
+                    {.loss = [&](const std::vector<size_t>& chosen) { return divergence_of(chosen); },
+                     .changes = [&](const std::vector<size_t>& chosen) { return changes_of(chosen, stop); }},
+                    options_.budget_rounds, line_);
+    for (size_t p = 0; p < parts.size(); p++) chosen_[p] = forms_[found.chosen[p]];
+    result.divergence = found.loss;
+    if (found.uniform < 0) return;
+    result.uniform_divergence = found.uniform_loss;
+    result.uniform_bits = forms_[size_t(found.uniform)].bits;
+    result.uniform_block = forms_[size_t(found.uniform)].block;
 }
 
 void Quantization::write(QuantizeResult& result) {
@@ -388,7 +543,7 @@ void Quantization::write(QuantizeResult& result) {
     std::vector<TensorInfo> tensors;
     std::map<std::string, size_t> by_layer;
     for (size_t i = 0; i < matrices_.size(); i++) by_layer[matrices_[i].layer] = i;
-    bool mixed = false, three = false;
+    bool mixed = false, mixed_blocks = false, three = false;
     for (const Parameter& p : parameters_) {
         const auto found = by_layer.find(p.layer_name());
         if (found == by_layer.end() || !packed) {
@@ -399,13 +554,14 @@ void Quantization::write(QuantizeResult& result) {
             continue;
         }
         const Matrix& m = matrices_[found->second];
+        const Form& form = chosen_[found->second];
         const PackedWeight one = [&] {  // one row says what the layer's tensors look like
             std::vector<float> row(size_t(options_.quantizer.block_dim_1 ? options_.quantizer.block_dim_1 : m.out) * size_t(m.in),
                                    1.f);
-            return pack_layer(row, int64_t(row.size()) / m.in, m.in, config(chosen_[found->second]),
-                              m.fits.at(chosen_[found->second]).centroids, m.layer);
+            return pack_layer(row, int64_t(row.size()) / m.in, m.in, config(form), m.fits.at(form).centroids, m.layer);
         }();
-        mixed |= chosen_[found->second] != chosen_[0];
+        mixed |= form.bits != chosen_[0].bits;
+        mixed_blocks |= form.block != chosen_[0].block;
         three |= one.bits == 3;
         const int64_t blocks = m.in / one.block_size;
         for (const TensorInfo& info : packed_tensors(m.layer, m.out, packed_row_bytes(m.in, one.bits), blocks,
@@ -417,12 +573,13 @@ void Quantization::write(QuantizeResult& result) {
         if (!settings.quantization)
             settings.quantization = QuantizationConfig{.quant_method = std::string(name(options_.quantizer.kind)),
                                                        .bits = one.bits,
-                                                       .block_size = options_.quantizer.block_dim_2,
+                                                       .block_size = form.block,
                                                        .relative_scale = std::string(name(options_.quantizer.scale)),
                                                        .num_centroids = int(one.centroids.size()),
                                                        .centroids = one.centroids};
     }
-    if (settings.quantization && mixed) {  // each layer's centroids say what it has
+    if (settings.quantization && mixed_blocks) settings.quantization->block_size = 0;  // each layer's scales say what it has
+    if (settings.quantization && mixed) {                                              // and its centroids
         settings.quantization->bits = settings.quantization->num_centroids = 0;
         settings.quantization->centroids.clear();
     }
@@ -436,9 +593,9 @@ void Quantization::write(QuantizeResult& result) {
         const auto found = by_layer.find(layer);
         if (found == by_layer.end()) return sink(to_bytes(read_floats(files_.get(tensor.name, tensor.shape)), dtype));
         const Matrix& m = matrices_[found->second];
-        const int bits = chosen_[found->second];
-        if (!packed) return sink(to_bytes(clipped(m, bits), dtype));
-        const PackedWeight values = quantized(m, bits);
+        const Form& form = chosen_[found->second];
+        if (!packed) return sink(to_bytes(clipped(m, form), dtype));
+        const PackedWeight values = quantized(m, form);
         sink(vkqat::packed_bytes(values, tensor.name));
     };
     write_model_directory(out_, settings, std::move(tensors), source);
@@ -457,16 +614,18 @@ uint64_t Quantization::open_model() {
             dense_bytes += uint64_t(p.shape.elements()) * bytes(options_.dtype);
             continue;
         }
-        Matrix m{p.layer_name(), p.shape[0], p.shape[1], p.layer, product_of(p.layer_name()), {}};
+        Matrix m{p.layer_name(), p.shape[0], p.shape[1], p.layer, product_of(p.layer_name()), {}, {}};
         files_.get(m.layer + ".weight", std::vector{m.out, m.in});
-        const int bits = bits_of(m.layer);
-        in_context(m.layer, [&] { validate(config(bits)); });
-        block_layout(config(bits), m.out, m.in, m.layer);
-        chosen_.push_back(bits);
+        const Form form = form_of(m.layer);
+        in_context(m.layer, [&] { validate(config(form)); });
+        block_layout(config(form), m.out, m.in, m.layer);
+        chosen_.push_back(form);
         matrices_.push_back(std::move(m));
     }
-    if (options_.budget) widths_ = widths(options_.quantizer, matrices_);
-    loss_.resize(size_t(llama_.layers));
+    if (options_.budget) {
+        widths_ = widths(options_.quantizer, matrices_);
+        forms_ = forms(options_, widths_, matrices_);
+    }
     if (calibration_text_) {
         weights_ = std::make_unique<LlamaWeights>(device_, model_);
         calibration_ = std::make_unique<Calibration>(*weights_, *calibration_text_);
@@ -477,6 +636,7 @@ uint64_t Quantization::open_model() {
 QuantizeResult Quantization::run(const std::function<bool()>& stop) {
     if (fs::exists(out_)) fail("{}: exists already; choose another name or remove it", out_.string());
     const uint64_t dense_bytes = open_model();
+    if (options_.budget) set_up_parts(false);
     open_work_folder();
     for (int64_t layer = 0; layer < llama_.layers; layer++) {
         if (stop && stop()) fail("stopped in front of layer {} of {}; the same command goes on from there", layer, llama_.layers);
@@ -487,20 +647,22 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
         fit_layer(layer);
         if (line_) {
             std::string text = fmt::format("layer {} of {}", layer + 1, llama_.layers);
-            for (LayerProduct product : layer_products)
-                if (const auto& losses = loss_[size_t(layer)][size_t(product)]; !losses.empty()) {
-                    constexpr std::array<std::string_view, 4> names = {"qkv", "o", "gate_up", "down"};
-                    std::vector<std::string> numbers;
-                    for (double v : losses) numbers.push_back(fmt::format("{:.2g}", v));
-                    text += fmt::format("  {} {}", names[size_t(product)], fmt::join(numbers, "/"));
-                }
+            for (size_t p = 0; p < parts_.size(); p++) {
+                if (parts_[p].layer != layer) continue;
+                std::vector<std::string> numbers;
+                for (double v : parts_[p].divergences) numbers.push_back(fmt::format("{:.2g}", v));
+                const std::string& name = matrices_[p].layer;
+                text += fmt::format("  {} {}", name.substr(name.rfind('.') + 1), fmt::join(numbers, "/"));
+            }
             line_(text);
         }
     }
     QuantizeResult result;
-    if (options_.budget) choose(result, dense_bytes);
+    if (options_.budget) choose(result, dense_bytes, stop);
     write(result);
-    for (size_t i = 0; i < matrices_.size(); i++) result.bits.push_back({matrices_[i].layer + ".", chosen_[i]});
+    for (size_t i = 0; i < matrices_.size(); i++)
+        result.bits.push_back({matrices_[i].layer + ".", chosen_[i].bits,
+                               chosen_[i].block == options_.quantizer.block_dim_2 ? 0 : chosen_[i].block});
     std::error_code error;
     fs::remove_all(work_, error);
     return result;
@@ -508,20 +670,19 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
 
 std::vector<PartSensitivity> Quantization::measure(const std::function<void(int64_t, int64_t)>& progress) {
     open_model();
-    constexpr std::array<std::string_view, 4> names = {"qkv", "o", "gate_up", "down"};
+    set_up_parts(true);
     std::vector<PartSensitivity> parts;
     for (int64_t layer = 0; layer < llama_.layers; layer++) {
         if (progress) progress(layer, llama_.layers);
         measure_widths(layer);
         calibration_->run_layer();
-        for (LayerProduct product : layer_products)
-            for (size_t i = 0; i < widths_.size(); i++) {
-                PartSensitivity part{.part = fmt::format("layers.{}.{}", layer, names[size_t(product)]),
-                                     .bits = widths_[i],
-                                     .divergence = loss_[size_t(layer)][size_t(product)].at(i)};
-                for (const Matrix& m : matrices_)
-                    if (m.index == layer && m.product == product) part.bytes += packed_bytes(m, widths_[i]);
-                parts.push_back(std::move(part));
+        for (const Part& part : parts_)
+            for (size_t i = 0; i < widths_.size() && part.layer == layer; i++) {
+                PartSensitivity one{.part = fmt::format("layers.{}.{}", layer, product_names[size_t(part.product)]),
+                                    .bits = widths_[i],
+                                    .divergence = part.divergences.at(i)};
+                for (size_t m : part.matrices) one.bytes += packed_bytes(matrices_[m], base(widths_[i]));
+                parts.push_back(std::move(one));
             }
     }
     return parts;
@@ -539,8 +700,12 @@ std::vector<BitsRule> read_bits_table(const fs::path& file) {
         BitsRule rule;
         std::string rest;
         if (!(words >> rule.pattern)) continue;
-        if (!(words >> rule.bits) || words >> rest || !is_packed_bits(rule.bits))
-            fail("{}:{}: expected a part of a layer's name and 1, 2, 3, 4 or 8 bits", file.string(), number);
+        const bool bits = bool(words >> rule.bits) && is_packed_bits(rule.bits);
+        const bool block = bits && words >> rest;
+        if (block) rule.block = std::strtoll(rest.c_str(), nullptr, 10);
+        if (!bits || (block && (rule.block < 1 || std::to_string(rule.block) != rest)) || words >> rest)
+            fail("{}:{}: expected a part of a layer's name, 1, 2, 3, 4 or 8 bits, and perhaps the weights of a block",
+                 file.string(), number);
         rules.push_back(rule);
     }
     return rules;
@@ -557,6 +722,7 @@ std::vector<PartSensitivity> measure_sensitivity(Device& device, const fs::path&
                                                  const std::function<void(int64_t, int64_t)>& progress) {
     QuantizeOptions at_all_widths = options;
     at_all_widths.budget = 1;  // any: none is kept to
+    at_all_widths.budget_blocks.clear();
     return Quantization(device, model, "", at_all_widths, &calibration, {}).measure(progress);
 }
 

@@ -14,12 +14,14 @@
 
 namespace vkqat {
 
-// Bits for the layers whose name contains `pattern` ("layers.0.", "down_proj"); of several that do, the last one counts.
+// Bits for the layers whose name contains `pattern` ("layers.0.", "down_proj"), and perhaps the columns of a block; of several
+// rules that do, the last one counts.
 struct BitsRule {
     std::string pattern;
     int bits = 0;
+    int64_t block = 0;  // 0: the quantizer's
 };
-// Lines of a pattern and a number of bits; # begins a comment. Error naming file and line.
+// Lines of a pattern, a number of bits and perhaps a block; # begins a comment. Error naming file and line.
 std::vector<BitsRule> read_bits_table(const std::filesystem::path& file);
 
 struct QuantizeOptions {
@@ -31,6 +33,9 @@ struct QuantizeOptions {
     bool clip = false;       // int_asym and nf: search of clipping bounds (clipping.h); query and key projections are not clipped
     bool clip_only = false;  // with clip: weights are clamped and not rounded, as a start for training
     uint64_t budget = 0;     // bytes of all weights; 0: none. nonlinear or sym_int: bits are chosen by what each costs
+    // With a budget: the blocks that it chooses from for each matrix, beside the quantizer's; those that divide no row count not.
+    std::vector<int64_t> budget_blocks;
+    int budget_rounds = 4;      // of measuring steps among all other quantized parts (bit_budget.h)
     DType dtype = DType::bf16;  // of what is not packed
     uint64_t seed = 0;
 };
@@ -38,8 +43,12 @@ struct QuantizeOptions {
 struct QuantizeResult {
     uint64_t packed_bytes = 0, dense_bytes = 0;
     uint64_t packed_layers = 0;
-    std::vector<BitsRule> bits;      // of each layer; a table for the next time
-    double expected_divergence = 0;  // budget: sum of the parts' KL divergences from the model, nats per token
+    std::vector<BitsRule> bits;  // of each layer; a table for the next time
+    // With a budget: the KL divergence from the model on the calibration text, nats per token; what is the best choice equal for
+    // all layers, and its divergence (0 bits: none fits).
+    double divergence = 0, uniform_divergence = 0;
+    int uniform_bits = 0;
+    int64_t uniform_block = 0;
 };
 
 // Reads a model directory in full precision and writes a new one. `calibration`: needed for weighted, clip and budget, otherwise

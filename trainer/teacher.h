@@ -1,7 +1,9 @@
-// The teacher of a distillation: a model that reads what the student reads, in the same graph.
+// The teacher of a distillation: a model that reads what the student reads, in the same graph, or what such a model has said
+// before.
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -9,6 +11,7 @@
 #include "runtime/model/weights.h"
 #include "runtime/ops/distillation.h"
 #include "trainer/data.h"
+#include "trainer/teacher_cache.h"
 
 namespace vkqat {
 
@@ -25,6 +28,7 @@ struct TeacherOptions {
 // The teacher in one graph.
 struct TeacherTensors {
     Tensor hidden, head;
+    TopLogits top;                     // instead of these two, from a cache
     std::vector<Tensor> layer_inputs;  // only where hidden states are compared
 };
 
@@ -34,6 +38,12 @@ public:
     // than the student's; hidden states are to be compared and the layers or their width differ; too little memory.
     Teacher(Device& device, const std::filesystem::path& model, const LlamaConfig& student, const TeacherOptions& options,
             int64_t seq_len);
+    // What a teacher has said, for batches of `batch` windows. Error: hidden states are to be compared, which are not kept.
+    Teacher(Device& device, std::shared_ptr<TeacherCache> cache, const TeacherOptions& options, int64_t batch);
+
+    // From a cache: what was said about a batch, for the graphs that run next; else nothing. The device must be idle. Errors as
+    // TeacherCache::read().
+    void fill(const Batch& batch);
 
     // Nodes of the forward pass. ids i32 [batch * seq_len], document_start and document_end i32 [batch, seq_len].
     TeacherTensors forward(Graph& g, Tensor ids, Tensor document_start, Tensor document_end) const;
@@ -49,14 +59,23 @@ public:
     double confidence(const std::vector<Batch>& batches) const;
     void set_coefficient(double value) { options_.coefficient = value; }
     const TeacherOptions& options() const { return options_; }
-    uint64_t bytes() const { return weights_.bytes(); }
+    uint64_t bytes() const { return weights_ ? weights_->bytes() : 0; }
 
 private:
     Device& device_;
-    LlamaWeights weights_;
+    std::unique_ptr<LlamaWeights> weights_;  // or
+    std::shared_ptr<TeacherCache> cache_;
     TeacherOptions options_;
-    int64_t seq_len_;
-    Buffer rope_, factors_;  // factors: f32 [4], host-visible: distances, cross-entropies, coefficient, hidden states
+    int64_t seq_len_, tokens_ = 0;  // of a batch from the cache
+    Buffer rope_, factors_;         // factors: f32 [4], host-visible: distances, cross-entropies, coefficient, hidden states
+    Buffer top_ids_, top_values_, top_norm_, top_loss_, top_confidence_;  // host-visible
 };
+
+// Has a teacher (a model as above) write what the cache lacks of the windows 0 .. windows - 1 of a stream. source: that of one
+// rank at its beginning, with batches of `batch` windows, a divisor of TeacherCache::file_windows. `line` gets news now and then.
+// Error: `stop` returned true between two batches; what is written stays, and the next call goes on.
+void fill_teacher_cache(Device& device, const std::filesystem::path& model, const LlamaConfig& student, TeacherCache& cache,
+                        BatchSource& source, int64_t batch, uint64_t windows, Precision precision,
+                        const std::function<void(const std::string&)>& line, const std::function<bool()>& stop);
 
 }  // namespace vkqat

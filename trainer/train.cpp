@@ -6,8 +6,10 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <utility>
 
+#include "runtime/formats/model_digest.h"
 #include "runtime/ops/matmul.h"
 #include "runtime/support/clock.h"
 #include "runtime/support/error.h"
@@ -60,6 +62,7 @@ private:
     void say_examples(const std::vector<WeightedTokens>& datasets) const;
     void set_up_model();
     std::shared_ptr<Teacher> teacher();
+    std::shared_ptr<TeacherCache> teacher_cache();
     void say_memory();
     int64_t resume();
     Drawn draw();
@@ -89,6 +92,7 @@ private:
     RunSettings settings_;
     TextEncoder encoder_;
     BatchOptions batch_options_;
+    std::vector<WeightedTokens> datasets_;
     std::unique_ptr<BatchSource> source_;
     std::shared_ptr<const TokenCache> validation_tokens_;
     std::unique_ptr<ParameterStore> parameters_;
@@ -212,7 +216,7 @@ void Run::set_up_text() {
     else
         encoder_ = text_encoder(tokenizer, settings_.tokenizer);
     if (!ranks_.first()) ranks_.barrier();  // rank 0 fills the cache of tokens
-    std::vector<WeightedTokens> datasets;
+    std::vector<WeightedTokens>& datasets = datasets_;
     uint64_t documents = 0, token_count = 0;
     double weights = 0;
     for (const DatasetConfig& dataset : config_.training_datasets()) {
@@ -349,6 +353,30 @@ void Run::set_up_model() {
     if (ranks_.size() > 1) say("gradients   " + training_->exchange_text());
 }
 
+// What the teacher says about all windows of the run: read where it has been written, else written by it now.
+std::shared_ptr<TeacherCache> Run::teacher_cache() {
+    const DistillationSection& d = config_.distillation;
+    auto cache =
+        std::make_shared<TeacherCache>(d.cache, TeacherCacheKey{.teacher = model_digest(d.teacher),
+                                                                .vocabulary = settings_.model.vocab_size,
+                                                                .seq_len = config_.training.seq_len,
+                                                                .top_k = std::min(d.cache_top_k, settings_.model.vocab_size)});
+    if (ranks_.first()) {
+        BatchOptions options = batch_options_;
+        options.rank = 0, options.world_size = 1;
+        options.batch_size = std::gcd(options.batch_size, int64_t(TeacherCache::file_windows));
+        BatchSource source(datasets_, options);
+        // As many as there are steps, and those by which gamma of cakld is measured.
+        const int64_t windows = std::max(config_.training.steps * config_.global_batch_size(),
+                                         10 * config_.training.local_batch_size * ranks_.size());
+        fill_teacher_cache(device_, d.teacher, settings_.model, *cache, source, options.batch_size, uint64_t(windows), precision_,
+                           output_.line, options_.stop);
+    }
+    ranks_.barrier();
+    cache->read(BatchSource(datasets_, batch_options_).next());  // an Error now rather than at the first step
+    return cache;
+}
+
 // The teacher of a distillation, or nothing. Where gamma of cakld is not given it is the teacher's confidence in the first 10
 // batches of the run, also of a resumed one.
 std::shared_ptr<Teacher> Run::teacher() {
@@ -361,7 +389,11 @@ std::shared_ptr<Teacher> Run::teacher() {
                            .coefficient = d.coefficient,
                            .per_sequence = d.reduction == "sequence"};
     if (options.loss == DistillationLoss::jsd && options.coefficient == 0) options.coefficient = 0.5;
-    auto teacher = std::make_shared<Teacher>(device_, d.teacher, settings_.model, options, config_.training.seq_len);
+    std::shared_ptr<Teacher> teacher;
+    if (d.cache.empty())
+        teacher = std::make_shared<Teacher>(device_, d.teacher, settings_.model, options, config_.training.seq_len);
+    else
+        teacher = std::make_shared<Teacher>(device_, teacher_cache(), options, config_.training.local_batch_size);
     if (options.loss == DistillationLoss::cakld && options.coefficient == 0) {
         const DataPosition start = source_->position();
         std::vector<Batch> batches;
@@ -374,8 +406,9 @@ std::shared_ptr<Teacher> Run::teacher() {
         }
         teacher->set_coefficient(confidence);
     }
-    say(fmt::format("teacher     {} ({}B), loss {} x {}{}, labels x {}, hidden states x {}", d.teacher,
-                    metric(double(teacher->bytes())), d.loss, d.weight,
+    const std::string memory =
+        d.cache.empty() ? metric(double(teacher->bytes())) + "B" : fmt::format("its {} largest logits", d.cache_top_k);
+    say(fmt::format("teacher     {} ({}), loss {} x {}{}, labels x {}, hidden states x {}", d.teacher, memory, d.loss, d.weight,
                     options.loss == DistillationLoss::cakld ? fmt::format(" (gamma {:.3f})", teacher->options().coefficient) : "",
                     d.label_weight, d.hidden_weight));
     return teacher;
@@ -412,7 +445,7 @@ int64_t Run::resume() {
         parameters_->initialize(uint64_t(config_.training.seed));
     }
     if (!checkpoint && !state_.quantized && quantizer_config(config_).kind == QuantizerKind::onebit)
-        start_onebit(*parameters_, [&](const std::string& text) { say("start       " + text); });
+        start_onebit(device_, *parameters_, [&](const std::string& text) { say("start       " + text); });
     return state_.step;
 }
 

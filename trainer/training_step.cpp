@@ -377,6 +377,7 @@ void TrainingStep::run(std::span<const Batch> batches, double learning_rate) {
     }
     for (size_t i = 0; i < batches.size(); i++) {
         fill_inputs(batches[i], scale);
+        if (options_.teacher) options_.teacher->fill(batches[i]);
         if (i == 0) {
             AdamwSettings settings{float(learning_rate), float(options_.beta1),        float(options_.beta2),
                                    float(options_.eps),  float(options_.weight_decay), float(options_.max_norm)};

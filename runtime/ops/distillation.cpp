@@ -32,7 +32,13 @@ void add_scaled(Graph& g, Tensor values, Tensor scale, Tensor base, Tensor sum, 
 Tensor teacher_scales(Graph& g, const DistillationHead& h) {
     const int64_t tokens = h.hidden.rows(), vocab = h.head.rows();
     if (h.seq_len < 1 || tokens % h.seq_len) fail("tlsd: {} tokens are no whole sequences of {}", tokens, h.seq_len);
-    Tensor losses = g.tensor({tokens}, DType::f32, "teacher.loss"), weights = g.tensor({tokens}, DType::f32, "teacher.scales");
+    Tensor weights = g.tensor({tokens}, DType::f32, "teacher.scales");
+    const Shape shape{tokens / h.seq_len, h.seq_len};
+    if (h.teacher_top.ids) {
+        token_scales(g, g.reshape(h.teacher_top.loss, shape), g.reshape(weights, shape));
+        return weights;
+    }
+    Tensor losses = g.tensor({tokens}, DType::f32, "teacher.loss");
     Tensor one = rows_of(g, h.factors, 0, 1);  // read, but without a gradient of no effect
     for (int64_t begin = 0; begin < tokens; begin += h.chunk_rows) {
         const int64_t rows = std::min(h.chunk_rows, tokens - begin);
@@ -41,9 +47,18 @@ Tensor teacher_scales(Graph& g, const DistillationHead& h) {
         cross_entropy(g, logits, rows_of(g, h.labels, begin, rows), rows_of(g, losses, begin, rows), one, {},
                       "teacher.cross_entropy");
     }
-    const Shape shape{tokens / h.seq_len, h.seq_len};
     token_scales(g, g.reshape(losses, shape), g.reshape(weights, shape));
     return weights;
+}
+
+void check_top(const TopLogits& top, int64_t rows, int64_t vocab, const std::string& label) {
+    if (!top.ids || top.ids.shape().rank() != 2 || top.ids.cols() < 1 || top.ids.cols() > vocab)
+        fail("{}: expected the ids of 1 to {} logits of each row", label, vocab);
+    expect(top.ids, {rows, top.ids.cols()}, DType::i32, label + ": ids");
+    expect(top.values, {rows, top.ids.cols()}, DType::f32, label + ": values");
+    expect(top.norm, {rows}, DType::f32, label + ": norms");
+    expect(top.loss, {rows}, DType::f32, label + ": losses of the labels");
+    expect(top.confidence, {rows}, DType::f32, label + ": confidence");
 }
 
 }  // namespace
@@ -84,6 +99,34 @@ void distillation_rows(Graph& g, DistillationLoss loss, Tensor student, Tensor t
                linear_grid(rows), label, {.flops = double(rows * vocab) * 30});
 }
 
+void top_logits(Graph& g, Tensor logits, Tensor labels, const TopLogits& top) {
+    const std::string label = "top_logits";
+    if (!logits) fail("{}: the logits are absent", label);
+    const int64_t rows = logits.rows(), vocab = logits.cols();
+    expect(logits, {rows, vocab}, DType::f32, label + ": logits");
+    expect(labels, {rows}, DType::i32, label + ": labels");
+    check_top(top, rows, vocab, label);
+    const Capabilities& c = g.capabilities();
+    g.dispatch(Kernel{"top_logits", {c.subgroup_size, c.uniform_loads() && vocab % 8 == 0}},
+               {in(logits), in(labels), out(top.ids), out(top.values), out(top.norm), out(top.loss), out(top.confidence)},
+               TopLogitsArgs{.rows = count32(rows, label), .vocab = count32(vocab, label), .k = count32(top.ids.cols(), label)},
+               linear_grid(rows), label, {.flops = double(rows * vocab) * 70});
+}
+
+void spread_logits(Graph& g, Tensor student, const TopLogits& top, Tensor teacher) {
+    const std::string label = "spread_logits";
+    if (!student) fail("{}: the student's logits are absent", label);
+    const int64_t rows = student.rows(), vocab = student.cols();
+    expect(student, {rows, vocab}, DType::f32, label + ": student's logits");
+    expect(teacher, {rows, vocab}, DType::f32, label + ": teacher's logits");
+    check_top(top, rows, vocab, label);
+    g.dispatch(
+        row_kernel(g.capabilities(), "spread_logits", vocab),
+        {in(student), in(top.ids), in(top.values), in(top.norm), out(teacher)},
+        SpreadLogitsArgs{.rows = count32(rows, label), .vocab = count32(vocab, label), .k = count32(top.ids.cols(), label)},
+        linear_grid(rows), label, {.flops = double(rows * vocab) * 10});
+}
+
 void token_scales(Graph& g, Tensor losses, Tensor weights, float temperature) {
     expect(losses, {losses.rows(), losses.cols()}, DType::f32, "token_scales: losses");
     expect(weights, losses.shape(), DType::f32, "token_scales: weights");
@@ -98,12 +141,17 @@ DistillationSums distillation_head(Graph& g, DistillationLoss loss, const Distil
     const int64_t tokens = h.hidden.rows(), vocab = h.head.rows();
     if (h.head.cols() != h.hidden.cols())
         fail("distillation: the student's head is {}, its hidden states are {}", h.head.shape().text(), h.hidden.shape().text());
-    if (h.teacher_head.rows() != vocab)
-        fail("distillation: the teacher's vocabulary has {} tokens, the student's {}: they must be the same",
-             h.teacher_head.rows(), vocab);
-    if (h.teacher_hidden.rows() != tokens || h.teacher_hidden.cols() != h.teacher_head.cols())
-        fail("distillation: the teacher's head is {}, its hidden states are {} for {} tokens", h.teacher_head.shape().text(),
-             h.teacher_hidden.shape().text(), tokens);
+    const bool kept = bool(h.teacher_top.ids);
+    if (kept) {
+        check_top(h.teacher_top, tokens, vocab, "distillation");
+    } else {
+        if (h.teacher_head.rows() != vocab)
+            fail("distillation: the teacher's vocabulary has {} tokens, the student's {}: they must be the same",
+                 h.teacher_head.rows(), vocab);
+        if (h.teacher_hidden.rows() != tokens || h.teacher_hidden.cols() != h.teacher_head.cols())
+            fail("distillation: the teacher's head is {}, its hidden states are {} for {} tokens", h.teacher_head.shape().text(),
+                 h.teacher_hidden.shape().text(), tokens);
+    }
     expect(h.factors, {3}, DType::f32, "distillation: factors");
     DistillationSums result;
     auto planned = [&](Tensor given, const Shape& shape, const char* what) {
@@ -122,7 +170,13 @@ DistillationSums distillation_head(Graph& g, DistillationLoss loss, const Distil
         Tensor student = g.tensor({rows, vocab}, DType::f32, "logits"), teacher = g.like(student, "teacher.logits");
         Tensor x = chunk(h.hidden);
         matmul(g, Product::nt, x, h.head, {}, student, "head");
-        matmul(g, Product::nt, chunk(h.teacher_hidden), h.teacher_head, {}, teacher, "teacher.head");
+        if (kept) {
+            const TopLogits& top = h.teacher_top;
+            spread_logits(g, student,
+                          {chunk(top.ids), chunk(top.values), chunk(top.norm), chunk(top.loss), chunk(top.confidence)}, teacher);
+        } else {
+            matmul(g, Product::nt, chunk(h.teacher_hidden), h.teacher_head, {}, teacher, "teacher.head");
+        }
         distillation_rows(g, loss, student, teacher,
                           {.labels = chunk(h.labels),
                            .factors = h.factors,

@@ -36,12 +36,28 @@ void distillation_rows(Graph& g, DistillationLoss loss, Tensor student, Tensor t
 // weights [sequences, seq_len] = softmax(losses / temperature) over each sequence, f32.
 void token_scales(Graph& g, Tensor losses, Tensor weights, float temperature = 10);
 
+// Of each row of logits, f32 [rows, vocab], the k largest (of equal ones the first ones), in the order of their ids.
+struct TopLogits {
+    Tensor ids;         // i32 [rows, k]
+    Tensor values;      // f32 [rows, k]
+    Tensor norm;        // f32 [rows]: log(sum(exp(logit))) over all
+    Tensor loss;        // f32 [rows]: negative log-likelihood of the label, 0 without one
+    Tensor confidence;  // f32 [rows]: the largest probability, 0 without a label
+};
+void top_logits(Graph& g, Tensor logits, Tensor labels, const TopLogits& top);
+// Logits again, f32 [rows, vocab]: those that were kept, and for all others the student's, f32 [rows, vocab], moved by one number
+// for each row, so that they have what is left of probability 1. Any distance of distillation_rows() is then that of the
+// distributions over the k tokens and one class for the rest, and so is its gradient: how the rest is shared out is nobody's
+// loss. (soft cross-entropy: the same gradient; its value counts the student's shares.) With k = vocab the logits are the same.
+void spread_logits(Graph& g, Tensor student, const TopLogits& top, Tensor teacher);
+
 // The student's and the teacher's heads with their loss. hidden [tokens, dim] f32, head [vocab, dim] f32|f16|bf16, likewise the
 // teacher's (of another dim, if need be), labels i32 [tokens], factors as above. In training gradients of hidden and head follow
 // at once, as in head_loss().
 struct DistillationHead {
     Tensor hidden, head, teacher_hidden, teacher_head, labels, factors;
-    int64_t seq_len = 0;  // tlsd: tokens of a sequence
+    TopLogits teacher_top = {};  // instead of the teacher's hidden states and head
+    int64_t seq_len = 0;         // tlsd: tokens of a sequence
     int64_t chunk_rows = 1024;
     Tensor base = {};        // f32 [1]: losses of earlier micro-steps
     Tensor sum = {};         // f32 [1], where to write the sum; absent: a planned tensor

@@ -19,6 +19,31 @@ struct DistillationArgs {
     ARG_UINT rows, vocab, gradient;
 };
 
+// The k largest logits of each row, by id; of equal ones the first. And of the row: the logarithm of the sum of all exponentials,
+// the loss of its label (0 without one), the largest probability (likewise).
+struct TopLogitsArgs {
+    ADDRESSES(7)
+    ADDRESS logits;      // f32 [rows, vocab]
+    ADDRESS labels;      // i32 [rows]
+    ADDRESS ids;         // i32 [rows, k]
+    ADDRESS values;      // f32 [rows, k]
+    ADDRESS norm;        // f32 [rows]
+    ADDRESS loss;        // f32 [rows]
+    ADDRESS confidence;  // f32 [rows]
+    ARG_UINT rows, vocab, k;
+};
+
+// A row of logits from its k largest: what the others have together has the shape of another row, the student's.
+struct SpreadLogitsArgs {
+    ADDRESSES(5)
+    ADDRESS student;  // f32 [rows, vocab]
+    ADDRESS ids;      // i32 [rows, k]
+    ADDRESS values;   // f32 [rows, k]
+    ADDRESS norm;     // f32 [rows]
+    ADDRESS teacher;  // f32 [rows, vocab]
+    ARG_UINT rows, vocab, k;
+};
+
 // weights = softmax(losses / temperature) over each sequence.
 struct TokenScalesArgs {
     ADDRESSES(2)

@@ -33,6 +33,15 @@ struct OnebitNormBackwardArgs {
     ARG_UINT rows, dim, stride, first;
 };
 
+// The start of a sign matrix. magnitudes = |w| and the sum of each row's squares; or, in place, w = 0.01 sign(w).
+struct OnebitStartArgs {
+    ADDRESSES(3)
+    ADDRESS w;           // f32 [rows, dim]
+    ADDRESS magnitudes;  // f32 [rows, dim], or absent: signs
+    ADDRESS squares;     // f32 [rows], or absent
+    ARG_UINT rows, dim;
+};
+
 // Sums of a * b over chunks of rows.
 struct ColumnProductsArgs {
     ADDRESSES(3)

@@ -405,6 +405,27 @@ TEST(Methods, StudentsLearnFromATeacher) {
     }
 }
 
+// Teacher and student need not have one format: here a teacher of 4 bits for full precision and for a student of 2 bits.
+TEST(Methods, ATeacherMayBePacked) {
+    ScratchFolder folder;
+    TrainConfig base = config_of(folder, "base");
+    base.training.steps = 60;
+    base.quantization.quantizer = "nonlinear";
+    base.quantization.target_bit_width = 4;
+    base.quantization.qat_start_step = 20;
+    test::run(base);
+    EXPECT_GT(export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {}).packed_layers, 0u);
+    for (const char* quantizer : {"none", "nonlinear"}) {
+        SCOPED_TRACE(quantizer);
+        TrainConfig c = config_of(folder, quantizer);
+        c.distillation.teacher = (folder / "teacher").string();
+        c.quantization.quantizer = quantizer;
+        EXPECT_EQ(test::run(c).skipped, 0);
+        const auto [first, last] = first_and_last_loss(c);
+        EXPECT_LT(last, 0.8 * first);
+    }
+}
+
 TEST(Methods, DistillationGoesOnWithTheSameBits) {
     ScratchFolder folder;
     TrainConfig base = config_of(folder, "base");

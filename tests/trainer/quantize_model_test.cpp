@@ -77,8 +77,45 @@ TEST(QuantizeModel, RulesGiveLayersTheirBits) {
     EXPECT_EQ(bits("model.layers.0.mlp.down_proj", 32, 64), 3);
     EXPECT_EQ(bits("model.layers.1.self_attn.q_proj", 32, 32), 2);
     EXPECT_LT(t.loss(folder / "mixed"), 8);
-    std::ofstream(folder / "bad.txt") << "layers.0. 5\n";
-    EXPECT_THROW(read_bits_table(folder / "bad.txt"), Error);
+    for (const char* bad : {"layers.0. 5\n", "layers.0. 4 x\n", "layers.0. 4 -16\n", "layers.0. 4 16 1\n"}) {
+        std::ofstream(folder / "bad.txt") << bad;
+        EXPECT_THROW(read_bits_table(folder / "bad.txt"), Error) << bad;
+    }
+}
+
+// Neighbours with one input, each in a form of its own, are computed side by side.
+TEST(QuantizeModel, NeighboursMayDifferInBitsAndBlocks) {
+    ScratchFolder folder;
+    const Trained t(folder);
+    std::ofstream(folder / "bits.txt") << "q_proj 4 8\nk_proj 3 32\nv_proj 4\ngate_proj 8 32\nup_proj 2 4\n";
+    const QuantizeOptions options{.quantizer = blocks_of_16(QuantizerKind::nonlinear, 4),
+                                  .rules = read_bits_table(folder / "bits.txt"),
+                                  .dtype = DType::f32};
+    const QuantizeResult result = quantize(t, folder / "mixed", options);
+    const ModelFiles files = ModelFiles::open(folder / "mixed");
+    EXPECT_EQ(files.stored_bytes(), result.packed_bytes + result.dense_bytes);
+    EXPECT_EQ(files.quantization()->block_size, 0);
+    const auto k = find_packed_linear(files, "model.layers.1.self_attn.k_proj", 16, 32);
+    EXPECT_EQ(k->bits, 3);
+    EXPECT_EQ(k->block_size, 32);
+    // The same weights, dense.
+    ModelSettings settings{.config = read_llama_config(folder / "mixed")};
+    std::vector<TensorInfo> tensors;
+    for (const Parameter& p : llama_parameters(settings.config, false, {})) {
+        TensorInfo info{.name = p.name, .dtype = DType::f32};
+        for (int d = 0; d < p.shape.rank(); d++) info.shape.push_back(p.shape[d]);
+        tensors.push_back(info);
+    }
+    write_model_directory(folder / "dense", settings, tensors, [&](const TensorInfo& tensor, const TensorSink& sink) {
+        const std::string layer = tensor.name.substr(0, tensor.name.rfind('.'));
+        std::vector<float> values;
+        if (files.find(layer + ".weight_packed"))
+            values = dequantize(load(*find_packed_linear(files, layer, tensor.shape[0], tensor.shape[1])));
+        else
+            values = read_floats(files.get(tensor.name));
+        sink(std::as_bytes(std::span(values)));
+    });
+    EXPECT_NEAR(t.loss(folder / "mixed"), t.loss(folder / "dense"), 2e-3);
 }
 
 TEST(QuantizeModel, BudgetIsKeptAndSpentWhereItHelps) {
@@ -87,9 +124,20 @@ TEST(QuantizeModel, BudgetIsKeptAndSpentWhereItHelps) {
     QuantizeOptions options{.quantizer = blocks_of_16(QuantizerKind::nonlinear, 2)};
     const QuantizeResult two = quantize(t, folder / "two", options);
     options.budget = two.packed_bytes + two.dense_bytes;
+    options.budget_blocks = {8, 32, 24};  // 24 divides nothing
     const QuantizeResult mixed = quantize(t, folder / "mixed", options);
     EXPECT_LE(mixed.packed_bytes + mixed.dense_bytes, options.budget);
+    EXPECT_LT(mixed.divergence, mixed.uniform_divergence);
+    EXPECT_EQ(mixed.uniform_bits, 2);
     EXPECT_LT(t.loss(folder / "mixed"), t.loss(folder / "two") + 0.02);
+    // The table that comes out gives the same model.
+    std::ofstream table(folder / "bits.txt");
+    for (const BitsRule& rule : mixed.bits)
+        table << rule.pattern << ' ' << rule.bits << (rule.block ? fmt::format(" {}", rule.block) : "") << '\n';
+    table.close();
+    QuantizeOptions again{.quantizer = options.quantizer, .rules = read_bits_table(folder / "bits.txt")};
+    quantize(t, folder / "again", again);
+    EXPECT_TRUE(read_text_file(folder / "again" / "model.safetensors") == read_text_file(folder / "mixed" / "model.safetensors"));
     options.budget = 1000;
     EXPECT_THROW(quantize(t, folder / "small", options), Error);
 }
@@ -126,9 +174,27 @@ TEST(QuantizeModel, GoesOnWhereItWasStopped) {
     QuantizeOptions others = options;
     others.seed = 2;
     EXPECT_THROW(quantize(t, folder / "parts", others), Error);
+    // Stopped again among the measurements of all layers together.
+    layers = 0;
+    EXPECT_THROW(quantize(t, folder / "parts", options, [&] { return layers++ == 3; }), Error);
+    EXPECT_FALSE(fs::exists(folder / "parts"));
     quantize(t, folder / "parts", options);
     EXPECT_TRUE(read_text_file(folder / "whole" / "model.safetensors") == read_text_file(folder / "parts" / "model.safetensors"));
     EXPECT_FALSE(fs::exists(folder / "parts.work"));
+}
+
+// The search of clipping bounds, too.
+TEST(QuantizeModel, ClippingGoesOnWhereItWasStopped) {
+    ScratchFolder folder;
+    const Trained t(folder);
+    const QuantizeOptions options{.quantizer = blocks_of_16(QuantizerKind::int_asym, 2), .clip = true};
+    quantize(t, folder / "whole", options);
+    int layers = 0, searched = 0;
+    EXPECT_THROW(quantize(t, folder / "parts", options, [&] { return layers++ == 1; }), Error);
+    const auto line = [&](const std::string& text) { searched += text.find("clipping leaves") != text.npos; };
+    quantize_model(test::device(), t.model, folder / "parts", options, t.text.get(), line);
+    EXPECT_EQ(searched, 5);  // of one layer
+    EXPECT_TRUE(read_text_file(folder / "whole" / "model.safetensors") == read_text_file(folder / "parts" / "model.safetensors"));
 }
 
 TEST(QuantizeModel, RefusesWhatDoesNotGoTogether) {

@@ -59,6 +59,22 @@ TEST(ReferenceOnebit, RankOneStartAndPackedSigns) {
     EXPECT_LT(test::relative_error(product, read_floats(file.get("svid.out_x_in"))), 1e-5);
     EXPECT_NEAR(start.error, std::sqrt(error / norm), 1e-6);
 
+    // On the device.
+    Buffer weights = test::device().allocate(matrix.size() * 4, "weights"),
+           room = test::device().allocate(weights.bytes(), "room");
+    test::device().upload(weights, 0, std::as_bytes(std::span(matrix)));
+    const OnebitStart found = onebit_start(
+        test::device(), [&](Graph& g) { return g.external(weights, 0, test::shape_of(a), DType::f32, "weight"); }, room, "layer");
+    std::vector<float> rank_one;
+    for (size_t i = 0; i < matrix.size(); i++)
+        rank_one.push_back(found.output_factor[i / found.input_factor.size()] *
+                           found.input_factor[i % found.input_factor.size()]);
+    EXPECT_LT(test::relative_error(rank_one, expected), 1e-5);
+    EXPECT_NEAR(found.error, start.error, 1e-5);
+    std::vector<float> signs_now(matrix.size());
+    test::device().download(weights, 0, std::as_writable_bytes(std::span(signs_now)));
+    EXPECT_EQ(signs_now, start.weight);
+
     const std::vector<uint8_t> packed = pack_signs(read_floats(w), w.shape[1]);
     const auto bytes = file.get("packed_int8").bytes;
     ASSERT_EQ(packed.size(), bytes.size());
