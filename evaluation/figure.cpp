@@ -225,7 +225,7 @@ void draw_labels(Canvas& c, const Figure& f, const Scale& x, const Scale& y, con
             const Box places[] = {{px + 8, py - 7, w, h},      {px - w / 2, py - 21, w, h}, {px - w / 2, py + 8, w, h},
                                   {px - w - 8, py - 7, w, h},  {px + 6, py - 20, w, h},     {px + 6, py + 8, w, h},
                                   {px - w - 6, py - 20, w, h}, {px - w - 6, py + 8, w, h},  {px + 8, py - 2, w, h},
-                                  {px + 8, py - 12, w, h}};
+                                  {px + 8, py - 12, w, h},     {px + 6, py - 32, w, h},     {px + 6, py + 20, w, h}};
             auto is_free = [&](const Box& b, const std::vector<Box>& of) {
                 return std::none_of(of.begin(), of.end(), [&](const Box& t) { return t.overlaps(b); });
             };
@@ -373,10 +373,12 @@ std::string svg(const Figure& f, Theme theme, int width, int height) {
         const Series& s = f.series[n];
         c.out += "<g clip-path=\"url(#area)\">\n";
         if (s.mark == Mark::histogram) {
-            for (size_t i = 0; i + 1 < s.x.size() && i < s.y.size(); i++) {
-                const double a = x(s.x[i]), b = x(s.x[i + 1]), tip = y(s.y[i]);
-                c.rect({a, tip, b - a + 0.3, y.from - tip}, fmt::format("f{}", colour_of(f, n) % colours), "opacity=\"0.75\"");
-            }
+            std::string outline;  // one shape: neighbours that overlapped or left a gap would show
+            for (size_t i = 0; i + 1 < s.x.size() && i < s.y.size(); i++)
+                outline += fmt::format("{}{:.1f} {:.1f}V{:.1f}H{:.1f}", i ? "L" : "M", x(s.x[i]), i ? y(s.y[i - 1]) : y.from,
+                                       y(s.y[i]), x(s.x[i + 1]));
+            c.out += fmt::format("<path d=\"{}V{:.1f}z\" class=\"f{}\" opacity=\"0.75\"/>\n", outline, y.from,
+                                 colour_of(f, n) % colours);
         } else if (s.mark != Mark::points) {
             draw_path(c, s, colour_of(f, n), x, y);
         }
@@ -429,7 +431,7 @@ std::string html_report(std::string_view title, const std::vector<Section>& sect
     std::string out = fmt::format(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
         "content=\"width=device-width,initial-scale=1\">\n<title>{}</title>\n<style>\n"
-        ":root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;max-width:860px;margin:2rem auto;padding:0 "
+        ":root{{color-scheme:light dark}}body{{font:15px/1.5 system-ui,sans-serif;max-width:1060px;margin:2rem auto;padding:0 "
         "1rem;"
         "background:#fff;color:#1c2127}}h1{{font-size:1.6rem}}h2{{font-size:1.2rem;margin-top:2.2rem}}svg{{max-width:100%;height:"
         "auto;"

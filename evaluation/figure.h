@@ -48,7 +48,7 @@ enum class Theme { light, dark, automatic };  // automatic: what the reader's br
 // A whole SVG document. Colours are told apart by people who see red and green alike; series also differ in their markers.
 std::string svg(const Figure& figure, Theme theme, int width = 800, int height = 480);
 
-// One HTML file without references to others: the pictures, each with its data as a table below it, in the reader's theme.
+// One HTML file without references to others, in the reader's theme: sections of pictures, with a table below them.
 struct Section {
     std::string heading, text;
     std::vector<Figure> figures;

@@ -11,6 +11,7 @@
 #include "runtime/support/clock.h"
 #include "tools/bench_report.h"
 #include "tools/console.h"
+#include "tools/random_model.h"
 #include "trainer/flavors.h"
 
 namespace vkqat {
@@ -100,7 +101,13 @@ void prefill_row(Session& session, const std::string& name, int64_t prompt, doub
 
 }  // namespace
 
-void bench_model(Device& device, const ModelBench& o, const std::function<void(const nlohmann::json&)>& add) {
+void bench_model(Device& device, const ModelBench& given, const std::function<void(const nlohmann::json&)>& add) {
+    ModelBench o = given;
+    if (!o.write.empty()) {
+        write_random_model(o.write, flavor_config(o, 0), int(o.bits));
+        o.model = o.write;
+        o.flavor.clear();
+    }
     const int64_t furthest = *std::max_element(o.positions.begin(), o.positions.end()) + 64;
     const int64_t wanted = std::max(o.decode ? furthest : 0, o.prefill ? o.prompt + 8 : 0);
     auto start = Clock::now();

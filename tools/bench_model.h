@@ -13,6 +13,7 @@ namespace vkqat {
 struct ModelBench {
     std::string model;   // a directory or a .gguf file; or
     std::string flavor;  // of trainer/flavors.h, with random weights of `bits` (16: bf16)
+    std::string write;   // with a flavor: its random weights are written to this new directory first, and loaded from there
     int64_t bits = 4;
     int64_t vocabulary = 128256;
     std::vector<int64_t> positions = {0};  // decode: cached positions at which it is measured

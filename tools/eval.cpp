@@ -13,6 +13,7 @@
 #include "tools/console.h"
 #include "tools/eval_tasks.h"
 #include "tools/model.h"
+#include "tools/speed.h"
 #include "tools/weights_description.h"
 #include "trainer/data.h"
 #include "trainer/tokenizer_files.h"
@@ -34,13 +35,14 @@ struct Options {
 
 // What is said of one model.
 struct Row {
-    std::string path, name, method, device, cache, digest;
-    uint64_t weight_bytes = 0;
+    std::string path, name, method, device, driver, cache, digest;
+    uint64_t weight_bytes = 0, peak_bytes = 0;
     double bits_per_weight = 0;  // of the linear layers of attention and MLP
     int64_t context = 0, stride = 0, batch = 0, windows = 0, tokens = 0;
     double nll = 0;              // mean, nats per token
     double tokens_per_byte = 0;  // of the text; 0: not known
-    double seconds = 0, decode_rate = 0;
+    double seconds = 0;
+    Speed speed;
     double perplexity() const { return std::exp(nll); }
     double bits_per_byte() const { return nll * tokens_per_byte / std::log(2.0); }
 };
@@ -58,22 +60,10 @@ void parse_documents(const std::string& text, EvaluationOptions& options) {
     options.last = last + 1;
 }
 
-// Greedy tokens per second at batch 1 behind a short prompt: up to 256 tokens or 3 seconds.
-double measure_decode(const LlamaWeights& weights, const std::vector<int32_t>& text, int64_t context) {
-    int64_t prompt = std::min<int64_t>({16, int64_t(text.size()), context / 2}), warm_up = 4;
-    int64_t count = std::min<int64_t>(256, context - prompt - warm_up - 1);
-    if (prompt < 1 || count < 1) return NAN;
-    Session session(weights, session_options(weights.device(), prompt + warm_up + count + 1));
-    session.prefill(std::span(text).first(size_t(prompt)));
-    session.decode(warm_up, [](int32_t) { return true; });
-    Stopwatch time;
-    int64_t decoded = session.decode(count, [&](int32_t) { return time.seconds() < 3; });
-    return double(decoded) / time.seconds();
-}
-
 // Sum of the negative log-likelihoods. Long windows first; where those that follow are less than half as long, the graph is made
 // anew for their length.
-double score(const LlamaWeights& weights, EvaluationText& text, int64_t batch, const std::string& what) {
+double score(const LlamaWeights& weights, EvaluationText& text, int64_t batch, const std::string& what,
+             const std::function<void()>& after_each) {
     std::vector<size_t> order(text.windows.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),
@@ -93,6 +83,7 @@ double score(const LlamaWeights& weights, EvaluationText& text, int64_t batch, c
         for (size_t row = 0; row < rows.size(); row++)
             std::fill_n(b.labels.begin() + ptrdiff_t(row) * scorer->seq_len(), text.known[order[at + row]] - 1, no_label);
         for (float nll : scorer->score(b.ids, b.labels, b.document_start, b.document_end)) total += double(nll);
+        after_each();
         for (auto& row : rows) done += double(row.size());
     }
     return total;
@@ -100,7 +91,7 @@ double score(const LlamaWeights& weights, EvaluationText& text, int64_t batch, c
 
 // The same, window by window through a KV cache.
 double score_cached(const LlamaWeights& weights, const EvaluationText& text, const SessionOptions& options,
-                    const std::string& what) {
+                    const std::string& what, const std::function<void()>& after_each) {
     double total = 0, done = 0, work = 0;
     for (auto& window : text.windows) work += double(window.size());
     Sequences sequence(weights, sequences_options(options));
@@ -109,6 +100,7 @@ double score_cached(const LlamaWeights& weights, const EvaluationText& text, con
         progress.show(what, done, work);
         const std::vector<float> nats = sequence.score(0, text.windows[i]);  // of ids 1 ..
         for (size_t n = text.known[i] - 1; n < nats.size(); n++) total += double(nats[n]);
+        after_each();
         done += double(text.windows[i].size());
     }
     return total;
@@ -129,7 +121,8 @@ void require_scoring_memory(Gpu& gpu, const std::filesystem::path& directory, in
 
 Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& o) {
     std::filesystem::path directory = path;
-    Row row{.path = path, .name = model_name(directory), .device = gpu.device.capabilities().name};
+    const Capabilities& device = gpu.device.capabilities();
+    Row row{.path = path, .name = model_name(directory), .device = device.name, .driver = device.driver};
     LlamaConfig config = read_llama_config(directory);
     const WeightsDescription described = describe_weights(ModelFiles::open(directory), config);
     row.method = described.method;
@@ -148,8 +141,7 @@ Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& 
     row.windows = int64_t(text.windows.size());
     for (size_t i = 0; i < text.windows.size(); i++) row.tokens += int64_t(text.windows[i].size() - text.known[i]);
     if (text.bytes) row.tokens_per_byte = double(text.tokens) / double(text.bytes);
-    const std::vector<int32_t> first = text.windows[0];
-    bool cpu = gpu.device.capabilities().kind == DeviceKind::cpu;
+    bool cpu = device.kind == DeviceKind::cpu;
     row.batch = o.cache.type.empty() ? std::min<int64_t>(o.batch ? o.batch : cpu ? 4 : 8, row.windows) : 1;
     row.cache = o.cache.type;
 
@@ -158,17 +150,22 @@ Row evaluate(Gpu& gpu, const std::string& path, int64_t context, const Options& 
     for (auto& window : text.windows) longest = std::max(longest, int64_t(window.size()));
     if (o.cache.type.empty()) require_scoring_memory(gpu, directory, row.batch, longest);
     std::future<std::string> digest = std::async(std::launch::async, [&] { return model_digest(directory); });
+    const uint64_t free_before = gpu.device.free_memory();
     LlamaWeights weights =
         o.cache.type.empty() ? load_weights(gpu, directory) : load_weights(gpu, directory, sequences_options(session));
     row.weight_bytes = weights.bytes();
+    auto watch_memory = [&] {
+        const uint64_t free = gpu.device.free_memory();
+        row.peak_bytes = std::max(row.peak_bytes, free_before > free ? free_before - free : 0);
+    };
     Stopwatch time;
-    row.nll =
-        (o.cache.type.empty() ? score(weights, text, row.batch, row.name) : score_cached(weights, text, session, row.name)) /
-        double(row.tokens);
+    row.nll = (o.cache.type.empty() ? score(weights, text, row.batch, row.name, watch_memory)
+                                    : score_cached(weights, text, session, row.name, watch_memory)) /
+              double(row.tokens);
     row.seconds = time.seconds();
     if (!std::isfinite(row.nll)) std::fprintf(stderr, "vkqat: %s: the likelihood is not a finite number\n", path.c_str());
     row.digest = digest.get();
-    row.decode_rate = measure_decode(weights, first, config.max_position_embeddings);
+    row.speed = measure_speed(weights);
     return row;
 }
 
@@ -189,9 +186,13 @@ nlohmann::ordered_json to_json(const Row& row, const Row& first) {
             {"batch", row.batch},
             {"cache", row.cache.empty() ? "none" : row.cache},
             {"device", row.device},
+            {"driver", row.driver},
+            {"peak_memory_bytes", row.peak_bytes},
             {"seconds", row.seconds},
             {"tokens_per_second", double(row.tokens) / row.seconds},
-            {"decode_tokens_per_second", row.decode_rate}};
+            {"prompt_tokens", row.speed.prompt},
+            {"first_token_seconds", row.speed.first_token_seconds},
+            {"decode_tokens_per_second", row.speed.decode_rate}};
 }
 
 void print_json(const std::vector<Row>& rows, const Options& o) {
@@ -227,7 +228,7 @@ void print_table(const std::vector<Row>& rows, const Options& o) {
         if (rows.size() > 1)
             cells.push_back(&row == &rows[0] ? ""
                                              : fmt::format("{:+.1f} %", 100 * (row.perplexity() / rows[0].perplexity() - 1)));
-        cells.push_back(human_rate(row.decode_rate));
+        cells.push_back(row.speed.decode_rate > 0 ? human_rate(row.speed.decode_rate) : "-");
         table.add(std::move(cells));
     }
     table.print();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -15,7 +16,7 @@
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "tools/model.h"
-#include "trainer/config.h"
+#include "trainer/checkpoint.h"
 
 extern char** environ;
 
@@ -43,6 +44,17 @@ std::optional<double> number(const json& row, const char* key) {
     auto found = row.find(key);
     if (found == row.end() || !found->is_number()) return {};
     return found->get<double>();
+}
+
+// The results of `vkqat bench --json`.
+std::vector<json> bench_rows(const fs::path& file) {
+    const json all = parse_json(read_text_file(file, size_t(64) << 20), file.string());
+    if (!all.is_object() || !all.contains("rows") || !all["rows"].is_array())
+        fail("{}: expected what `vkqat bench --json` prints: an object with rows", file.string());
+    std::vector<json> rows;
+    for (const json& row : all["rows"])
+        if (row.is_object()) rows.push_back(row);
+    return rows;
 }
 
 std::string metric_label(const std::string& metric) {
@@ -195,7 +207,7 @@ Figure quality_at_speed_figure(const std::vector<ResultPoint>& points, std::stri
 Figure speed_figure(const std::vector<ResultPoint>& points) {
     Figure f{.title = "Speed against bits",
              .x = {.label = "bits per weight of the linear layers"},
-             .y = {.label = "decoded tokens per second, one sequence", .format = AxisFormat::count}};
+             .y = {.label = "decoded tokens per second, one sequence", .format = AxisFormat::count, .lowest = 0}};
     std::map<std::string, Series> groups;
     for (const ResultPoint& p : points) {
         if (!(p.bits > 0) || !(p.decode_rate > 0)) continue;
@@ -211,14 +223,41 @@ Figure speed_figure(const std::vector<ResultPoint>& points) {
     return f;
 }
 
-std::string default_layer(const fs::path& model) {
-    const LlamaConfig c = read_llama_config(model);
-    return fmt::format("model.layers.{}.mlp.gate_proj", c.layers / 2);
+Figure length_figure(const std::vector<fs::path>& files) {
+    Figure f{.title = "Speed over the length of the context",
+             .x = {.label = "positions in the cache", .format = AxisFormat::count},
+             .y = {.label = "decoded tokens per second", .format = AxisFormat::count, .lowest = 0}};
+    std::map<std::string, std::map<double, double>> lines;
+    for (const fs::path& file : files)
+        for (const json& row : bench_rows(file)) {
+            const auto cached = number(row, "cached"), rate = number(row, "tokens_per_s");
+            if (!cached || !rate || !row.contains("name") || !row["name"].is_string()) continue;
+            std::string name = row["name"].get<std::string>();
+            name = name.substr(0, name.rfind(", "));  // "decode 12B at 4 bits, 4000 cached"
+            if (name.starts_with("decode ")) name.erase(0, 7);
+            if (row.contains("cache") && row["cache"].is_string())
+                name += fmt::format(", {} cache", row["cache"].get<std::string>());
+            lines[name][*cached] = *rate;
+        }
+    if (lines.empty()) fail("no row has cached positions: expected what `vkqat bench decode --cached ... --json` prints");
+    for (const auto& [name, line] : lines) {
+        Series s{.name = name, .mark = Mark::line_and_points};
+        for (auto [cached, rate] : line) {
+            s.x.push_back(cached);
+            s.y.push_back(rate);
+        }
+        f.series.push_back(std::move(s));
+    }
+    if (lines.size() == 1) f.subtitle = std::exchange(f.series[0].name, "");
+    return f;
 }
 
-Figure weights_figure(const fs::path& model, const std::string& layer) {
-    const LlamaConfig c = read_llama_config(model);
-    const ModelFiles files = ModelFiles::open(model);
+namespace {
+
+std::string default_layer(const LlamaConfig& c) { return fmt::format("model.layers.{}.mlp.gate_proj", c.layers / 2); }
+
+// Of one of the seven linear layers of attention and MLP: [out, in].
+std::array<int64_t, 2> layer_shape(const LlamaConfig& c, const std::string& layer) {
     const struct {
         const char* end;
         int64_t out, in;
@@ -230,49 +269,35 @@ Figure weights_figure(const fs::path& model, const std::string& layer) {
                   {"up_proj", c.intermediate_size, c.hidden_size},
                   {"down_proj", c.hidden_size, c.intermediate_size}};
     auto shape = std::find_if(std::begin(shapes), std::end(shapes), [&](auto& s) { return layer.ends_with(s.end); });
-    if (shape == std::end(shapes)) fail("{}: is no linear layer; expected such as {}", layer, default_layer(model));
-    Figure f{.title = fmt::format("Weights of {}", layer), .subtitle = model_name(model)};
-    f.y = {.label = "share of the weights", .format = AxisFormat::percent};
-    Series s{.mark = Mark::histogram};
-    if (auto packed = find_packed_linear(files, layer, shape->out, shape->in)) {
-        // What is left of the distribution: how many weights each centroid stands for, over the cell that it stands for.
-        const PackedWeight w = load(*packed);
-        std::vector<double> counts(w.centroids.size());
-        for (uint8_t index : unpack_indices(w.packed, w.in, w.bits)) counts[index]++;
-        std::vector<double> levels, shares;
-        for (size_t i = 0; i < counts.size(); i++) {
-            if (levels.empty() || w.centroids[i] != levels.back()) {  // ternary has one twice
-                levels.push_back(w.centroids[i]);
-                shares.push_back(0);
-            }
-            shares.back() += counts[i] / double(w.out * w.in);
+    if (shape == std::end(shapes)) fail("{}: is no linear layer; expected such as {}", layer, default_layer(c));
+    return {shape->out, shape->in};
+}
+
+// What is left of the distribution: how many weights each centroid stands for, over the cell that it stands for.
+void add_packed(Figure& f, const PackedWeight& w) {
+    std::vector<double> counts(w.centroids.size());
+    for (uint8_t index : unpack_indices(w.packed, w.in, w.bits)) counts[index]++;
+    std::vector<double> levels, shares;
+    for (size_t i = 0; i < counts.size(); i++) {
+        if (levels.empty() || w.centroids[i] != levels.back()) {  // ternary has one twice
+            levels.push_back(w.centroids[i]);
+            shares.push_back(0);
         }
-        const size_t n = levels.size();
-        const double first = n > 1 ? (levels[1] - levels[0]) / 2 : 1, last = n > 1 ? (levels[n - 1] - levels[n - 2]) / 2 : 1;
-        for (size_t i = 0; i <= n; i++)
-            s.x.push_back(i == 0 ? levels[0] - first : i == n ? levels[n - 1] + last : (levels[i - 1] + levels[i]) / 2);
-        s.y = shares;
-        for (double level : levels) f.rules.push_back({level, n <= 16 ? fmt::format("{:.3g}", level) : ""});
-        f.subtitle += fmt::format(", {} bit{}, blocks of {}: the share of each of {} centroids (lines) over its cell", w.bits,
-                                  w.bits == 1 ? "" : "s", w.block_size, n);
-        f.x.label = "weight / scale of its block";
-        f.series.push_back(std::move(s));
-        return f;
+        shares.back() += counts[i] / double(w.out * w.in);
     }
-    const TensorView& tensor = files.get(layer + ".weight", std::vector<int64_t>{shape->out, shape->in});
-    std::vector<float> weights = read_floats(tensor);
-    if (const fs::path fitted = model / "centroids.safetensors"; has_file(fitted)) {  // a checkpoint of a training
-        const SafetensorsFile centroids(fitted);
-        const QuantizerConfig quantizer = quantizer_config(load_train_config(model / "config.toml"));
-        const TensorView* levels = centroids.find(layer + ".centroids");
-        const BlockLayout layout = block_layout(quantizer, shape->out, shape->in, layer);
-        if (levels && layout.block_rows == 1) {
-            const std::vector<float> scales = block_scales(weights, shape->in, layout.block_cols, quantizer.scale);
-            for (size_t i = 0; i < weights.size(); i++) weights[i] /= scales[i / size_t(layout.block_cols)];
-            const std::vector<float> values = read_floats(*levels);
-            for (float v : values) f.rules.push_back({double(v), values.size() <= 16 ? fmt::format("{:.3g}", v) : ""});
-        }
-    }
+    const size_t n = levels.size();
+    const double first = n > 1 ? (levels[1] - levels[0]) / 2 : 1, last = n > 1 ? (levels[n - 1] - levels[n - 2]) / 2 : 1;
+    Series s{.mark = Mark::histogram, .y = shares};
+    for (size_t i = 0; i <= n; i++)
+        s.x.push_back(i == 0 ? levels[0] - first : i == n ? levels[n - 1] + last : (levels[i - 1] + levels[i]) / 2);
+    for (double level : levels) f.rules.push_back({level, n <= 16 ? fmt::format("{:.3g}", level) : ""});
+    f.subtitle += fmt::format(", {} bit{}, blocks of {}: the share of each of {} centroids (lines) over its cell", w.bits,
+                              w.bits == 1 ? "" : "s", w.block_size, n);
+    f.x.label = "weight / scale of its block";
+    f.series.push_back(std::move(s));
+}
+
+void add_dense(Figure& f, std::span<const float> weights) {
     double sum = 0;
     for (float w : weights) sum += double(w) * w;
     const double deviation = std::sqrt(sum / double(weights.size())), reach = 4 * deviation;
@@ -282,12 +307,57 @@ Figure weights_figure(const fs::path& model, const std::string& layer) {
         const double at = (w + reach) / (2 * reach) * double(bins);
         if (at >= 0 && at < double(bins)) counts[size_t(at)]++;
     }
+    Series s{.mark = Mark::histogram};
     for (size_t i = 0; i <= bins; i++) s.x.push_back(-reach + 2 * reach * double(i) / double(bins));
     for (double n : counts) s.y.push_back(n / double(weights.size()));
     f.subtitle += fmt::format(", root mean square {:.3g}; beyond 4 of those nothing is drawn", deviation);
     if (!f.rules.empty()) f.subtitle += fmt::format("; {} centroids", f.rules.size());
     f.x.label = f.rules.empty() ? "weight" : "weight / scale of its block";
     f.series.push_back(std::move(s));
+}
+
+// The weights as they are trained, over their block's scale where the checkpoint has centroids.
+void add_trained(Figure& f, const Checkpoint& checkpoint, const std::string& layer) {
+    const auto [out, in] = layer_shape(checkpoint.model(), layer);
+    std::vector<float> weights = read_floats(checkpoint.weights().get(layer + ".weight"));
+    const QuantizerConfig quantizer = quantizer_config(checkpoint.config());
+    const TensorView* levels = checkpoint.centroids(layer);
+    const BlockLayout layout = block_layout(quantizer, out, in, layer);
+    if (levels && layout.block_rows == 1) {
+        const std::vector<float> scales = block_scales(weights, in, layout.block_cols, quantizer.scale);
+        for (size_t i = 0; i < weights.size(); i++) weights[i] /= scales[i / size_t(layout.block_cols)];
+        const std::vector<float> values = read_floats(*levels);
+        for (float v : values) f.rules.push_back({double(v), values.size() <= 16 ? fmt::format("{:.3g}", v) : ""});
+    }
+    add_dense(f, weights);
+}
+
+}  // namespace
+
+Figure weights_figure(const fs::path& path, const std::string& given) {
+    auto figure = [&](const std::string& layer, const std::string& source) {
+        return Figure{.title = fmt::format("Weights of {}", layer),
+                      .subtitle = source,
+                      .y = {.label = "share of the weights", .format = AxisFormat::percent}};
+    };
+    if (is_run(path)) {
+        const Checkpoint checkpoint =
+            open_checkpoint(path, [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
+        const std::string layer = given.empty() ? default_layer(checkpoint.model()) : given;
+        Figure f = figure(layer, fmt::format("{}, step {}", model_name(path), checkpoint.state().step));
+        add_trained(f, checkpoint, layer);
+        return f;
+    }
+    check_model_directory(path);
+    const LlamaConfig c = read_llama_config(path);
+    const std::string layer = given.empty() ? default_layer(c) : given;
+    const auto [out, in] = layer_shape(c, layer);
+    Figure f = figure(layer, model_name(path));
+    const ModelFiles files = ModelFiles::open(path);
+    if (auto packed = find_packed_linear(files, layer, out, in))
+        add_packed(f, load(*packed));
+    else
+        add_dense(f, read_floats(files.get(layer + ".weight", std::vector<int64_t>{out, in})));
     return f;
 }
 
@@ -334,6 +404,11 @@ std::vector<Figure> json_figures(const fs::path& file) {
     if (all.is_object()) {
         for (auto [key, title] : {std::pair("decode", "Time by node: one decoded token"), {"prefill", "Time by node: prefill"}})
             if (all.contains(key) && all[key].is_object() && all[key].contains("nodes")) nodes(all[key]["nodes"], title);
+        if (all.contains("rows") && all["rows"].is_array())  // of a benchmark
+            for (const json& row : all["rows"])
+                if (row.is_object() && row.contains("nodes") && row["nodes"].is_array() && row.contains("name") &&
+                    row["name"].is_string())
+                    nodes(row["nodes"], "Time by node: " + row["name"].get<std::string>());
         if (all.contains("memory") && all["memory"].is_array()) {
             Figure f{.title = "Memory by part", .subtitle = source, .x = {.label = "bytes", .format = AxisFormat::bytes}};
             Series s{.mark = Mark::bars};
@@ -376,8 +451,10 @@ std::vector<Figure> json_figures(const fs::path& file) {
         }
     }
     if (figures.empty())
-        fail("{}: expected the JSON of `vkqat profile`, or per-layer errors: {{\"layers\": [{{\"layer\", \"error\"}}]}}",
-             file.string());
+        fail(
+            "{}: expected the JSON of `vkqat profile` or `vkqat bench`, or per-layer errors: {{\"layers\": [{{\"layer\", "
+            "\"error\"}}]}}",
+            file.string());
     return figures;
 }
 

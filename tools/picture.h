@@ -19,9 +19,12 @@ Figure loss_figure(const std::vector<std::filesystem::path>& runs, bool by_token
 Figure quality_figure(const std::vector<ResultPoint>& points, std::string metric, bool by_bits);
 Figure speed_figure(const std::vector<ResultPoint>& points);                                 // decode tokens/s against bits
 Figure quality_at_speed_figure(const std::vector<ResultPoint>& points, std::string metric);  // quality against tokens/s
-// Weights of a packed or dense linear layer, over their block's scale where packed, with the centroids as rules.
-Figure weights_figure(const std::filesystem::path& model, const std::string& layer);
-std::string default_layer(const std::filesystem::path& model);
+// Of `vkqat bench decode --cached ... --json`: tokens/s against cached positions.
+Figure length_figure(const std::vector<std::filesystem::path>& files);
+// Weights of a linear layer, the middle one's gate_proj where `layer` is empty: of a model directory or GGUF file, packed (over
+// their block's scale, with the centroids) or dense; or of a checkpoint or run, as they are trained, with the centroids if it has
+// some.
+Figure weights_figure(const std::filesystem::path& path, const std::string& layer);
 // Of `vkqat profile --json` or `vkqat bench --json`: time of nodes; and per-layer errors of a sensitivity file.
 std::vector<Figure> json_figures(const std::filesystem::path& file);
 

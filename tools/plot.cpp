@@ -87,8 +87,7 @@ void report(const Options& o) {
         } else if (fs::is_directory(path) && has_file(path / "metrics.jsonl")) {
             runs.push_back(path);
         } else if (fs::is_directory(path) || path.extension() == ".gguf") {
-            check_model_directory(path);
-            weights.push_back(weights_figure(path, o.layer.empty() ? default_layer(path) : o.layer));
+            weights.push_back(weights_figure(path, o.layer));
         } else {
             std::vector<ResultPoint> more;
             std::string reason;
@@ -174,19 +173,24 @@ void add_plot_command(CLI::App& app) {
     speed->callback([o] { write(*o, speed_figure(results_of(o->inputs))); });
 
     o = options();
-    CLI::App* weights =
-        add(*command, "weights", "weights of a layer, or its centroids and how many weights each has", "a model", o);
+    CLI::App* length = add(*command, "length", "decoded tokens per second over the length of the context",
+                           "JSON of `vkqat bench decode --cached`", o);
+    length->callback([o] { write(*o, length_figure({o->inputs.begin(), o->inputs.end()})); });
+
+    o = options();
+    CLI::App* weights = add(*command, "weights", "weights of a layer, or its centroids and how many weights each has",
+                            "models, checkpoints or runs", o);
     weights->add_option("--layer", o->layer, "such as model.layers.0.mlp.up_proj (gate_proj of the middle layer)")
         ->type_name("NAME");
     weights->callback([o] {
         for (size_t i = 0; i < o->inputs.size(); i++) {
-            check_model_directory(o->inputs[i]);
-            write(*o, weights_figure(o->inputs[i], o->layer.empty() ? default_layer(o->inputs[i]) : o->layer), i);
+            write(*o, weights_figure(o->inputs[i], o->layer), i);
         }
     });
 
     o = options();
-    CLI::App* profile = add(*command, "profile", "time by node, memory by part, error by layer", "JSON of `vkqat profile`", o);
+    CLI::App* profile =
+        add(*command, "profile", "time by node, memory by part, error by layer", "JSON of `vkqat profile` or `vkqat bench`", o);
     profile->callback([o] {
         size_t number = 0;
         for (const std::string& file : o->inputs)

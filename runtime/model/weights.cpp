@@ -1,5 +1,8 @@
 #include "runtime/model/weights.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstddef>
 
@@ -256,6 +259,17 @@ LlamaWeights::LlamaWeights(Device& device, const std::filesystem::path& model_di
     load(model_directory);
 }
 
+// Lets go of the mapped pages that were read, so that this process never holds the whole model; they stay in the system's cache.
+static void forget_pages(const ModelFiles& files) {
+    const auto page = uint64_t(sysconf(_SC_PAGESIZE));
+    for (const SafetensorsFile& file : files.files()) {
+        if (file.tensors().empty()) continue;
+        const auto begin = reinterpret_cast<uintptr_t>(file.tensors().front().bytes.data()) / page * page;
+        const auto end = reinterpret_cast<uintptr_t>(file.tensors().back().bytes.data()) + file.tensors().back().bytes.size();
+        madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);  // of a read-only mapping nothing can be lost
+    }
+}
+
 void LlamaWeights::load(const std::filesystem::path& model_directory) {
     ModelFiles files = ModelFiles::open(model_directory);
     total_ = files.total_bytes();
@@ -277,6 +291,7 @@ void LlamaWeights::load(const std::filesystem::path& model_directory) {
     in_context(model_directory.string(), [&] {
         embedding_ = dense(files, {"model.embed_tokens.weight"}, c.hidden_size, {c.vocab_size});
         for (int64_t i = 0; i < c.layers; i++) {
+            forget_pages(files);
             std::string p = fmt::format("model.layers.{}.", i);
             Layer layer{vector(files, p + "input_layernorm.weight", c.hidden_size),
                         vector(files, p + "post_attention_layernorm.weight", c.hidden_size),
@@ -288,6 +303,7 @@ void LlamaWeights::load(const std::filesystem::path& model_directory) {
                         matrix(files, {p + "mlp.down_proj"}, {c.hidden_size}, c.intermediate_size)};
             layers_.push_back(std::move(layer));
         }
+        forget_pages(files);
         norm_ = vector(files, "model.norm.weight", c.hidden_size);
         if (!c.tie_word_embeddings) head_ = dense(files, {"lm_head.weight"}, c.hidden_size, {c.vocab_size});
     });
