@@ -27,6 +27,12 @@ function(vkqat_shaders)
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_EXT_shader_explicit_arithmetic_types : require
 void main() { coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA> a; }")
+  vkqat_shader_feature(integer_dot "#extension GL_EXT_spirv_intrinsics : require
+spirv_instruction(extensions = [\"SPV_KHR_integer_dot_product\"], capabilities = [6019, 6018], id = 4450)
+int signed_dot(uint a, uint b, spirv_literal int format);
+layout(binding = 0) buffer B { uint v[]; };
+layout(local_size_x = 1) in;
+void main() { v[0] = uint(signed_dot(v[1], v[2], 0)); }")
   vkqat_shader_feature(bfloat16 "#extension GL_EXT_bfloat16 : require
 void main() { bfloat16_t a = bfloat16_t(1.0); }")
 

@@ -12,14 +12,15 @@ namespace {
 
 struct Arguments {
     std::string from, to, dtype = "bf16";
-    bool best = false;
+    bool best = false, five_to_a_byte = false;
 };
 
 void run(const Arguments& arguments) {
     const std::map<std::string, DType> dtypes = {{"bf16", DType::bf16}, {"f16", DType::f16}, {"f32", DType::f32}};
     const Checkpoint checkpoint = (arguments.best ? open_best_checkpoint : open_checkpoint)(
         arguments.from, [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); });
-    const ExportResult result = export_model(checkpoint, arguments.to, {.dtype = dtypes.at(arguments.dtype)});
+    const ExportResult result =
+        export_model(checkpoint, arguments.to, {.dtype = dtypes.at(arguments.dtype), .five_to_a_byte = arguments.five_to_a_byte});
     std::printf("%s -> %s\n", checkpoint.folder().c_str(), arguments.to.c_str());
     if (result.packed_layers == 0) {
         std::printf("full precision, %.1f MB in %s\n", double(result.dense_bytes) / 1e6, arguments.dtype.c_str());
@@ -46,6 +47,8 @@ void add_export_command(CLI::App& app) {
         ->capture_default_str();
     command->add_flag("--best", arguments->best,
                       "the checkpoint with the run's lowest validation loss (checkpoint.keep_best) instead of the latest one");
+    command->add_flag("--five-to-a-byte", arguments->five_to_a_byte,
+                      "ternary weights (bitnet158, ternary): five to a byte, 1.6 bits instead of 2");
     command->footer(
         "Examples:\n"
         "  vkqat export outputs/sample sample-2bit\n"

@@ -68,8 +68,9 @@ Contents read_contents(const ModelFiles& files, const LlamaConfig& c) {
             part.centroids += packed->centroids->bytes.size();
             part.weights += out * in;
             known += packed->bytes();
-            contents.formats[fmt::format("{} bit{} in blocks of {}", packed->bits, packed->bits == 1 ? "" : "s",
-                                         packed->block_size)]++;
+            contents.formats[fmt::format("{} bit{} in blocks of {}",
+                                         packed->ternary ? std::string("1.6") : std::to_string(packed->bits),
+                                         packed->bits == 1 ? "" : "s", packed->block_size)]++;
         } else {
             contents.formats[dense(part, prefix + ".weight", {out, in})]++;
         }

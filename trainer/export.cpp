@@ -200,6 +200,9 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
     const TrainConfig& config = checkpoint.config();
     const QuantizerConfig quantizer = quantizer_config(config);
     const bool quantize = checkpoint.state().quantized && quantizer.kind != QuantizerKind::none;
+    if (options.five_to_a_byte && !(quantize && quantizer.kind == QuantizerKind::ternary))
+        fail("{}: only ternary weights can lie five to a byte, and these are quantized by {}", checkpoint.folder().string(),
+             quantize ? name(quantizer.kind) : "none");
     ExportResult result;
 
     std::vector<TensorInfo> tensors;
@@ -255,7 +258,8 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
         }
         const BlockLayout blocks = block_layout(quantizer, from.out, from.in, from.layer);
         const int bits = packed_bits(quantizer);
-        const int64_t row_bytes = in_context(from.layer, [&] { return packed_row_bytes(from.in, bits); });
+        int64_t row_bytes = in_context(from.layer, [&] { return packed_row_bytes(from.in, bits); });
+        if (options.five_to_a_byte) row_bytes = ternary_row_bytes(from.in);
         if (!settings.quantization)
             settings.quantization = QuantizationConfig{.quant_method = std::string(name(quantizer.kind)),
                                                        .bits = bits,
@@ -263,7 +267,9 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
                                                        .relative_scale = std::string(name(quantizer.scale)),
                                                        .num_centroids = int(from.centroids.size()),
                                                        .centroids = from.centroids,
-                                                       .packing = bits == 3 ? std::string(packing_dense_msb_first) : "",
+                                                       .packing = bits == 3                ? std::string(packing_dense_msb_first)
+                                                                  : options.five_to_a_byte ? std::string(packing_ternary)
+                                                                                           : "",
                                                        .activation_bits = quantizes_activations(config) ? 8 : 0,
                                                        .bitlinear_norm = bitlinear_norm};
         for (TensorInfo& info :
@@ -301,9 +307,11 @@ ExportResult export_model(const Checkpoint& checkpoint, const fs::path& director
             return sink(to_bytes(asymmetric_values(weight, from.out, from.in, quantizer, from.layer), options.dtype));
         // Scales and indices are asked for one after the other, layers apart: each is made when it is due, none is kept.
         uint64_t zeros = 0;
-        const PackedWeight packed = pack_layer(weight, from.out, from.in, quantizer, from.centroids, from.layer, &zeros);
+        PackedWeight packed = pack_layer(weight, from.out, from.in, quantizer, from.centroids, from.layer, &zeros);
         if (!from.packed) return sink(to_bytes(dequantize(packed), options.dtype));
         if (tensor.name.ends_with(".weight_packed")) result.zero_signs += zeros;
+        if (options.five_to_a_byte && from.packed)
+            packed.packed = pack_ternary(unpack_indices(packed.packed, from.in, 2), from.in);
         sink(packed_bytes(packed, tensor.name));
     };
     write_model_directory(directory, settings, std::move(tensors), source, options.max_shard_bytes);

@@ -25,7 +25,8 @@
 namespace vkqat {
 
 struct ExportOptions {
-    DType dtype = DType::bf16;  // of what is not packed: bf16, f16 or f32
+    DType dtype = DType::bf16;    // of what is not packed: bf16, f16 or f32
+    bool five_to_a_byte = false;  // ternary weights: 1.6 bits instead of 2. Error of other quantizers
     uint64_t max_shard_bytes = default_shard_bytes;
 };
 

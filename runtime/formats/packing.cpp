@@ -124,6 +124,38 @@ std::vector<uint8_t> unpack_indices(std::span<const uint8_t> packed, int64_t in,
     return indices;
 }
 
+int64_t ternary_row_bytes(int64_t in) {
+    if (in < 1 || in > INT64_MAX / 8) fail("packing: a row of {} ternary indices", in);
+    return (in + 4) / 5;
+}
+
+std::vector<uint8_t> pack_ternary(std::span<const uint8_t> indices, int64_t in) {
+    const auto row_bytes = size_t(ternary_row_bytes(in)), columns = size_t(in);
+    if (indices.size() % columns != 0) fail("packing: {} indices are no whole number of rows of {}", indices.size(), in);
+    std::vector<uint8_t> packed(indices.size() / columns * row_bytes, 0);
+    for (size_t i = 0; i < indices.size(); ++i) {
+        constexpr uint8_t places[] = {1, 3, 9, 27, 81};
+        if (indices[i] > 2) fail("packing: index {} at element {} is not ternary", indices[i], i);
+        const size_t column = i % columns;
+        packed[i / columns * row_bytes + column / 5] += uint8_t(indices[i] * places[column % 5]);
+    }
+    return packed;
+}
+
+std::vector<uint8_t> unpack_ternary(std::span<const uint8_t> packed, int64_t in) {
+    const auto row_bytes = size_t(ternary_row_bytes(in));
+    if (packed.size() % row_bytes != 0) fail("packing: {} bytes are no whole number of rows of {}", packed.size(), row_bytes);
+    std::vector<uint8_t> indices;
+    indices.reserve(packed.size() / row_bytes * size_t(in));
+    for (size_t i = 0; i < packed.size(); ++i) {
+        uint32_t digits = packed[i];
+        if (digits > 242) fail("packing: byte {} is {}, expected at most 242 (five ternary digits)", i, digits);
+        const size_t left = size_t(in) - i % row_bytes * 5;
+        for (size_t k = 0; k < std::min<size_t>(left, 5); ++k, digits /= 3) indices.push_back(uint8_t(digits % 3));
+    }
+    return indices;
+}
+
 std::string_view name(ScaleStatistic statistic) { return statistic_names[size_t(statistic)].first; }
 
 ScaleStatistic parse_scale_statistic(std::string_view text) {
@@ -204,7 +236,9 @@ std::optional<PackedLinear> find_packed_linear(const ModelFiles& model, std::str
         fail("{}: 3 bits are packed in an unknown way; expected quantization_config.json to say \"packing\": \"{}\"", where,
              packing_dense_msb_first);
     }
+    layer.ternary = layer.bits == 2 && model.quantization() && model.quantization()->packing == packing_ternary;
     int64_t row_bytes = in_context(where, [&] { return packed_row_bytes(in, layer.bits); });
+    if (layer.ternary) row_bytes = ternary_row_bytes(in);
     if (layer.weight_packed->shape != std::vector<int64_t>{out, row_bytes}) {
         fail("{}: weight_packed: expected [{}, {}] ({} inputs of {} bits), found {}", where, out, row_bytes, in, layer.bits,
              shape_text(layer.weight_packed->shape));
@@ -234,6 +268,7 @@ PackedWeight load(const PackedLinear& layer) {
     PackedWeight weight{.out = layer.out, .in = layer.in, .block_size = layer.block_size, .bits = layer.bits};
     weight.packed.resize(layer.weight_packed->bytes.size());
     std::memcpy(weight.packed.data(), layer.weight_packed->bytes.data(), weight.packed.size());
+    if (layer.ternary) weight.packed = pack_indices(unpack_ternary(weight.packed, layer.in), layer.in, 2);
     weight.scales = read_halves(*layer.scales);
     if (layer.negative_scales) weight.negative_scales = read_halves(*layer.negative_scales);
     if (layer.zeros) {

@@ -5,6 +5,10 @@
 // define, eight indices a..h fill three bytes: aaabbbcc cdddeeef ffggghhh; `in` is then a multiple of 8, and
 // quantization_config.json says "packing": "dense_msb_first".
 //
+// Ternary weights may lie five to a byte, the first in the lowest place of five digits to the base 3 (0, 1, 2 for -1, 0, 1; a
+// row's last byte is filled up with 0): 1.6 bits each. quantization_config.json then says "packing": "ternary_5_per_byte"; the
+// table is that of 2 bits.
+//
 // Asymmetric quantizers, which it does not define either, have one more number for each block: a zero point (int_asym), or the
 // scale of what lies below 0 (nf).
 #pragma once
@@ -21,6 +25,7 @@
 namespace vkqat {
 
 constexpr std::string_view packing_dense_msb_first = "dense_msb_first";
+constexpr std::string_view packing_ternary = "ternary_5_per_byte";
 
 // 1, 2, 3, 4 or 8
 bool is_packed_bits(int64_t bits);
@@ -33,6 +38,12 @@ int64_t packed_row_bytes(int64_t in, int bits);
 std::vector<uint8_t> pack_indices(std::span<const uint8_t> indices, int64_t in, int bits);
 // The inverse. packed [rows, in * bits / 8] -> [rows, in]
 std::vector<uint8_t> unpack_indices(std::span<const uint8_t> packed, int64_t in, int bits);
+
+// The same with five ternary indices (0, 1, 2) to a byte; rows take whole bytes. Error: an index above 2, a byte above 242, or no
+// whole rows.
+int64_t ternary_row_bytes(int64_t in);
+std::vector<uint8_t> pack_ternary(std::span<const uint8_t> indices, int64_t in);
+std::vector<uint8_t> unpack_ternary(std::span<const uint8_t> packed, int64_t in);
 
 // What a block's scale is; never less than 1e-5, except that `none` is 1.
 enum class ScaleStatistic : uint8_t { none, absmax, absmean, rms };
@@ -68,7 +79,8 @@ struct PackedLinear {
     int64_t out = 0, in = 0;
     int64_t block_size = 0;
     int bits = 0;
-    const TensorView* weight_packed = nullptr;    // u8 [out, in * bits / 8]
+    bool ternary = false;                         // five indices to a byte; bits is 2
+    const TensorView* weight_packed = nullptr;    // u8 [out, in * bits / 8], or [out, ternary_row_bytes(in)]
     const TensorView* scales = nullptr;           // bf16 [out, in / block_size]
     const TensorView* centroids = nullptr;        // f32 [2^bits], sorted
     const TensorView* zeros = nullptr;            // u8 [out, in / block_size], or absent

@@ -126,8 +126,17 @@ void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts
             auto scales_of = [&](const TensorView& scales) {
                 return scales.bytes.subspan(uint64_t(row) * scale_bytes, uint64_t(n) * scale_bytes);
             };
-            std::vector<std::span<const std::byte>> pieces{
-                part.weight_packed->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes), scales_of(*part.scales)};
+            const uint64_t stored_row = part.ternary ? uint64_t(ternary_row_bytes(p.in)) : row_bytes;
+            std::span<const std::byte> indices =
+                part.weight_packed->bytes.subspan(uint64_t(row) * stored_row, uint64_t(n) * stored_row);
+            count(indices.size());
+            std::vector<uint8_t> two_bits;
+            if (part.ternary) {
+                const std::span stored(reinterpret_cast<const uint8_t*>(indices.data()), indices.size());
+                two_bits = in_context(name, [&] { return pack_indices(unpack_ternary(stored, p.in), p.in, 2); });
+                indices = std::as_bytes(std::span<const uint8_t>(two_bits));
+            }
+            std::vector<std::span<const std::byte>> pieces{indices, scales_of(*part.scales)};
             if (two_sides) pieces.push_back(scales_of(*part.negative_scales));
             uploader_->run(pieces, [&](Graph& g, const Buffer& piece, std::span<const uint64_t> offsets) {
                 PackedLayer layer = p.layer(g);
@@ -141,7 +150,7 @@ void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts
                 layer.scales = g.external(negative.scales.buffer, 0, negative.scales.shape, DType::bf16, negative.scales.name);
                 tile(2);  // with the same indices once more
             });
-            for (const auto& bytes : pieces) count(bytes.size());
+            for (const auto& bytes : std::span(pieces).subspan(1)) count(bytes.size());
         }
         const uint64_t table_bytes = part.centroids->bytes.size();
         uploader_->copy(p.centroids.buffer, i * table_bytes, std::as_bytes(std::span<const float>(device_table(part, false))));
@@ -238,10 +247,10 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
             std::vector<PackedLinear> same;
             const PackedLinear& first = packed_parts[i];
             std::string name = prefixes[i];
-            for (;
-                 i < packed_parts.size() && packed_parts[i].bits == first.bits && packed_parts[i].block_size == first.block_size;
-                 i++)
-                same.push_back(packed_parts[i]);
+            auto like_first = [&](const PackedLinear& part) {
+                return part.bits == first.bits && part.block_size == first.block_size && part.ternary == first.ternary;
+            };
+            while (i < packed_parts.size() && like_first(packed_parts[i])) same.push_back(packed_parts[i++]);
             add_packed(m, same, name);
         }
         if (packed_parts[0].zeros) add_offsets(m, packed_parts, prefixes[0]);

@@ -30,4 +30,10 @@ Tensor scale_columns(Graph& g, Tensor x, Tensor factor, const std::string& name)
 void onebit_norm_into(Graph& g, Tensor u, Tensor factor, Tensor y, int64_t first_column, Tensor statistics,
                       const std::string& name);
 
+// Behind the products of one to three sign matrices: LN(u * factors) of each part by itself, + residual, or silu(first) * second
+// of two equal parts. u f32 [tokens, sum of rows], factors f32 [sum of rows] -> f32 [tokens, sum of rows, or rows[0]]. Not
+// differentiable. Errors: shapes.
+Tensor onebit_output(Graph& g, Tensor u, Tensor factors, const std::vector<int64_t>& rows, Tensor residual, bool swiglu,
+                     const std::string& name);
+
 }  // namespace vkqat

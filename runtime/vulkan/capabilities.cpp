@@ -176,6 +176,7 @@ std::string missing_features(VkPhysicalDevice device) {
         {f.features.shaderInt16, "shaderInt16"},
         {f13.synchronization2, "synchronization2"},
         {f13.maintenance4, "maintenance4"},
+        {f13.shaderIntegerDotProduct, "shaderIntegerDotProduct"},
     };
     std::string missing;
     VkPhysicalDeviceVulkan11Properties p11{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES};

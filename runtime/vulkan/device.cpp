@@ -79,6 +79,7 @@ void Device::create_logical_device(bool compile_only) {
                                          .subgroupSizeControl = c.subgroup_size_control,
                                          .computeFullSubgroups = c.full_subgroups,
                                          .synchronization2 = VK_TRUE,
+                                         .shaderIntegerDotProduct = VK_TRUE,
                                          .maintenance4 = VK_TRUE};
     VkPhysicalDeviceVulkan12Features f12{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES,
                                          .pNext = &f13,

@@ -23,6 +23,17 @@ struct OnebitNormArgs {
     ARG_FLOAT eps;
 };
 
+// The same of up to three parts side by side, each with its norm: y = LN(u * factor) + residual, or silu(first) * second.
+struct OnebitOutputArgs {
+    ADDRESSES(4)
+    ADDRESS u;         // f32 [tokens, sum of rows]
+    ADDRESS factors;   // f32 [sum of rows]
+    ADDRESS residual;  // f32, as y, or 0; may be y
+    ADDRESS y;         // f32 [tokens, sum of rows, or rows_0]
+    ARG_UINT rows_0, rows_1, rows_2;
+    ARG_FLOAT eps;
+};
+
 struct OnebitNormBackwardArgs {
     ADDRESSES(6)
     ADDRESS dy;          // f32 [rows, stride]

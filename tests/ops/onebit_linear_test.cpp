@@ -91,5 +91,54 @@ TEST(OnebitLinear, RefusesWhatDoesNotFit) {
     EXPECT_THROW(onebit_linear(g, {}, {{s, three, four}}, "layer"), Error);
 }
 
+// Behind products of parts: each with its norm, then a residual or the gated activation. Slices of 1024 columns, and less.
+TEST(OnebitLinear, OutputsOfFewTokens) {
+    for (const std::vector<int64_t>& rows : {std::vector<int64_t>{40}, {1030, 9, 300}, {17, 17}, {2100, 2100}, {1024, 1}})
+        for (int64_t tokens : {1, 3})
+            for (bool swiglu : {false, true}) {
+                if (swiglu && (rows.size() != 2 || rows[0] != rows[1])) continue;
+                SCOPED_TRACE(testing::Message() << rows[0] << " rows, " << tokens << " tokens, swiglu " << swiglu);
+                int64_t all = 0;
+                for (int64_t r : rows) all += r;
+                const int64_t columns = swiglu ? rows[0] : all;
+                Graph g(test::device());
+                test::Tensors data(g);
+                Tensor u = data.floats({tokens, all}, test::normal(size_t(tokens * all), 1, 3), "u");
+                Tensor h = data.floats({all}, test::uniform(size_t(all), 2, 0.5, 2), "h");
+                Tensor residual = data.floats({tokens, columns}, test::normal(size_t(tokens * columns), 3), "residual");
+                Tensor y = onebit_output(g, u, h, rows, residual, swiglu, "layer");
+                g.keep(y);
+                Executable executable(g, "test");
+                executable.run();
+                const std::vector<float> values = data.read(u), factors = data.read(h), added = data.read(residual);
+                std::vector<double> normed(size_t(tokens * all)), expected;
+                for (int64_t t = 0; t < tokens; t++) {
+                    int64_t first = 0;
+                    for (int64_t r : rows) {
+                        double mean = 0, variance = 0;
+                        auto value = [&](int64_t i) { return double(values[size_t(t * all + i)]) * double(factors[size_t(i)]); };
+                        for (int64_t i = first; i < first + r; i++) mean += value(i) / double(r);
+                        for (int64_t i = first; i < first + r; i++) variance += (value(i) - mean) * (value(i) - mean) / double(r);
+                        for (int64_t i = first; i < first + r; i++)
+                            normed[size_t(t * all + i)] = (value(i) - mean) / std::sqrt(variance + double(onebit_norm_eps));
+                        first += r;
+                    }
+                    for (int64_t i = 0; i < columns; i++) {
+                        double v = normed[size_t(t * all + i)];
+                        if (swiglu) v = v / (1 + std::exp(-v)) * normed[size_t(t * all + columns + i)];
+                        expected.push_back(v + double(added[size_t(t * columns + i)]));
+                    }
+                }
+                EXPECT_LE(test::relative_error(test::read_floats(executable, y), expected), 1e-5);
+            }
+    Graph g(test::device());
+    test::Tensors data(g);
+    Tensor u = data.floats({2, 30}, test::normal(60, 1), "u"), h = data.floats({30}, test::normal(30, 2), "h");
+    EXPECT_THROW(onebit_output(g, u, h, {20}, {}, false, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {10, 20}, {}, true, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {}, {}, false, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {15, 15}, u, true, "layer"), Error);
+}
+
 }  // namespace
 }  // namespace vkqat

@@ -2,9 +2,9 @@
 #include <cmath>
 
 #include "runtime/formats/onebit_packing.h"
-#include "runtime/ops/matmul.h"
 #include "runtime/model/scorer.h"
 #include "runtime/model/sequences.h"
+#include "runtime/ops/matmul.h"
 #include "tests/trainer/tiny_run.h"
 #include "trainer/export.h"
 #include "trainer/optimizer.h"
@@ -201,6 +201,33 @@ TEST(Methods, QuantizationIsSwitchedOnGradually) {
     whole.quantization.quantizer = "int_asym";
     whole.job.dump_folder = (folder / "refused").string();
     EXPECT_THROW(test::run(whole), Error);
+}
+
+TEST(Methods, TernaryWeightsLieFiveToAByte) {
+    EXPECT_EQ(pack_ternary(std::vector<uint8_t>{0, 1, 2, 0, 1, 2, 2, 2, 2, 2, 2, 1}, 6), (std::vector<uint8_t>{102, 2, 242, 1}));
+    for (int64_t in : {1, 4, 5, 6, 1024}) {
+        std::vector<uint8_t> indices;
+        for (int64_t i = 0; i < 3 * in; i++) indices.push_back(uint8_t(i * i % 3));
+        EXPECT_EQ(unpack_ternary(pack_ternary(indices, in), in), indices);
+    }
+    EXPECT_THROW(pack_ternary(std::vector<uint8_t>{3}, 1), Error);
+    EXPECT_THROW(unpack_ternary(std::vector<uint8_t>{243}, 5), Error);
+
+    ScratchFolder folder;
+    TrainConfig c = config_of(folder, "run");
+    c.quantization.quantizer = "bitnet158";
+    c.training.steps = 4;
+    test::run(c);
+    const Checkpoint checkpoint = open_checkpoint(c.job.dump_folder, {});
+    const ExportResult two = export_model(checkpoint, folder / "two", {.dtype = DType::f32});
+    const ExportResult five = export_model(checkpoint, folder / "five", {.dtype = DType::f32, .five_to_a_byte = true});
+    // 7 bytes for a row of 32 weights instead of 8, and 13 for one of 64 instead of 16; 2 layers.
+    EXPECT_EQ(two.packed_bytes - five.packed_bytes, 2u * ((32 + 2 * 16 + 32 + 2 * 64) + 3 * 32));
+    EXPECT_EQ(all_ways(folder / "five"), all_ways(folder / "two"));
+    c.quantization.quantizer = "nonlinear";
+    c.job.dump_folder = (folder / "k-means").string();
+    test::run(c);
+    EXPECT_THROW(export_model(open_checkpoint(c.job.dump_folder, {}), folder / "none", {.five_to_a_byte = true}), Error);
 }
 
 // Bits a weight: indices, 16 of a scale and 8 of a zero point, or twice 16, for each block.
