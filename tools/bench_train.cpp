@@ -44,7 +44,8 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
     const LlamaConfig model = shape_of(o);
     const Precision precision = choose_precision(o.precision, device.capabilities());
     const bool quantize = o.bits < 16;
-    ParameterStore parameters(device, model, llama_parameters(model, quantize, {"output"}), weight_type(precision));
+    ParameterStore parameters(device, model, llama_parameters(model, quantize, {"output"}), weight_type(precision), {},
+                              o.moments == "bf16" ? DType::bf16 : DType::f32);
     parameters.randomize(1);
     TrainingStepOptions options{
         .batch = o.batch, .seq_len = o.seq_len, .precision = precision, .recompute = parse_recompute(o.checkpointing)};
@@ -73,14 +74,15 @@ void bench_train(Device& device, const TrainBench& o, const std::function<void(c
         device.wait_idle();
         seconds.push_back(seconds_since(start));
     }
-    nlohmann::json r = timing(fmt::format("train {}{}, {} x {} tokens, {}{}", o.flavor.empty() ? "given shape" : o.flavor,
+    nlohmann::json r = timing(fmt::format("train {}{}, {} x {} tokens, {}{}{}", o.flavor.empty() ? "given shape" : o.flavor,
                                           quantize ? fmt::format(" at {} bits", o.bits) : "", o.batch, o.seq_len,
                                           precision == Precision::f32 ? "fp32" : name(weight_type(precision)),
-                                          o.checkpointing == "none" ? "" : ", checkpointing " + o.checkpointing),
+                                          o.checkpointing == "none" ? "" : ", checkpointing " + o.checkpointing,
+                                          o.moments == "fp32" ? "" : ", moments in " + o.moments),
                               seconds);
     const double time = r["microseconds"].get<double>() / 1e6, tokens = double(o.batch * o.seq_len);
-    // Every weight but the embedding's is in three products; attention counts the half of the square below the diagonal. (The training
-    // log counts the whole square, as PaLM does: llama_training_flops.)
+    // Every weight but the embedding's is in three products; attention counts the half of the square below the diagonal. (The
+    // training log counts the whole square, as PaLM does: llama_training_flops.)
     const double weights =
         double(model.parameters()) - (model.tie_word_embeddings ? 0 : double(model.vocab_size * model.hidden_size));
     const double attention = 6.0 * double(o.seq_len) * double(model.q_dim()) * double(model.layers);

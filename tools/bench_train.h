@@ -18,6 +18,7 @@ struct TrainBench {
     int64_t batch = 8, seq_len = 2048;
     std::string precision = "auto";      // as training.precision
     std::string checkpointing = "none";  // as activation_checkpoint.mode
+    std::string moments = "fp32";        // as optimizer.moments
 };
 
 // Calls `add` for the row of results: a step's time, tokens per second, memory by part, the share of the quantizer, the k-means

@@ -127,8 +127,10 @@ Run::Run(Device& device, const TrainConfig& config, const TrainOptions& options,
     precision_ = choose_precision(config.training.precision, caps);
     if (!config.job.description.empty()) say(config.job.description);
     say(fmt::format("device      {} ({}, {})", caps.name, kind_name(caps.kind), caps.driver));
-    say(fmt::format("precision   {} matrix products, fp32 weights, moments and sums",
-                    precision_ == Precision::f32 ? "fp32" : name(weight_type(precision_))));
+    say(fmt::format("precision   {} matrix products, fp32 weights{} and sums{}",
+                    precision_ == Precision::f32 ? "fp32" : name(weight_type(precision_)),
+                    config.optimizer.moments == "fp32" ? ", moments" : "",
+                    config.optimizer.moments == "fp32" ? "" : ", moments in " + config.optimizer.moments));
     schedule_ = {.peak = config.optimizer.lr,
                  .steps = config.training.steps,
                  .warmup_steps = config.lr_scheduler.warmup_steps,
