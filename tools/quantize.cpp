@@ -58,7 +58,7 @@ void run(const Arguments& a) {
                             .budget_blocks = a.budget_blocks,
                             .seed = uint64_t(a.seed)};
     if (a.budget_blocks.empty() && a.block > 1)
-        for (int64_t block : {a.block / 2, 2 * a.block, 4 * a.block}) options.budget_blocks.push_back(block);
+        for (int64_t block : {2 * a.block, 4 * a.block, int64_t(0)}) options.budget_blocks.push_back(block);
     // Where nothing is trained, an outlier must not set the step of all others at few bits; sym_int needs its range.
     const bool integers = options.quantizer.kind == QuantizerKind::sym_int;
     options.quantizer.scale =
@@ -90,8 +90,9 @@ void run(const Arguments& a) {
     if (options.budget) {
         std::printf("# KL divergence from the model on the calibration text: %.5f nats per token\n", result.divergence);
         if (result.uniform_bits)
-            std::printf("# with %d bits and blocks of %lld for all layers, the best of these that fits: %.5f\n",
-                        result.uniform_bits, static_cast<long long>(result.uniform_block), result.uniform_divergence);
+            std::printf("# with %d bits and %s for all layers, the best of these that fits: %.5f\n", result.uniform_bits,
+                        result.uniform_block ? fmt::format("blocks of {}", result.uniform_block).c_str() : "rows as blocks",
+                        result.uniform_divergence);
     }
     std::printf("%s -> %s in %s: ", a.from.c_str(), a.to.c_str(), human_duration(time.seconds()).c_str());
     if (options.clip_only)
@@ -127,8 +128,8 @@ void add_quantize_command(CLI::App& app) {
                         "size of all weights, such as 8GB: bits are chosen for each layer; needs --calibration");
     command
         ->add_option("--budget-blocks", a->budget_blocks,
-                     "weights that share a scale, to choose from beside --block (its half, double and fourfold)")
-        ->check(between(1, 1 << 24));
+                     "weights that share a scale, to choose from beside --block; 0: a row (double, fourfold and a row)")
+        ->check(between(0, 1 << 24));
     command->add_option("--calibration", a->calibration, "text that weighs layers and inputs; of several, equal parts")
         ->type_name("FILE...");
     command->add_flag("--weighted", a->weighted, "k-means weighted by the squares of the inputs; needs --calibration");

@@ -112,7 +112,8 @@ BudgetResult search_bits(const Parts& parts, uint64_t budget, const BudgetModel&
         const BitChoice& choice = parts[0][size_t(result.uniform)];
         result.uniform_loss = model.loss(uniform);
         if (line)
-            line(fmt::format("{} bits for all parts, blocks of {}: {:.5f}", choice.bits, choice.block, result.uniform_loss));
+            line(fmt::format("{} bits for all parts, {}: {:.5f}", choice.bits,
+                             choice.block ? fmt::format("blocks of {}", choice.block) : "rows as blocks", result.uniform_loss));
         if (result.uniform_loss <= result.loss) result.chosen = uniform, result.loss = result.uniform_loss;
     }
     for (int round = 0; round < rounds; round++) {

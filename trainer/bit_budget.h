@@ -12,7 +12,7 @@ namespace vkqat {
 // One way to store a part.
 struct BitChoice {
     int bits = 0;
-    int64_t block = 0;  // weights that share a scale
+    int64_t block = 0;  // weights that share a scale; 0: a row
     uint64_t bytes = 0;
     double error = 0;  // squared error of the part's weights, weighed by their inputs: orders the ways of one part
     double loss = 0;   // how much worse the model becomes by it

@@ -15,6 +15,8 @@ namespace vkqat {
 // The label of a position that has no loss.
 constexpr int32_t no_label = -1;
 
+struct TeacherRows;
+
 // What one step of one device gets. All [batch, seq_len].
 struct Batch {
     int64_t batch = 0, seq_len = 0;
@@ -23,6 +25,7 @@ struct Batch {
     std::vector<int32_t> document_start;  // per position: the index in its sequence at which its document begins
     std::vector<int32_t> document_end;    // and ends (exclusive); both for block-causal attention and its backward pass
     std::vector<uint64_t> windows;        // of training data: each row's number in the stream of all ranks, from 0; else empty
+    std::shared_ptr<const TeacherRows> teacher;  // what has been read from a teacher's cache (teacher_cache.h); else absent
 
     Batch(int64_t batch_size, int64_t length);
 };

@@ -75,12 +75,12 @@ std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>
     return all;
 }
 
-// Each width with the quantizer's block and the others that divide the rows of every matrix; the quantizer's block comes first.
+// Each width with the quantizer's block, which comes first, and the others that divide the rows of every matrix.
 std::vector<Form> forms(const QuantizeOptions& o, const std::vector<int>& widths, const std::vector<Matrix>& matrices) {
     std::vector<int64_t> blocks{o.quantizer.block_dim_2};
     for (int64_t block : o.budget_blocks)
         if (std::find(blocks.begin(), blocks.end(), block) == blocks.end() &&
-            std::all_of(matrices.begin(), matrices.end(), [&](const Matrix& m) { return block > 0 && m.in % block == 0; }))
+            std::all_of(matrices.begin(), matrices.end(), [&](const Matrix& m) { return block == 0 || m.in % block == 0; }))
             blocks.push_back(block);
     std::vector<Form> all;
     for (int bits : widths)
@@ -662,7 +662,9 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
     write(result);
     for (size_t i = 0; i < matrices_.size(); i++)
         result.bits.push_back({matrices_[i].layer + ".", chosen_[i].bits,
-                               chosen_[i].block == options_.quantizer.block_dim_2 ? 0 : chosen_[i].block});
+                               chosen_[i].block == options_.quantizer.block_dim_2 ? 0
+                               : chosen_[i].block == 0                            ? matrices_[i].in
+                                                                                  : chosen_[i].block});
     std::error_code error;
     fs::remove_all(work_, error);
     return result;

@@ -33,7 +33,8 @@ struct QuantizeOptions {
     bool clip = false;       // int_asym and nf: search of clipping bounds (clipping.h); query and key projections are not clipped
     bool clip_only = false;  // with clip: weights are clamped and not rounded, as a start for training
     uint64_t budget = 0;     // bytes of all weights; 0: none. nonlinear or sym_int: bits are chosen by what each costs
-    // With a budget: the blocks that it chooses from for each matrix, beside the quantizer's; those that divide no row count not.
+    // With a budget: the columns of a block that it chooses from for each matrix, beside the quantizer's; 0: a row. Those that do
+    // not divide every row do not count.
     std::vector<int64_t> budget_blocks;
     int budget_rounds = 4;      // of measuring steps among all other quantized parts (bit_budget.h)
     DType dtype = DType::bf16;  // of what is not packed

@@ -42,9 +42,15 @@ Teacher::Teacher(Device& device, std::shared_ptr<TeacherCache> cache, const Teac
     set_scales(1, 1, seq_len_);
 }
 
+void Teacher::read(Batch& batch) const {
+    if (cache_) batch.teacher = std::make_shared<const TeacherRows>(cache_->read(batch));
+}
+
 void Teacher::fill(const Batch& batch) {
     if (!cache_) return;
-    const TeacherRows rows = cache_->read(batch);
+    const std::shared_ptr<const TeacherRows> read =
+        batch.teacher ? batch.teacher : std::make_shared<const TeacherRows>(cache_->read(batch));
+    const TeacherRows& rows = *read;
     auto put = [](const Buffer& to, const auto& values) {
         if (to.bytes() != values.size() * 4) fail("the teacher's logits of {} rows do not fit the batch", values.size());
         std::memcpy(to.mapped(), values.data(), values.size() * 4);
@@ -62,14 +68,15 @@ TeacherTensors Teacher::forward(Graph& g, Tensor ids, Tensor document_start, Ten
         auto input = [&](const Buffer& b, const Shape& shape, DType type, const char* name) {
             return g.external(b, 0, shape, type, name);
         };
-        if (ids.elements() != tokens_) fail("the teacher's logits are for batches of {} tokens, not {}", tokens_, ids.elements());
+        const int64_t tokens = ids.elements();  // fewer where what would fit is looked for
+        if (tokens > tokens_) fail("the teacher's logits are for batches of {} tokens, not {}", tokens_, tokens);
         return {.hidden = {},
                 .head = {},
-                .top = {.ids = input(top_ids_, {tokens_, k}, DType::i32, "teacher.ids"),
-                        .values = input(top_values_, {tokens_, k}, DType::f32, "teacher.values"),
-                        .norm = input(top_norm_, {tokens_}, DType::f32, "teacher.norm"),
-                        .loss = input(top_loss_, {tokens_}, DType::f32, "teacher.loss"),
-                        .confidence = input(top_confidence_, {tokens_}, DType::f32, "teacher.confidence")},
+                .top = {.ids = input(top_ids_, {tokens, k}, DType::i32, "teacher.ids"),
+                        .values = input(top_values_, {tokens, k}, DType::f32, "teacher.values"),
+                        .norm = input(top_norm_, {tokens}, DType::f32, "teacher.norm"),
+                        .loss = input(top_loss_, {tokens}, DType::f32, "teacher.loss"),
+                        .confidence = input(top_confidence_, {tokens}, DType::f32, "teacher.confidence")},
                 .layer_inputs = {}};
     }
     const LlamaConfig& c = weights_->config();

@@ -41,8 +41,9 @@ public:
     // What a teacher has said, for batches of `batch` windows. Error: hidden states are to be compared, which are not kept.
     Teacher(Device& device, std::shared_ptr<TeacherCache> cache, const TeacherOptions& options, int64_t batch);
 
-    // From a cache: what was said about a batch, for the graphs that run next; else nothing. The device must be idle. Errors as
-    // TeacherCache::read().
+    // With a cache: read() fetches what was said about a batch, so that it can be done while the device works, and fill() puts it
+    // where the graphs that run next find it; the device must be idle then. Else nothing. Errors as TeacherCache::read().
+    void read(Batch& batch) const;
     void fill(const Batch& batch);
 
     // Nodes of the forward pass. ids i32 [batch * seq_len], document_start and document_end i32 [batch, seq_len].

@@ -96,6 +96,7 @@ private:
     std::unique_ptr<BatchSource> source_;
     std::shared_ptr<const TokenCache> validation_tokens_;
     std::unique_ptr<ParameterStore> parameters_;
+    std::shared_ptr<Teacher> teacher_;  // none: labels are learnt
     std::unique_ptr<TrainingStep> training_;
     std::unique_ptr<MetricsFile> metrics_;
     std::unique_ptr<TensorboardFile> tensorboard_;  // none: not wanted
@@ -328,6 +329,7 @@ void Run::set_up_model() {
             "a smaller model or another device",
             device_.capabilities().name, double(needed) / 1e9, metric(double(count)), double(device_.free_memory()) / 1e9);
     parameters_ = std::make_unique<ParameterStore>(device_, model, std::move(list), compute, sharing, moment_type);
+    teacher_ = teacher();
     training_ = std::make_unique<TrainingStep>(
         device_, *parameters_,
         TrainingStepOptions{.batch = config_.training.local_batch_size,
@@ -347,7 +349,7 @@ void Run::set_up_model() {
                                                   ? parse_bitlinear_norm(config_.quantization.bitlinear_norm)
                                                   : BitlinearNorm::none,
                             .gradual = config_.quantization.switch_on_steps > 0,
-                            .teacher = teacher(),
+                            .teacher = teacher_,
                             .ranks = &ranks_,
                             .exchange = {.bucket_bytes = bucket_bytes,
                                          .share_memory = config_.distributed.exchange == "auto",
@@ -469,7 +471,10 @@ void Run::say_memory() {
 
 Run::Drawn Run::draw() {
     Drawn drawn;
-    for (int64_t i = 0; i < micro_steps_; i++) drawn.batches.push_back(source_->next());
+    for (int64_t i = 0; i < micro_steps_; i++) {
+        drawn.batches.push_back(source_->next());
+        if (teacher_) teacher_->read(drawn.batches.back());
+    }
     drawn.after = source_->position();
     return drawn;
 }

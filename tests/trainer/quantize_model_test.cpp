@@ -124,7 +124,7 @@ TEST(QuantizeModel, BudgetIsKeptAndSpentWhereItHelps) {
     QuantizeOptions options{.quantizer = blocks_of_16(QuantizerKind::nonlinear, 2)};
     const QuantizeResult two = quantize(t, folder / "two", options);
     options.budget = two.packed_bytes + two.dense_bytes;
-    options.budget_blocks = {8, 32, 24};  // 24 divides nothing
+    options.budget_blocks = {8, 32, 24, 0};  // 24 divides nothing
     const QuantizeResult mixed = quantize(t, folder / "mixed", options);
     EXPECT_LE(mixed.packed_bytes + mixed.dense_bytes, options.budget);
     EXPECT_LT(mixed.divergence, mixed.uniform_divergence);
