@@ -38,6 +38,33 @@ void improve(const Parts& parts, uint64_t budget, std::vector<size_t>& chosen) {
     }
 }
 
+// The choices of each part that lie within the steps that were measured, with what they change, and their indices in `parts`.
+struct Steps {
+    Parts near;
+    std::vector<std::vector<size_t>> indices;
+};
+Steps steps(const Parts& parts, const std::vector<size_t>& chosen, const std::vector<std::vector<BudgetModel::Change>>& changes) {
+    Steps result{Parts(parts.size()), std::vector<std::vector<size_t>>(parts.size())};
+    for (size_t p = 0; p < parts.size(); p++) {
+        const BitChoice& now = parts[p][chosen[p]];
+        int lowest = now.bits, highest = now.bits;
+        std::vector<ErrorAndLoss> points{{now.error, 0}};
+        for (const auto& [choice, change] : changes.at(p)) {
+            const BitChoice& other = parts[p].at(choice);
+            points.push_back({other.error, change});
+            lowest = std::min(lowest, other.bits), highest = std::max(highest, other.bits);
+        }
+        for (size_t i = 0; i < parts[p].size(); i++) {
+            BitChoice choice = parts[p][i];
+            if (choice.bits < lowest || choice.bits > highest) continue;
+            choice.loss = loss_at(points, choice.error);
+            result.near[p].push_back(choice);
+            result.indices[p].push_back(i);
+        }
+    }
+    return result;
+}
+
 }  // namespace
 
 std::vector<size_t> choose_bits(const Parts& parts, uint64_t budget) {
@@ -117,35 +144,34 @@ BudgetResult search_bits(const Parts& parts, uint64_t budget, const BudgetModel&
         if (result.uniform_loss <= result.loss) result.chosen = uniform, result.loss = result.uniform_loss;
     }
     for (int round = 0; round < rounds; round++) {
-        const auto changes = model.changes(result.chosen);
-        Parts near(parts.size());
-        std::vector<std::vector<size_t>> indices(parts.size());  // of the choices within the steps that were measured
-        for (size_t p = 0; p < parts.size(); p++) {
-            const BitChoice& now = parts[p][result.chosen[p]];
-            int lowest = now.bits, highest = now.bits;
-            std::vector<ErrorAndLoss> points{{now.error, 0}};
-            for (const auto& [choice, change] : changes.at(p)) {
-                const BitChoice& other = parts[p].at(choice);
-                points.push_back({other.error, change});
-                lowest = std::min(lowest, other.bits), highest = std::max(highest, other.bits);
+        auto [near, indices] = steps(parts, result.chosen, model.changes(result.chosen));
+        // All changes at once may be too many, for each was measured alone: then only those that change most.
+        constexpr int attempts = 3;
+        bool better = false;
+        for (int attempt = 0; attempt < attempts; attempt++) {
+            std::vector<size_t> picked = choose_bits(near, budget), chosen(parts.size());
+            std::vector<double> moves;
+            for (size_t p = 0; p < parts.size(); p++) {
+                chosen[p] = indices[p][picked[p]];
+                if (chosen[p] != result.chosen[p]) moves.push_back(std::abs(near[p][picked[p]].loss));
             }
-            for (size_t i = 0; i < parts[p].size(); i++) {
-                BitChoice choice = parts[p][i];
-                if (choice.bits < lowest || choice.bits > highest) continue;
-                choice.loss = loss_at(points, choice.error);
-                near[p].push_back(choice);
-                indices[p].push_back(i);
+            if (moves.empty()) break;
+            const double loss = model.loss(chosen);
+            if (line) line(fmt::format("round {}, {} changes: {:.5f}", round + 1, moves.size(), loss));
+            better = loss < result.loss;
+            if (better) {
+                result.chosen = chosen;
+                result.loss = loss;
+                result.rounds++;
+                break;
             }
+            std::nth_element(moves.begin(), moves.begin() + long(moves.size() / 2), moves.end());
+            const double price = moves[moves.size() / 2];  // of any change
+            for (size_t p = 0; p < parts.size(); p++)
+                for (size_t i = 0; i < near[p].size(); i++)
+                    if (indices[p][i] != result.chosen[p]) near[p][i].loss += price;
         }
-        std::vector<size_t> chosen = choose_bits(near, budget);
-        for (size_t p = 0; p < parts.size(); p++) chosen[p] = indices[p][chosen[p]];
-        if (chosen == result.chosen) break;
-        const double loss = model.loss(chosen);
-        if (line) line(fmt::format("round {}: {:.5f}", round + 1, loss));
-        if (loss >= result.loss) break;
-        result.chosen = chosen;
-        result.loss = loss;
-        result.rounds++;
+        if (!better) break;
     }
     return result;
 }

@@ -55,8 +55,8 @@ struct BudgetResult {
 // Parts whose choices are the same ones (bits and blocks) in the same order, with the losses of each alone. Starts from
 // choose_bits() of those losses, or from what is equal for all parts where that turns out better; then up to `rounds` times
 // measures what a part's next step up or down changes among all the others as they are, chooses anew within these steps, and
-// keeps what the model says is better. So it is never worse, on the text at hand, than the best uniform choice. `line`: news, may
-// be empty.
+// keeps what the model says is better: all changes, or if they are too many at once those that change most. So it is never
+// worse, on the text at hand, than the best uniform choice. `line`: news, may be empty.
 BudgetResult search_bits(const std::vector<std::vector<BitChoice>>& parts, uint64_t budget, const BudgetModel& model, int rounds,
                          const std::function<void(const std::string&)>& line);
 
