@@ -15,6 +15,7 @@ namespace {
 
 struct Cancelled {};
 
+constexpr double measure_every = 1;  // seconds between two tokens that are measured for a live profile
 constexpr double tell_every = 0.03;  // seconds between two looks that the interface is asked for
 
 }  // namespace
@@ -268,7 +269,8 @@ void Engine::do_answer(const AnswerRequest& request, Answer& answer) {
     Utf8Stream stream;
     Clock::time_point first_at = Clock::now(), told = first_at;
     int64_t count = 0;
-    bool ended = false;
+    Clock::time_point measured = first_at - std::chrono::hours(1);
+    bool ended = false, measure = false;
     auto take = [&](int32_t id) {
         if (answer.stopped() || end_) return false;
         ended = std::find(format.ends.begin(), format.ends.end(), id) != format.ends.end();
@@ -288,12 +290,33 @@ void Engine::do_answer(const AnswerRequest& request, Answer& answer) {
             told = Clock::now();
             changed_();
         }
-        return count < request.max_tokens;
+        measure = live_ && seconds_since(measured) >= measure_every;
+        return count < request.max_tokens && !measure;
     };
-    if (take(first)) session.decode(request.max_tokens - 1, take);
+    bool more = take(first) || measure;
+    while (more) {
+        // A token that is measured is forgotten again: the answer goes on behind the last one that was taken.
+        if (measure && count < request.max_tokens && int64_t(session.tokens().size()) < session.context()) profile_token();
+        measured = measure ? Clock::now() : measured;
+        measure = false;
+        session.decode(request.max_tokens - count, take);
+        more = measure && count < request.max_tokens && int64_t(session.tokens().size()) <= session.context();
+    }
     std::lock_guard lock(answer.mutex_);
     answer.state_.text += stream.finish();
     answer.state_.stats.end = answer.stopped() ? "stopped" : ended ? "" : count >= request.max_tokens ? "length" : "context";
+}
+
+void Engine::profile_token() {
+    auto result = std::make_shared<ModelProfile>();
+    result->model = state().name;
+    result->device = state().device;
+    result->context = loaded_->session->context();
+    result->position = int64_t(loaded_->session->tokens().size());
+    result->live = true;
+    result->decode = loaded_->session->profile_decode();
+    std::lock_guard lock(mutex_);
+    profile_ = result;
 }
 
 void Engine::profile() {
@@ -320,6 +343,7 @@ void Engine::do_profile() {
     for (int run = 0; run < 2; run++) result->prefill = loaded_->session->profile_prefill();
     loaded_->session->pretend(std::min<int64_t>(result->context - 1, result->context / 2));
     for (int run = 0; run < 2; run++) result->decode = loaded_->session->profile_decode();
+    result->position = int64_t(loaded_->session->tokens().size());
     loaded_->session->rewind(0);
     std::lock_guard lock(mutex_);
     profile_ = result;

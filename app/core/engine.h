@@ -63,6 +63,8 @@ struct ModelProfile {
     std::string model, device;
     std::vector<ProfileRow> decode, prefill;
     int64_t prefill_tokens = 0, context = 0;
+    int64_t position = 0;  // of the decoded token
+    bool live = false;     // taken while an answer was made: no prefill
 };
 
 enum class EngineStatus { empty, loading, ready, failed };
@@ -97,6 +99,8 @@ public:
     // Times every node of a decoded token and of a piece of a prompt; an error is said in the state's message.
     void profile();
     std::shared_ptr<const ModelProfile> last_profile() const;
+    // While an answer is made, one of its tokens is measured in each second; the text does not change.
+    void set_live(bool on) { live_ = on; }
 
 private:
     struct Loaded;
@@ -105,6 +109,7 @@ private:
     void do_load(const LoadRequest& request, uint64_t number);
     void do_answer(const AnswerRequest& request, Answer& answer);
     void do_profile();
+    void profile_token();
     void drop(const std::string& why, EngineStatus status);
     template <class Change>
     void update(Change&& change);
@@ -116,7 +121,7 @@ private:
     EngineState state_;
     std::shared_ptr<const ModelProfile> profile_;
     std::atomic<uint64_t> load_number_ = 0;  // of the newest request; an older one gives up
-    std::atomic<bool> end_ = false;
+    std::atomic<bool> end_ = false, live_ = false;
     std::shared_ptr<Answer> current_;
     std::unique_ptr<Loaded> loaded_;  // of the thread only
     std::thread thread_;

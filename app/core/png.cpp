@@ -25,9 +25,9 @@ void chunk(std::string& to, const std::string& name, const std::string& data) {
 
 }  // namespace
 
-void write_png(const std::filesystem::path& path, uint32_t width, uint32_t height, std::span<const uint8_t> rgb) {
+std::string to_png(uint32_t width, uint32_t height, std::span<const uint8_t> rgb) {
     if (width == 0 || height == 0 || rgb.size() != size_t(width) * height * 3)
-        fail("{}: a picture of {} x {} has no {} bytes", path.string(), width, height, rgb.size());
+        fail("a picture of {} x {} has no {} bytes", width, height, rgb.size());
     // Every row as its difference to the row above (filter 2), which packs flat areas well.
     const size_t row = size_t(width) * 3;
     std::vector<uint8_t> filtered;
@@ -39,7 +39,7 @@ void write_png(const std::filesystem::path& path, uint32_t width, uint32_t heigh
     uLongf size = compressBound(uLong(filtered.size()));
     std::string packed(size, '\0');
     if (compress2(reinterpret_cast<Bytef*>(packed.data()), &size, filtered.data(), uLong(filtered.size()), 9) != Z_OK)
-        fail("{}: the picture could not be packed", path.string());
+        fail("the picture could not be packed");
     packed.resize(size);
     std::string header;
     put(header, width);
@@ -49,7 +49,11 @@ void write_png(const std::filesystem::path& path, uint32_t width, uint32_t heigh
     chunk(file, "IHDR", header);
     chunk(file, "IDAT", packed);
     chunk(file, "IEND", "");
-    write_text_file(path, file);
+    return file;
+}
+
+void write_png(const std::filesystem::path& path, uint32_t width, uint32_t height, std::span<const uint8_t> rgb) {
+    write_text_file(path, to_png(width, height, rgb));
 }
 
 }  // namespace vkqat

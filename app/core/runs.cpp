@@ -44,20 +44,25 @@ void search_in(const fs::path& folder, int depth, std::vector<fs::path>& found) 
     for (const fs::path& path : inside) search_in(path, depth - 1, found);
 }
 
-// `steps = 300` of [training]: enough of TOML for the files that vkqat writes itself.
-int64_t steps_of(const fs::path& config) {
+// The text behind `key =` in a section: enough of TOML for one figure or one path.
+std::string value_in(const fs::path& config, std::string_view section, std::string_view key) {
     std::error_code error;
-    if (!fs::is_regular_file(config, error)) return 0;
+    if (!fs::is_regular_file(config, error)) return "";
     std::ifstream file(config);
-    std::string line, section;
+    std::string line, at;
     while (std::getline(file, line)) {
-        if (line.starts_with("[")) section = line;
-        if (section == "[training]" && line.starts_with("steps")) {
-            const size_t equals = line.find('=');
-            if (equals != line.npos) return std::strtoll(line.c_str() + equals + 1, nullptr, 10);
-        }
+        if (line.starts_with("[")) at = line.substr(0, line.find(']') + 1);
+        const size_t equals = line.find('=');
+        if (at != section || !line.starts_with(key) || equals == line.npos) continue;
+        if (line.substr(key.size(), equals - key.size()).find_first_not_of(" \t") != line.npos) continue;  // a longer key
+        const size_t begin = line.find_first_not_of(" \t", equals + 1);
+        if (begin == line.npos) return "";
+        const char quote = line[begin];
+        if (quote != '"' && quote != '\'') return line.substr(begin, line.find_first_of(" \t#", begin) - begin);
+        const size_t end = line.find(quote, begin + 1);
+        return end == line.npos ? "" : line.substr(begin + 1, end - begin - 1);
     }
-    return 0;
+    return "";
 }
 
 }  // namespace
@@ -77,8 +82,7 @@ Run open_run(const fs::path& folder) {
     Run run;
     run.folder = folder;
     run.name = (folder.has_filename() ? folder : folder.parent_path()).filename().string();
-    run.steps = steps_of(folder / "config.toml");
-
+    run.steps = std::strtoll(value_in(folder / "config.toml", "[training]", "steps").c_str(), nullptr, 10);
     return run;
 }
 
@@ -187,6 +191,8 @@ void TrainProcess::start(const fs::path& program, const fs::path& new_config, co
     ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     ::posix_spawn_file_actions_addopen(&actions, 1, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ::posix_spawn_file_actions_adddup2(&actions, 1, 2);
+    const fs::path place = fs::absolute(config).parent_path();
+    ::posix_spawn_file_actions_addchdir_np(&actions, place.c_str());
     // A session of its own: a Ctrl-C in the terminal of this program is not for it.
     posix_spawnattr_t attributes;
     ::posix_spawnattr_init(&attributes);
@@ -215,6 +221,14 @@ bool TrainProcess::running() {
     exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : WIFSIGNALED(status) ? -WTERMSIG(status) : 0;
     pid_ = -1;
     return false;
+}
+
+fs::path dump_folder(const fs::path& config, const std::vector<std::string>& arguments) {
+    constexpr std::string_view option = "--job.dump_folder=";
+    std::string folder = value_in(config, "[job]", "dump_folder");
+    for (const std::string& argument : arguments)
+        if (argument.starts_with(option)) folder = argument.substr(option.size());
+    return folder.empty() ? fs::path() : (fs::absolute(config).parent_path() / folder).lexically_normal();
 }
 
 fs::path vkqat_program() {

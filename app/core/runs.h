@@ -56,7 +56,8 @@ public:
     TrainProcess(const TrainProcess&) = delete;
     TrainProcess& operator=(const TrainProcess&) = delete;
 
-    // Starts `program train CONFIG ARGUMENTS...` in the configuration's folder, its output going to `log`. Error if it cannot.
+    // Starts `program train CONFIG ARGUMENTS...` in the configuration's folder, from which its relative paths count; its output
+    // goes to `log`. Error if it cannot.
     void start(const std::filesystem::path& program, const std::filesystem::path& config,
                const std::vector<std::string>& arguments, const std::filesystem::path& log);
     void stop();  // SIGINT: it finishes its step and writes a checkpoint
@@ -68,6 +69,9 @@ public:
 private:
     pid_t pid_ = -1;
 };
+
+// Where a training with this configuration and these arguments will write; empty where neither says.
+std::filesystem::path dump_folder(const std::filesystem::path& config, const std::vector<std::string>& arguments);
 
 // The program `vkqat` beside this one, else the one that PATH finds.
 std::filesystem::path vkqat_program();

@@ -136,6 +136,8 @@ void Store::write(fs::path to, std::string text) {
     });
 }
 
+void Store::run_later(std::function<void()> work) { post("", std::move(work)); }
+
 void Store::post(std::string key, std::function<void()> work) {
     {
         std::lock_guard lock(mutex_);

@@ -36,7 +36,8 @@ public:
     void remove(const std::string& id);                                                       // into the folder `deleted`
     void restore(const std::string& id);                                                      // out of it again
     void write(std::filesystem::path file, std::string text);
-    void wait();  // until all is on disk
+    void run_later(std::function<void()> work);  // other work on that thread; an error is told as those of files are
+    void wait();                                 // until all is on disk
     // The first thing that could not be written since the last call, or nothing.
     std::string take_error();
     const std::filesystem::path& folder() const { return folder_; }

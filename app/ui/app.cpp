@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ctime>
 
+#include "app/core/png.h"
 #include "app/ui/chat_view.h"
 #include "app/ui/file_dialog.h"
 #include "app/ui/models_view.h"
@@ -52,7 +53,7 @@ App::App(const AppOptions& options)
     for (const std::string& damaged : chats.load()) say(damaged, true);
     chat_ = std::make_unique<ChatView>(*this);
     models_ = std::make_unique<ModelsView>(*this);
-    profile_ = std::make_unique<ProfileView>(*this);
+    profile_ = std::make_unique<ProfileView>(*this, options.wake);
     quality_ = std::make_unique<QualityView>(*this, options.wake);
     training_ = std::make_unique<TrainingView>(*this);
     settings_view_ = std::make_unique<SettingsView>(*this);
@@ -140,7 +141,13 @@ void App::finish() {
     store.wait();
 }
 
-bool App::animating() const { return palette_opened_ || (view == View::chat && chat_->settling()); }
+void App::captured(uint32_t width, uint32_t height, std::vector<uint8_t> rgb) {
+    const std::filesystem::path file = std::exchange(capture, std::nullopt)->file;
+    store.run_later([file, width, height, rgb = std::move(rgb)] { write_png(file, width, height, rgb); });
+    say("Saved " + file.string());
+}
+
+bool App::animating() const { return palette_opened_ || capture || (view == View::chat && chat_->settling()); }
 
 double App::wake_after() const {
     double wait = view == View::training && training_->watching() ? (training_->reading() ? 0.01 : 1) : -1;

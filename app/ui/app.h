@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,13 @@ struct Toast {
     std::function<void()> undo;  // with a button, where there is one
     double until;
     bool bad = false;
+};
+
+// A part of the window that becomes a file, a few frames later: when the dialog that asked for it has gone.
+struct Capture {
+    ImVec2 low, high;
+    std::filesystem::path file;
+    int frames = 4;
 };
 
 // A thing that can be done, by palette and by key.
@@ -79,7 +87,9 @@ public:
     std::vector<int> answering() const;  // the engines that answer: one, or two side by side
     bool ready(int engine) const { return state(engine).status == EngineStatus::ready; }
     const EngineState& state(int engine) const { return states_[engine]; }
-    void set_theme();  // after a change of the settings
+    std::optional<Capture> capture;
+    void captured(uint32_t width, uint32_t height, std::vector<uint8_t> rgb);  // what `capture` asked for is there
+    void set_theme();                                                          // after a change of the settings
     double time() const;
     float display_scale = 1;
     bool system_dark = true, quit = false;

@@ -38,6 +38,8 @@ void ChatView::messages(Conversation& c, float height) {
     const float left = ImGui::GetCursorPosX() + (room - width) / 2;
     const std::vector<int> path = c.path();
     const float top = ImGui::GetScrollY(), bottom = top + height;
+    if (ImGui::IsMouseClicked(0) && ImGui::IsWindowHovered() && !ImGui::GetIO().KeyShift) selection_.clear();
+    if (!ImGui::IsMouseDown(0)) selection_.dragging = false;
     for (size_t i = 0; i < path.size(); i++) {
         const int at = path[i];
         ImGui::SetCursorPosX(left);
@@ -50,7 +52,7 @@ void ChatView::messages(Conversation& c, float height) {
         } else {
             ImGui::PushID(at);
             ImGui::BeginGroup();
-            message(c, at, width, last);
+            message(c, at, 2 * int(i), width, last);
             ImGui::EndGroup();
             ImGui::PopID();
             known_width = width;
@@ -66,10 +68,48 @@ void ChatView::messages(Conversation& c, float height) {
     const bool below = ImGui::GetScrollY() < ImGui::GetScrollMaxY() - 1;
     if (at_end_ && (app_.chats.generating(c) || below)) ImGui::SetScrollY(ImGui::GetScrollMaxY());
     settling_ = at_end_ && below && !app_.chats.generating(c);
+    // A selection that is drawn out of the window takes the text along.
+    if (selection_.dragging) {
+        const float y = ImGui::GetIO().MousePos.y - ImGui::GetWindowPos().y, edge = t.px(16);
+        const float beyond = y < edge ? y - edge : y > height - edge ? y - height + edge : 0;
+        if (beyond != 0) {
+            ImGui::SetScrollY(std::clamp(ImGui::GetScrollY() + beyond * 0.3f, 0.0f, ImGui::GetScrollMaxY()));
+            at_end_ = false;
+            settling_ = true;
+        }
+    }
     ImGui::EndChild();
 }
 
-void ChatView::answer_body(Conversation& c, int at, float width) {
+std::vector<int> ChatView::shown_at(const Conversation& c, int at) const {
+    if (!app_.settings.compare || c.messages[size_t(at)].role == Role::user) return {at};
+    // The newest answers of the two models beside each other.
+    std::vector<int> pair;
+    const std::vector<int> siblings = c.siblings(at);
+    for (auto sibling = siblings.rbegin(); sibling != siblings.rend() && pair.size() < 2; ++sibling) {
+        const std::string& model = c.messages[size_t(*sibling)].model;
+        if (pair.empty() || c.messages[size_t(pair.front())].model != model || model.empty()) pair.insert(pair.begin(), *sibling);
+    }
+    return pair.size() == 2 ? pair : std::vector<int>{at};
+}
+
+std::string ChatView::selected_text(Conversation& c) {
+    std::string text;
+    const std::vector<int> path = c.path();
+    for (size_t i = 0; i < path.size(); i++) {
+        const std::vector<int> shown = shown_at(c, path[i]);
+        for (size_t k = 0; k < shown.size(); k++) {
+            RichText& rich = texts_[{c.id, shown[k]}];
+            rich.set_text(c.messages[size_t(shown[k])].content);
+            TextPlace from, to;
+            if (!selection_.part(int(2 * i + k), rich.end(), from, to)) continue;
+            text += (text.empty() ? "" : "\n\n") + rich.between(from, to);
+        }
+    }
+    return text;
+}
+
+void ChatView::answer_body(Conversation& c, int at, int item, float width, bool beside) {
     Theme& t = app_.theme;
     Message& m = c.messages[size_t(at)];
     const Chats::Generation* g = app_.chats.generation(c, at);
@@ -83,7 +123,7 @@ void ChatView::answer_body(Conversation& c, int at, float width) {
         RichText& text = texts_[{c.id, at}];
         text.set_text(m.content);
         text.set_highlight(search_);
-        if (text.draw(t, width)) selected_text_ = text.selected();
+        text.draw(t, width, selection_, item, beside);
         ui::note("assistant", m.content);
     }
     if (failed(m.stats)) {
@@ -153,7 +193,7 @@ void ChatView::answer_tools(Conversation& c, int at, float width, bool last) {
     }
 }
 
-void ChatView::message(Conversation& c, int at, float width, bool last) {
+void ChatView::message(Conversation& c, int at, int item, float width, bool last) {
     Theme& t = app_.theme;
     Message& m = c.messages[size_t(at)];
     if (editing_ == at) {
@@ -200,7 +240,7 @@ void ChatView::message(Conversation& c, int at, float width, bool last) {
         ImGui::GetWindowDrawList()->AddRectFilled(
             corner, {corner.x + text_width + 2 * padding, corner.y + text_height + t.px(18)}, t.colors.raised, t.px(14));
         ImGui::SetCursorPos({x + width - text_width - padding, y + t.px(9)});
-        if (text.draw(t, text_width)) selected_text_ = text.selected();
+        text.draw(t, text_width, selection_, item);
         ui::note("user", m.content);
         ImGui::SetCursorPos({x + width - t.px(c.siblings(at).size() > 1 ? 150 : 62), y + text_height + t.px(22)});
         sibling_switch(c, at, "version", t.px(2));
@@ -213,24 +253,14 @@ void ChatView::message(Conversation& c, int at, float width, bool last) {
             ImGui::SetClipboardText(m.content.c_str()), app_.say("Copied");
         return;
     }
-    if (app_.settings.compare) {
-        // The newest answers of the two models beside each other.
-        std::vector<int> pair;
-        const std::vector<int> siblings = c.siblings(at);
-        for (auto sibling = siblings.rbegin(); sibling != siblings.rend() && pair.size() < 2; ++sibling) {
-            const std::string& model = c.messages[size_t(*sibling)].model;
-            if (pair.empty() || c.messages[size_t(pair.front())].model != model || model.empty())
-                pair.insert(pair.begin(), *sibling);
-        }
-        if (pair.size() == 2) {
-            side_by_side(c, pair, width, last);
-            return;
-        }
+    if (const std::vector<int> pair = shown_at(c, at); pair.size() == 2) {
+        side_by_side(c, pair, item, width, last);
+        return;
     }
     ImGui::PushFont(t.fonts.bold, t.size * 0.92f);
     ui::text(t, t.colors.dim, m.model.empty() ? "Assistant" : m.model);
     ImGui::PopFont();
-    answer_body(c, at, width);
+    answer_body(c, at, item, width, false);
     if (!app_.chats.generation(c, at)) {
         answer_tools(c, at, width, last);
     } else {
@@ -238,7 +268,7 @@ void ChatView::message(Conversation& c, int at, float width, bool last) {
     }
 }
 
-void ChatView::side_by_side(Conversation& c, const std::vector<int>& answers, float width, bool last) {
+void ChatView::side_by_side(Conversation& c, const std::vector<int>& answers, int item, float width, bool last) {
     Theme& t = app_.theme;
     const float gap = t.px(16), column = (width - gap) / 2;
     const float x = ImGui::GetCursorPosX();
@@ -255,7 +285,7 @@ void ChatView::side_by_side(Conversation& c, const std::vector<int>& answers, fl
         if (ImGui::RadioButton(fmt::format("{}##choose", m.model.empty() ? "Assistant" : m.model).c_str(), chosen))
             c.choose(at), app_.chats.changed(c);
         ui::hint(t, "The conversation goes on with the chosen answer");
-        answer_body(c, at, column);
+        answer_body(c, at, item + int(i), column, true);
         if (!app_.chats.generation(c, at)) {
             ImGui::PushTextWrapPos(x + (column + gap) * float(i) + column);
             ui::small(t, t.colors.faint, stats_text(m.stats));

@@ -33,6 +33,7 @@ void ChatView::open(const std::string& id) {
     at_end_ = focus_input_ = true;
     texts_.clear();
     heights_.clear();
+    selection_.clear();
     Conversation* c = app_.chats.find(id);
     input_ = c ? c->draft : "";
     shown_ = id;
@@ -160,7 +161,6 @@ void ChatView::draw(ImVec2 size) {
     ImGui::BeginChild("conversation", {left.x - panel, size.y}, ImGuiChildFlags_AlwaysUseWindowPadding);
     ImGui::PopStyleVar();
     header(c);
-    selected_text_.clear();
     const float composer_height =
         t.px(58) + t.size * t.scale * 1.5f * float(std::min<ptrdiff_t>(8, 1 + std::count(input_.begin(), input_.end(), '\n')));
     const float height = ImGui::GetContentRegionAvail().y - composer_height;
@@ -178,9 +178,8 @@ void ChatView::draw(ImVec2 size) {
         settings_panel(*c, panel);
     }
     overlay(c, corner, size);
-    if (!selected_text_.empty() && !ImGui::GetIO().WantTextInput &&
-        ImGui::Shortcut(ImGuiMod_Ctrl | ImGuiKey_C, ImGuiInputFlags_RouteGlobal))
-        ImGui::SetClipboardText(selected_text_.c_str());
+    if (c && !selection_.empty() && !ImGui::GetIO().WantTextInput && ImGui::IsKeyChordPressed(ImGuiMod_Ctrl | ImGuiKey_C))
+        ImGui::SetClipboardText(selected_text(*c).c_str());
 }
 
 void ChatView::focus_search() {
@@ -301,9 +300,11 @@ void ChatView::header(Conversation* c) {
     }
     // On the right: how full the context is, and what can be switched on.
     const EngineState& s = app_.state(0);
-    const float right = t.px(2 * 42) + (s.status == EngineStatus::ready && c ? t.px(140) : 0);
+    const bool meter =
+        s.status == EngineStatus::ready && c && ImGui::GetCursorPosX() + t.px(2 * 42 + 148) < ImGui::GetWindowWidth();
+    const float right = t.px(2 * 42) + (meter ? t.px(140) : 0);
     ImGui::SetCursorPosX(std::max(ImGui::GetCursorPosX(), ImGui::GetWindowWidth() - right - t.px(8)));
-    if (s.status == EngineStatus::ready && c) {
+    if (meter) {
         int64_t used = 0;
         for (int at : c->path()) {
             const AnswerStats& stats = c->messages[size_t(at)].stats;

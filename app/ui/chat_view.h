@@ -38,9 +38,11 @@ private:
     void conversation_row(Conversation& c, float width);
     void header(Conversation* c);
     void messages(Conversation& c, float height);
-    void message(Conversation& c, int at, float width, bool last);
-    void side_by_side(Conversation& c, const std::vector<int>& answers, float width, bool last);
-    void answer_body(Conversation& c, int at, float width);
+    void message(Conversation& c, int at, int item, float width, bool last);
+    std::vector<int> shown_at(const Conversation& c, int at) const;  // a message, or two answers side by side
+    std::string selected_text(Conversation& c);
+    void side_by_side(Conversation& c, const std::vector<int>& answers, int item, float width, bool last);
+    void answer_body(Conversation& c, int at, int item, float width, bool beside);
     void sibling_switch(Conversation& c, int at, const char* what, float gap);
     void answer_tools(Conversation& c, int at, float width, bool last);
     void welcome();
@@ -65,7 +67,7 @@ private:
     std::string preset_name_;
     bool focus_input_ = true, focus_search_ = false, focus_edit_ = false, focus_rename_ = false, at_end_ = true;
     std::string shown_;                               // the conversation whose draft is in input_
-    std::string selected_text_;                       // in any message, for Ctrl+C
+    TextSelection selection_;                         // over all messages of the conversation
     std::map<int, std::pair<float, float>> heights_;  // of messages at a width: what is far away is not laid out
 };
 

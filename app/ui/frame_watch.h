@@ -1,4 +1,5 @@
-// How long the interface's thread is kept by a frame, outside of presentation (waiting for a free image, handing it over).
+// How long the interface's thread is kept by a frame, outside of presentation: asking the display server for the window's size,
+// waiting for a free image, handing it over.
 #pragma once
 
 #include <cstdint>

@@ -160,16 +160,11 @@ void run(const Options& o) {
         a.display_scale = std::max(x, y);
         a.set_theme();
     });
-    // What the desktop prefers is asked for beside.
-    std::atomic<int> dark = -1;
-    std::thread asking([&dark] {
-        dark = system_prefers_dark();
+    std::atomic<int> dark = -1;  // what the desktop prefers, once it is known
+    AppearanceWatch appearance([&dark](bool now) {
+        dark = now;
         glfwPostEmptyEvent();
     });
-    struct Join {
-        std::thread& thread;
-        ~Join() { thread.join(); }
-    } join{asking};
 
     HeldInput held;
     ui::Screen screen;
@@ -200,9 +195,9 @@ void run(const Options& o) {
         held.hold();
         if (dark >= 0 && app.system_dark != bool(dark.load())) app.system_dark = dark, app.set_theme();
         last = Clock::now();
-        watch.begin();
         renderer.new_frame();
-        ImGui_ImplGlfw_NewFrame();
+        ImGui_ImplGlfw_NewFrame();  // asks the display server for the window's size, and waits for it
+        watch.begin();
         screen.widgets.clear();
         screen.notes.clear();
         ImGui::NewFrame();
@@ -215,24 +210,33 @@ void run(const Options& o) {
         const EngineStatus status = app.state(0).status;
         const bool quiet = status != EngineStatus::loading && !app.library.scanning() && seconds_since(started) > 0.5;
         settled = quiet ? settled + 1 : 0;
-        if (!o.screenshot.empty() && settled > 12) {
-            Picture picture;
-            while (!renderer.draw(ImGui::GetDrawData(), background, &picture)) {
-            }
-            if (picture.rgb.empty()) fail("this surface cannot be copied: no screenshot");
-            write_png(o.screenshot, picture.width, picture.height, picture.rgb);
-            break;
+        if (!o.screenshot.empty() && settled == 12) {
+            if (!renderer.can_copy()) fail("this surface cannot be copied: no screenshot");
+            renderer.request_picture(0, 0, int(size.x), int(size.y));
         }
-        wanted = renderer.draw(ImGui::GetDrawData(), background) && !app.animating() ? wanted - 1 : 2;
+        if (app.capture && app.capture->frames > 0 && --app.capture->frames == 0) {
+            const Capture& c = *app.capture;
+            if (renderer.can_copy())
+                renderer.request_picture(int(c.low.x), int(c.low.y), int(c.high.x - c.low.x), int(c.high.y - c.low.y));
+            else
+                app.capture.reset(), app.say("This surface cannot be copied: save the plot as SVG", true);
+        }
+        const bool drawn = renderer.draw(ImGui::GetDrawData(), background);
+        if (auto picture = renderer.picture()) {
+            if (app.capture) app.captured(picture->width, picture->height, std::move(picture->rgb));
+            if (!o.screenshot.empty()) {
+                write_png(o.screenshot, picture->width, picture->height, picture->rgb);
+                break;
+            }
+        }
+        wanted = drawn && !app.animating() ? wanted - 1 : 2;
         watch.end();
         if (!o.dump.empty() && wanted <= 0) {
-            std::string text =
-                screen_to_json(screen, view_name(app.view), watch.times(), renderer.submissions(), renderer.losses());
+            std::string text = screen_to_json(screen, view_name(app.view), watch.times(), renderer.submissions(),
+                                              renderer.losses(), app.theme.colors.dark);
             if (text != dumped) write_text_file(o.dump, text), dumped = std::move(text);
         }
-        int w = 0, h = 0;
-        glfwGetWindowSize(window.handle, &w, &h);
-        if (o.size.empty() && o.scale <= 0) app.settings.width = w, app.settings.height = h;
+        if (o.size.empty() && o.scale <= 0) app.settings.width = int(size.x), app.settings.height = int(size.y);
     }
     if (o.screenshot.empty()) app.finish();
 }

@@ -46,15 +46,15 @@ void ModelsView::loaded(int engine, float width) {
         ui::wrapped(t, t.colors.bad, s.message);
         if (ui::button(t, icon::again, "Try again")) app_.load_model(s.model, engine);
     } else {
-        ui::text(t, t.colors.dim,
-                 fmt::format("On {}{}, context of {} tokens, loaded in {}", s.device, s.cpu ? " (a CPU: no GPU is used)" : "",
-                             with_commas(s.context), human_duration(s.load_seconds)));
+        ui::wrapped(t, t.colors.dim,
+                    fmt::format("On {}{}, context of {} tokens, loaded in {}", s.device, s.cpu ? " (a CPU: no GPU is used)" : "",
+                                with_commas(s.context), human_duration(s.load_seconds)));
         const MemoryNeed& m = s.memory;
-        ui::text(t, t.colors.dim,
-                 fmt::format("weights {}   cache {}   workspace {}   other {}   together {}", human_bytes(double(m.weights)),
-                             human_bytes(double(m.cache)), human_bytes(double(m.workspace)), human_bytes(double(m.rest)),
-                             human_bytes(double(m.total()))));
-        ImGui::SameLine(ui::right_edge() - t.px(100));
+        ui::wrapped(t, t.colors.dim,
+                    fmt::format("weights {}   cache {}   workspace {}   other {}   together {}", human_bytes(double(m.weights)),
+                                human_bytes(double(m.cache)), human_bytes(double(m.workspace)), human_bytes(double(m.rest)),
+                                human_bytes(double(m.total()))));
+        ui::at_right(t.px(100));
         if (ui::button(t, icon::eject, "Unload", {t.px(100), 0})) app_.engines[engine].unload();
     }
     ui::end_card();

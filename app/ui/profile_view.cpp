@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/core/treemap.h"
 #include "app/ui/widgets.h"
 #include "runtime/support/files.h"
 #include "runtime/support/human.h"
@@ -50,41 +51,95 @@ void ProfileView::save_trace(const std::vector<TraceEvent>& events) {
     });
 }
 
-// Areas in proportion to bytes, row by row.
-void ProfileView::memory(float width) {
+// Areas in proportion to bytes: what the weights of each layer take, and within it each of its matrices; the cache, by layer; the
+// rest.
+void ProfileView::memory(ImVec2 size) {
     Theme& t = app_.theme;
-    const MemoryNeed& m = app_.state(0).memory;
-    struct Part {
-        const char* name;
-        uint64_t bytes;
-    };
-    std::vector<Part> parts{{"Weights", m.weights}, {"Cache", m.cache}, {"Workspace", m.workspace}, {"Other", m.rest}};
-    std::sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.bytes > b.bytes; });
-    const ImVec2 at = ImGui::GetCursorScreenPos();
-    const float height = t.px(110);
-    ImGui::Dummy({width, height});
-    ImDrawList* draw = ImGui::GetWindowDrawList();
-    float x = at.x, y = at.y, w = width, h = height;
-    double left = double(m.total());
-    for (size_t i = 0; i < parts.size() && left > 0; i++) {
-        const double share = double(parts[i].bytes) / left;
-        const bool across = w >= h;
-        const float pw = across ? float(share) * w : w, ph = across ? h : float(share) * h;
-        const float gap = t.px(1);
-        draw->AddRectFilled({x, y}, {x + std::max(1.0f, pw - gap), y + std::max(1.0f, ph - gap)},
-                            with_alpha(t.colors.series[i], 0.75f), t.px(4));
-        const std::string label = fmt::format("{} {}", parts[i].name, human_bytes(double(parts[i].bytes)));
-        ui::note("memory", label);
-        const float size = t.size * t.scale * 0.85f;
-        if (ph > size * 1.4f && pw > t.px(40)) {
-            const std::string text = ui::shortened(t.fonts.bold, size, label, pw - t.px(12));
-            draw->AddText(t.fonts.bold, size, {x + t.px(6), y + t.px(4)}, t.colors.accent_text, text.c_str());
-        }
-        if (ImGui::IsMouseHoveringRect({x, y}, {x + pw, y + ph}) && ImGui::IsWindowHovered())
-            ImGui::SetTooltip("%s, %.1f %%", label.c_str(), 100 * double(parts[i].bytes) / double(m.total()));
-        across ? (x += pw, w -= pw) : (y += ph, h -= ph);
-        left -= double(parts[i].bytes);
+    const EngineState& s = app_.state(0);
+    const MemoryNeed& m = s.memory;
+    if (parts_of_ != s.model) {
+        parts_of_ = s.model;
+        parts_.clear();
+        reading_.ask([model = s.model] { return weight_parts(model); });
     }
+    if (auto parts = reading_.take()) parts_ = std::move(*parts);
+    for (auto [name, bytes] :
+         {std::pair{"Weights", m.weights}, {"Cache", m.cache}, {"Workspace", m.workspace}, {"Other", m.rest}})
+        ui::note("memory", fmt::format("{} {}", name, human_bytes(double(bytes))));
+
+    struct Area {
+        std::string name;
+        double bytes;
+        ImU32 color;
+        std::vector<std::pair<std::string, double>> inside;
+    };
+    std::vector<Area> areas;
+    double read = 0;
+    int64_t layers = 0;
+    for (const WeightPart& p : parts_) read += double(p.bytes), layers = std::max(layers, p.layer + 1);
+    // The device may hold another type than the files: their shares are shown, of what the device holds.
+    const double factor = read > 0 ? double(m.weights) / read : 0;
+    if (parts_.empty()) areas.push_back({"Weights", double(m.weights), t.colors.series[0], {}});
+    for (const WeightPart& p : parts_) {
+        const std::string bits = p.bits > 0 ? fmt::format(" {:.3g} bits", p.bits) : "";
+        if (p.layer < 0) {
+            areas.push_back({p.name + bits, double(p.bytes) * factor, t.colors.series[4], {}});
+            continue;
+        }
+        const std::string layer = fmt::format("layer {}", p.layer);
+        if (areas.empty() || areas.back().name != layer) areas.push_back({layer, 0, t.colors.series[0], {}});
+        areas.back().bytes += double(p.bytes) * factor;
+        areas.back().inside.emplace_back(p.name + bits, double(p.bytes) * factor);
+    }
+    Area cache{"cache", double(m.cache), t.colors.series[1], {}};
+    for (int64_t i = 0; i < layers; i++) cache.inside.emplace_back(fmt::format("layer {}", i), double(m.cache) / double(layers));
+    areas.push_back(std::move(cache));
+    areas.push_back({"workspace", double(m.workspace), t.colors.series[2], {}});
+    areas.push_back({"other", double(m.rest), t.colors.series[7], {}});
+
+    const ImVec2 at = ImGui::GetCursorScreenPos(), mouse = ImGui::GetIO().MousePos;
+    ImGui::Dummy(size);
+    const bool hovered = ImGui::IsItemHovered();
+    ImDrawList* draw = ImGui::GetWindowDrawList();
+    const float text = t.size * t.scale * 0.8f, gap = t.px(1), total = float(m.total());
+    std::string under;
+    auto box = [&](const TreemapCell& c, ImU32 color, float alpha, const std::string& name, double bytes, const std::string& of) {
+        const ImVec2 low{c.x, c.y}, high{c.x + std::max(1.0f, c.width - gap), c.y + std::max(1.0f, c.height - gap)};
+        draw->AddRectFilled(low, high, with_alpha(color, alpha), c.width > t.px(10) && c.height > t.px(10) ? t.px(3) : 0);
+        if (hovered && mouse.x >= c.x && mouse.x < c.x + c.width && mouse.y >= c.y && mouse.y < c.y + c.height)
+            under = fmt::format("{}{}: {}, {:.1f} %", of, name, human_bytes(bytes), 100 * bytes / double(total));
+        return std::pair{low, high};
+    };
+    auto label = [&](const TreemapCell& c, ImFont* font, const std::string& name, ImU32 color) {
+        if (c.height < text * 1.3f || c.width < t.px(30)) return;
+        const std::string shown = ui::shortened(font, text, name, c.width - t.px(8));
+        draw->AddText(font, text, {c.x + t.px(4), c.y + t.px(1)}, color, shown.c_str());
+    };
+    std::vector<double> figures;
+    for (const Area& a : areas) figures.push_back(a.bytes);
+    const std::vector<TreemapCell> cells = treemap(figures, {at.x, at.y, size.x, size.y});
+    for (size_t i = 0; i < areas.size(); i++) {
+        const Area& a = areas[i];
+        const TreemapCell& c = cells[i];
+        if (c.width <= 0) continue;
+        const float header = !a.inside.empty() && c.height > t.px(44) && c.width > t.px(40) ? std::round(text * 1.25f) : 0;
+        const std::string name = fmt::format("{}  {}", a.name, human_bytes(a.bytes));
+        box(c, a.color, a.inside.empty() ? 0.42f : 0.2f, a.name, a.bytes, "");
+        if (header > 0 || a.inside.empty()) label(c, t.fonts.bold, name, t.colors.text);
+        if (a.inside.empty()) continue;
+        std::vector<double> inner;
+        for (const auto& part : a.inside) inner.push_back(part.second);
+        const float edge = t.px(2);
+        const std::vector<TreemapCell> parts = treemap(inner, {c.x + edge, c.y + std::max(header, edge), c.width - 2 * edge - gap,
+                                                               c.height - std::max(header, edge) - edge - gap});
+        for (size_t k = 0; k < parts.size(); k++) {
+            if (parts[k].width <= 0) continue;
+            box(parts[k], a.color, 0.38f, a.inside[k].first, a.inside[k].second, a.name + ", ");
+            label(parts[k], t.fonts.regular, a.inside[k].first, t.colors.text);
+        }
+    }
+    if (!under.empty()) ImGui::SetTooltip("%s", under.c_str());
+    ui::note("treemap", fmt::format("{} layers, {} parts", layers, parts_.size()));
 }
 
 void ProfileView::flame(const std::vector<TraceEvent>& events, ImVec2 size) {
@@ -219,8 +274,8 @@ void ProfileView::draw(ImVec2) {
         shown_ = profile;
         decode_ = trace_of(profile->decode, "decode");
         prefill_ = trace_of(profile->prefill, "prefill");
-        if (which_ == 2) which_ = 0;
-        from_ = to_ = 0;
+        if (which_ == 2 || (profile->live && which_ == 1)) which_ = 0;
+        if (!profile->live) from_ = to_ = 0;
     }
     ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(t.px(28), t.px(24)));
     ImGui::BeginChild("profile", {0, 0}, ImGuiChildFlags_AlwaysUseWindowPadding);
@@ -232,14 +287,29 @@ void ProfileView::draw(ImVec2) {
     if (ui::button(t, icon::folder, "Open a trace", {t.px(136), t.px(34)})) open_trace();
     ImGui::SameLine();
     ImGui::BeginDisabled(!app_.ready(0) || s.busy);
-    if (ui::primary_button(t, icon::play, s.busy ? "Measuring…" : "Measure", {t.px(136), t.px(34)})) measure();
+    if (ui::primary_button(t, icon::play,
+                           !s.busy                    ? "Measure"
+                           : s.message == "measuring" ? "Measuring…"
+                                                      : "Answering…",
+                           {t.px(136), t.px(34)}))
+        measure();
     ImGui::EndDisabled();
     if (app_.ready(0)) {
+        if (ImGui::Checkbox("Live", &live_)) app_.engines[0].set_live(live_);
+        ui::hint(t, "While the model answers, one token in a second is measured node by node: the answer is that much slower");
+        ImGui::SameLine();
         ui::text(t, t.colors.dim,
                  fmt::format("{} on {}: {} of memory at a context of {}", s.name, s.device, human_bytes(double(s.memory.total())),
                              with_commas(s.context)));
-        memory(width);
+        memory({width, t.px(parts_.empty() ? 110 : 170)});
         if (!s.busy && !s.message.empty()) ui::wrapped(t, t.colors.bad, s.message);
+        if (!shown_ && file_.empty()) {
+            if (ui::empty_state(
+                    t, icon::bolt, "Where does time go?",
+                    "Measure every node of a decoded token and of a prompt, or switch on Live and let the model answer.",
+                    icon::play, "Measure it"))
+                measure();
+        }
     } else if (file_.empty()) {
         if (ui::empty_state(t, icon::profile, "Where do memory and time go?",
                             "Load a model and measure it, or open a trace of a training (a file for Chrome or Perfetto).",
@@ -250,9 +320,11 @@ void ProfileView::draw(ImVec2) {
         if (shown_) {
             if (ImGui::RadioButton("A decoded token", which_ == 0)) which_ = 0, from_ = to_ = 0;
             ImGui::SameLine();
+            ImGui::BeginDisabled(prefill_.empty());
             if (ImGui::RadioButton(fmt::format("A prompt's {} tokens", shown_->prefill_tokens).c_str(), which_ == 1))
                 which_ = 1, from_ = to_ = 0;
-            ImGui::SameLine();
+            ImGui::EndDisabled();
+            ui::same_line_if_it_fits(t.px(160));
         }
         if (!file_.empty()) {
             if (ImGui::RadioButton(file_name_.c_str(), which_ == 2)) which_ = 2, from_ = to_ = 0;
@@ -261,7 +333,11 @@ void ProfileView::draw(ImVec2) {
         const std::vector<TraceEvent>& events = which_ == 2 || !shown_ ? file_ : which_ == 1 ? prefill_ : decode_;
         double total = 0;
         for (const TraceEvent& e : events) total += e.seconds;
-        ui::text(t, t.colors.dim, fmt::format("{} nodes, {} together", events.size(), time_text(total)));
+        ui::text(
+            t, t.colors.dim,
+            fmt::format(
+                "{} nodes, {} together{}", events.size(), time_text(total),
+                which_ == 0 && shown_ && shown_->live ? fmt::format(", live at token {}", with_commas(shown_->position)) : ""));
         ui::at_right(t.px(136));
         if (ui::button(t, icon::download, "Save trace", {t.px(136), 0})) save_trace(events);
         if (which_ != 2)

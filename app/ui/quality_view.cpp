@@ -95,18 +95,29 @@ void QualityView::controls() {
     check("Pareto front", lines_);
     check("Equal memory", equal_memory_);
     ui::hint(t, "A line at the memory of each 16-bit model: what stands left of it takes less");
-    ui::at_right(t.px(150));
-    auto export_plot = [&](bool svg) {
-        const std::string text = to_svg(last_scene_, plot_style(t));
-        app_.open_dialog(svg ? "Save the plot as SVG into…" : "…", true, "", [this, text](const std::filesystem::path& folder) {
-            std::filesystem::path file = folder / "quality.svg";
-            std::error_code error;
-            for (int i = 2; std::filesystem::exists(file, error); i++) file = folder / fmt::format("quality-{}.svg", i);
-            app_.store.write(file, text);
-            app_.say("Saved " + file.string());
-        });
+    ui::at_right(t.px(184));
+    auto save_as = [&](const char* ending) {
+        const bool svg = ending == std::string(".svg");
+        const std::string text = svg ? to_svg(last_scene_, plot_style(t)) : "";
+        app_.open_dialog(
+            svg ? "Save the plot as SVG into…" : "Save the plot as PNG into…", true, "",
+            [this, text, ending, svg](const std::filesystem::path& folder) {
+                std::filesystem::path file = folder / fmt::format("quality{}", ending);
+                std::error_code error;
+                for (int i = 2; std::filesystem::exists(file, error); i++) file = folder / fmt::format("quality-{}{}", i, ending);
+                if (svg) {
+                    app_.store.write(file, text);
+                    app_.say("Saved " + file.string());
+                } else {
+                    app_.capture = Capture{plot_at_, {plot_at_.x + last_scene_.width, plot_at_.y + last_scene_.height}, file};
+                }
+            });
     };
-    if (ui::button(t, icon::download, "Save as SVG", {t.px(150), 0})) export_plot(true);
+    if (ui::button(t, icon::download, "SVG##Save as SVG", {t.px(88), 0})) save_as(".svg");
+    ui::hint(t, "Save the plot as SVG");
+    ImGui::SameLine(0, t.px(8));
+    if (ui::button(t, icon::download, "PNG##Save as PNG", {t.px(88), 0})) save_as(".png");
+    ui::hint(t, "Save the plot as PNG, as large as it is on the screen");
     auto filters = [&](const char* title, const std::vector<std::string>& all, std::set<std::string>& hidden) {
         if (all.size() < 2) return;
         ImGui::AlignTextToFramePadding();
@@ -156,6 +167,7 @@ void QualityView::scatter(const std::vector<const ModelResult*>& shown, ImVec2 s
             if (r->bits >= 16 && r->figures.count(x_)) plot.vertical.push_back(r->figures.at(x_));
     const DrawnPlot drawn = draw_plot(t, "scatter", plot, size);
     last_scene_ = drawn.scene;
+    plot_at_ = drawn.at;
     // The nearest point under the mouse, and the chosen one.
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     const ModelResult* nearest = nullptr;
@@ -233,6 +245,110 @@ void QualityView::table(const std::vector<const ModelResult*>& shown, ImVec2 siz
     ImGui::EndTable();
 }
 
+// The bits of every matrix as a table that can be clicked, and how the weights of the chosen one are spread, with its centroids.
+void QualityView::layers(const ModelResult& r) {
+    Theme& t = app_.theme;
+    if (weights_of_ != r.model) {
+        weights_of_ = r.model;
+        weights_ = {};
+        ask_weights("");
+    }
+    if (auto read = reading_.take()) weights_ = std::move(*read);
+    if (const std::string error = reading_.error(); !error.empty()) ui::wrapped(t, t.colors.bad, error);
+    if (weights_.parts.empty()) return;
+    ImGui::Dummy({0, t.px(6)});
+    ui::heading(t, "Bits by layer", 1);
+    constexpr const char* columns[] = {"q", "k", "v", "o", "gate", "up", "down"};
+    const float number = t.px(26), width = (ImGui::GetContentRegionAvail().x - number) / 7, height = t.px(20);
+    const float text = t.size * t.scale * 0.78f;
+    ImDrawList* draw = ImGui::GetWindowDrawList();
+    auto centered = [&](ImVec2 at, float w, ImU32 color, const std::string& what) {
+        const ImVec2 box = t.fonts.regular->CalcTextSizeA(text, FLT_MAX, 0, what.c_str());
+        draw->AddText(t.fonts.regular, text, {at.x + (w - box.x) / 2, at.y + (height - box.y) / 2}, color, what.c_str());
+    };
+    const ImVec2 top = ImGui::GetCursorScreenPos();
+    for (size_t i = 0; i < 7; i++) centered({top.x + number + width * float(i), top.y}, width, t.colors.dim, columns[i]);
+    ImGui::Dummy({0, height});
+    std::string chosen;
+    size_t column = 0;
+    ImGui::PushStyleVar(ImGuiStyleVar_ItemSpacing, ImVec2(0, t.px(2)));
+    for (const WeightPart& p : weights_.parts) {
+        if (p.tensor.empty()) continue;
+        if (column == 0) {
+            const ImVec2 at = ImGui::GetCursorScreenPos();
+            centered(at, number, t.colors.faint, std::to_string(p.layer));
+            ImGui::Dummy({number, height});
+        }
+        ImGui::SameLine(0, 0);
+        const ImVec2 at = ImGui::GetCursorScreenPos();
+        if (ImGui::InvisibleButton(p.tensor.c_str(), {width, height}, ImGuiButtonFlags_EnableNav)) chosen = p.tensor;
+        ui::hint(t, fmt::format("{}\n{:.3g} bits, {}", p.tensor, p.bits, human_bytes(double(p.bytes))));
+        const float strength = std::clamp(float(std::log2(p.bits + 1) / 5), 0.1f, 1.0f);
+        draw->AddRectFilled(at, {at.x + width - t.px(2), at.y + height}, with_alpha(t.colors.series[0], 0.55f * strength),
+                            t.px(3));
+        if (p.tensor == weights_.tensor || ImGui::IsItemFocused())
+            draw->AddRect(at, {at.x + width - t.px(2), at.y + height}, t.colors.text, t.px(3), 0, t.px(1.5f));
+        centered(at, width - t.px(2), t.colors.text, fmt::format("{:.3g}", p.bits));
+        column = (column + 1) % 7;
+    }
+    ImGui::PopStyleVar();
+    if (!chosen.empty()) ask_weights(chosen);
+    ui::note("bits", fmt::format("{} matrices", std::count_if(weights_.parts.begin(), weights_.parts.end(),
+                                                              [](const WeightPart& p) { return !p.tensor.empty(); })));
+    histogram();
+}
+
+void QualityView::histogram() {
+    Theme& t = app_.theme;
+    const WeightHistogram& h = weights_.histogram;
+    if (h.shares.empty()) return;
+    ImGui::Dummy({0, t.px(6)});
+    ui::small(t, t.colors.dim, "Weights of " + weights_.tensor);
+    const ImVec2 at = ImGui::GetCursorScreenPos(), size{ImGui::GetContentRegionAvail().x, t.px(96)};
+    ImGui::Dummy(size);
+    ImDrawList* draw = ImGui::GetWindowDrawList();
+    draw->AddRectFilled(at, {at.x + size.x, at.y + size.y}, t.colors.background, t.px(4));
+    const double low = h.edges.front(), high = h.edges.back();
+    const double most = *std::max_element(h.shares.begin(), h.shares.end());
+    auto to_x = [&](double v) { return at.x + float((v - low) / (high - low)) * size.x; };
+    for (size_t i = 0; i < h.shares.size(); i++) {
+        const float y = at.y + size.y - float(h.shares[i] / most) * (size.y - t.px(6));
+        const float gap = h.shares.size() <= 16 ? 1 : 0;
+        draw->AddRectFilled({to_x(h.edges[i]), y}, {to_x(h.edges[i + 1]) - gap, at.y + size.y},
+                            with_alpha(t.colors.series[0], 0.5f));
+    }
+    for (double c : h.centroids) draw->AddLine({to_x(c), at.y}, {to_x(c), at.y + size.y}, t.colors.warn, t.px(1.5f));
+    if (ImGui::IsItemHovered()) {
+        const double v = low + double((ImGui::GetIO().MousePos.x - at.x) / size.x) * (high - low);
+        for (size_t i = 0; i < h.shares.size(); i++)
+            if (v >= h.edges[i] && v < h.edges[i + 1])
+                ImGui::SetTooltip("%s: %.2f %% of the weights",
+                                  (h.centroids.empty() ? fmt::format("{:.3g} to {:.3g}", h.edges[i], h.edges[i + 1])
+                                                       : fmt::format("centroid {:.3g}", h.centroids[i]))
+                                      .c_str(),
+                                  100 * h.shares[i]);
+    }
+    const std::string below = h.centroids.empty() ? fmt::format("{:.3g} to {:.3g}, four root mean squares", low, high)
+                                                  : fmt::format("{} centroids at {} bit{}, blocks of {}; in scales of the blocks",
+                                                                h.centroids.size(), h.bits, h.bits == 1 ? "" : "s", h.block);
+    ui::small(t, t.colors.faint, below);
+    ui::note("histogram", fmt::format("{}: {}", weights_.tensor, below));
+}
+
+// All parts of the chosen model, and the spread of one of its matrices; without a name that of the middle.
+void QualityView::ask_weights(const std::string& tensor) {
+    reading_.ask([model = weights_of_, tensor, parts = weights_.parts] {
+        Weights w{parts.empty() ? weight_parts(model) : parts, tensor, {}};
+        int64_t last = 0;
+        for (const WeightPart& p : w.parts) last = std::max(last, p.layer);
+        if (w.tensor.empty())
+            for (const WeightPart& p : w.parts)
+                if (p.name == "gate_proj" && p.layer <= last / 2) w.tensor = p.tensor;
+        w.histogram = weight_histogram(model, w.tensor);
+        return w;
+    });
+}
+
 void QualityView::details(ImVec2 size) {
     Theme& t = app_.theme;
     const ModelResult* r = nullptr;
@@ -257,6 +373,7 @@ void QualityView::details(ImVec2 size) {
     if (ui::primary_button(t, icon::play, "Load and chat")) app_.load_model(r->model), app_.view = View::chat;
     ImGui::EndDisabled();
     if (!there) ui::hint(t, "The model's folder is not there: " + r->model.string());
+    if (there) layers(*r);
     if (!r->sensitivity.empty()) {
         ImGui::Dummy({0, t.px(6)});
         ui::heading(t, "Sensitivity by layer", 1);

@@ -7,7 +7,9 @@
 #include <set>
 #include <thread>
 
+#include "app/core/background.h"
 #include "app/core/results.h"
+#include "app/core/weights.h"
 #include "app/ui/app.h"
 #include "app/ui/plot_view.h"
 
@@ -15,7 +17,7 @@ namespace vkqat {
 
 class QualityView {
 public:
-    QualityView(App& app, std::function<void()> wake) : app_(app), wake_(std::move(wake)) {}
+    QualityView(App& app, std::function<void()> wake) : app_(app), wake_(wake), reading_(std::move(wake)) {}
     ~QualityView();
     void draw(ImVec2 size);
     void open_folder();
@@ -26,6 +28,9 @@ private:
     void scatter(const std::vector<const ModelResult*>& shown, ImVec2 size);
     void table(const std::vector<const ModelResult*>& shown, ImVec2 size);
     void details(ImVec2 size);
+    void layers(const ModelResult& r);
+    void histogram();
+    void ask_weights(const std::string& tensor);
     bool figure_picker(const char* label, std::string& figure, float width);
     std::vector<const ModelResult*> filtered() const;
 
@@ -41,6 +46,15 @@ private:
     std::string chosen_;  // a model's name
     bool log_x_ = true, log_y_ = false, lines_ = true, equal_memory_ = false;
     PlotScene last_scene_;
+    ImVec2 plot_at_;
+    struct Weights {
+        std::vector<WeightPart> parts;
+        std::string tensor;
+        WeightHistogram histogram;
+    };
+    Weights weights_;  // of the chosen model
+    std::filesystem::path weights_of_;
+    Background<Weights> reading_;
 };
 
 }  // namespace vkqat

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "runtime/vulkan/vulkan.h"
 
@@ -141,6 +142,7 @@ void Renderer::create_device() {
 }
 
 void Renderer::destroy_device() {
+    drop_copy();
     for (Frame& frame : frames_) {
         vk_.vkDestroyCommandPool(device_, frame.pool, nullptr);
         vk_.vkDestroyFence(device_, frame.done, nullptr);
@@ -260,7 +262,40 @@ void Renderer::recover() {
 
 void Renderer::new_frame() { ImGui_ImplVulkan_NewFrame(); }
 
-bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* picture) try {
+void Renderer::request_picture(int x, int y, int width, int height) {
+    const int right = std::clamp(x + width, 0, int(extent_.width)), low = std::clamp(y + height, 0, int(extent_.height));
+    x = std::clamp(x, 0, right), y = std::clamp(y, 0, low);
+    if (can_copy_ && right > x && low > y) wanted_ = VkRect2D{{x, y}, {uint32_t(right - x), uint32_t(low - y)}};
+}
+
+std::optional<Picture> Renderer::picture() {
+    if (copy_ && vk_.vkGetFenceStatus(device_, copy_->done) == VK_SUCCESS) finish_copy();
+    return std::exchange(finished_, std::nullopt);
+}
+
+Renderer::Copy Renderer::start_copy(VkFence done) {
+    Copy copy{VK_NULL_HANDLE, VK_NULL_HANDLE, *wanted_, done};
+    const VkBufferCreateInfo info{.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
+                                  .size = uint64_t(copy.region.extent.width) * copy.region.extent.height * 4,
+                                  .usage = VK_BUFFER_USAGE_TRANSFER_DST_BIT};
+    check(vk_.vkCreateBuffer(device_, &info, nullptr, &copy.buffer), "creating a buffer");
+    VkMemoryRequirements needs;
+    vk_.vkGetBufferMemoryRequirements(device_, copy.buffer, &needs);
+    VkPhysicalDeviceMemoryProperties types;
+    VKQAT_INSTANCE(vkGetPhysicalDeviceMemoryProperties)(physical_, &types);
+    const VkMemoryPropertyFlags wanted = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
+    uint32_t type = 0;
+    while (type < types.memoryTypeCount &&
+           !((needs.memoryTypeBits >> type & 1) && (types.memoryTypes[type].propertyFlags & wanted) == wanted))
+        type++;
+    const VkMemoryAllocateInfo allocate{
+        .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = needs.size, .memoryTypeIndex = type};
+    check(vk_.vkAllocateMemory(device_, &allocate, nullptr, &copy.memory), "memory for a picture");
+    check(vk_.vkBindBufferMemory(device_, copy.buffer, copy.memory, 0), "memory for a picture");
+    return copy;
+}
+
+bool Renderer::draw(ImDrawData* data, const float (&background)[3]) try {
     if (stale_ || images_.empty()) {
         must(vk_.vkDeviceWaitIdle(device_), "waiting for the device");
         for (Image& image : images_) {
@@ -277,6 +312,7 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* pic
     uint32_t index = 0;
     VkResult result = vk_.vkAcquireNextImageKHR(device_, swapchain_, UINT64_MAX, frame.acquired, VK_NULL_HANDLE, &index);
     if (watch) watch->resume();
+    if (copy_ && copy_->done == frame.done) finish_copy();  // before its fence is used again
     if (result == VK_ERROR_OUT_OF_DATE_KHR) {
         stale_ = true;
         return false;
@@ -287,25 +323,10 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* pic
     must(vk_.vkResetCommandPool(device_, frame.pool, 0), "resetting a command pool");
 
     VkBuffer copy = VK_NULL_HANDLE;
-    VkDeviceMemory memory = VK_NULL_HANDLE;
-    if (picture && can_copy_) {
-        const VkBufferCreateInfo info{.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO,
-                                      .size = uint64_t(extent_.width) * extent_.height * 4,
-                                      .usage = VK_BUFFER_USAGE_TRANSFER_DST_BIT};
-        check(vk_.vkCreateBuffer(device_, &info, nullptr, &copy), "creating a buffer");
-        VkMemoryRequirements needs;
-        vk_.vkGetBufferMemoryRequirements(device_, copy, &needs);
-        VkPhysicalDeviceMemoryProperties types;
-        VKQAT_INSTANCE(vkGetPhysicalDeviceMemoryProperties)(physical_, &types);
-        const VkMemoryPropertyFlags wanted = VK_MEMORY_PROPERTY_HOST_VISIBLE_BIT | VK_MEMORY_PROPERTY_HOST_COHERENT_BIT;
-        uint32_t type = 0;
-        while (type < types.memoryTypeCount &&
-               !((needs.memoryTypeBits >> type & 1) && (types.memoryTypes[type].propertyFlags & wanted) == wanted))
-            type++;
-        const VkMemoryAllocateInfo allocate{
-            .sType = VK_STRUCTURE_TYPE_MEMORY_ALLOCATE_INFO, .allocationSize = needs.size, .memoryTypeIndex = type};
-        check(vk_.vkAllocateMemory(device_, &allocate, nullptr, &memory), "memory for a picture");
-        check(vk_.vkBindBufferMemory(device_, copy, memory, 0), "memory for a picture");
+    if (wanted_ && !copy_) {
+        copy_ = start_copy(frame.done);
+        copy = copy_->buffer;
+        wanted_.reset();
     }
     record(frame.commands, images_[index], data, background, copy);
     const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_COLOR_ATTACHMENT_OUTPUT_BIT;
@@ -332,12 +353,6 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3], Picture* pic
     else
         must(result, "presenting the window");
     if (watch) watch->resume();
-    if (copy) {
-        must(vk_.vkDeviceWaitIdle(device_), "waiting for the device");
-        *picture = read_back(memory);
-        vk_.vkDestroyBuffer(device_, copy, nullptr);
-        vk_.vkFreeMemory(device_, memory, nullptr);
-    }
     return !stale_;
 } catch (const Lost&) {
     recover();
@@ -378,8 +393,10 @@ void Renderer::record(VkCommandBuffer commands, Image& image, ImDrawData* data, 
     vk_.vkCmdEndRendering(commands);
     if (copy) {
         transition(VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL, VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL);
+        const VkRect2D& r = copy_->region;
         const VkBufferImageCopy region{.imageSubresource = {VK_IMAGE_ASPECT_COLOR_BIT, 0, 0, 1},
-                                       .imageExtent = {extent_.width, extent_.height, 1}};
+                                       .imageOffset = {r.offset.x, r.offset.y, 0},
+                                       .imageExtent = {r.extent.width, r.extent.height, 1}};
         vk_.vkCmdCopyImageToBuffer(commands, image.image, VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL, copy, 1, &region);
         transition(VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL, VK_IMAGE_LAYOUT_PRESENT_SRC_KHR);
     } else {
@@ -388,17 +405,24 @@ void Renderer::record(VkCommandBuffer commands, Image& image, ImDrawData* data, 
     check(vk_.vkEndCommandBuffer(commands), "recording the window");
 }
 
-Picture Renderer::read_back(VkDeviceMemory memory) const {
-    Picture picture{extent_.width, extent_.height, {}};
-    picture.rgb.resize(size_t(extent_.width) * extent_.height * 3);
+void Renderer::finish_copy() {
+    Picture picture{copy_->region.extent.width, copy_->region.extent.height, {}};
+    picture.rgb.resize(size_t(picture.width) * picture.height * 3);
     void* mapped = nullptr;
-    check(vk_.vkMapMemory(device_, memory, 0, VK_WHOLE_SIZE, 0, &mapped), "reading a picture");
+    check(vk_.vkMapMemory(device_, copy_->memory, 0, VK_WHOLE_SIZE, 0, &mapped), "reading a picture");
     const auto* pixels = static_cast<const uint8_t*>(mapped);
     const bool bgr = format_.format == VK_FORMAT_B8G8R8A8_UNORM || format_.format == VK_FORMAT_B8G8R8A8_SRGB;
     for (size_t i = 0; i < picture.rgb.size() / 3; i++)
         for (size_t c = 0; c < 3; c++) picture.rgb[i * 3 + c] = pixels[i * 4 + (bgr ? 2 - c : c)];
-    vk_.vkUnmapMemory(device_, memory);
-    return picture;
+    drop_copy();
+    finished_ = std::move(picture);
+}
+
+void Renderer::drop_copy() {
+    if (!copy_) return;
+    vk_.vkDestroyBuffer(device_, copy_->buffer, nullptr);
+    vk_.vkFreeMemory(device_, copy_->memory, nullptr);
+    copy_.reset();
 }
 
 }  // namespace vkqat

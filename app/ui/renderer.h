@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,13 @@ public:
     Renderer& operator=(const Renderer&) = delete;
 
     void new_frame();
-    // Draws and presents. With `picture` what was drawn is also copied out. Where the surface has changed nothing is drawn, and
-    // false comes back: draw again.
-    bool draw(ImDrawData* data, const float (&background)[3], Picture* picture = nullptr);
+    // Draws and presents. Where the surface has changed nothing is drawn, and false comes back: draw again.
+    bool draw(ImDrawData* data, const float (&background)[3]);
+    // The next frame that is drawn is also copied, that part of it; picture() has it some frames later, once. Nobody waits for
+    // it.
+    void request_picture(int x, int y, int width, int height);
+    std::optional<Picture> picture();
+    bool can_copy() const { return can_copy_; }  // whether the surface allows it
     const std::string& device_name() const { return device_name_; }
     uint64_t submissions() const { return submissions_; }  // to the device that draws, since the start
     int losses() const { return losses_; }                 // of that device
@@ -58,7 +63,15 @@ private:
     void start_backend();
     void recover();  // makes the device anew after it was lost
     void record(VkCommandBuffer commands, Image& image, ImDrawData* data, const float (&background)[3], VkBuffer copy);
-    Picture read_back(VkDeviceMemory memory) const;
+    struct Copy {
+        VkBuffer buffer;
+        VkDeviceMemory memory;
+        VkRect2D region;
+        VkFence done;
+    };
+    Copy start_copy(VkFence done);
+    void finish_copy();
+    void drop_copy();
 
     GLFWwindow* window_;
     PFN_vkGetInstanceProcAddr instance_proc_ = nullptr;
@@ -73,6 +86,9 @@ private:
     VkSurfaceFormatKHR format_ = {};
     VkExtent2D extent_ = {};
     bool can_copy_ = false, stale_ = false;
+    std::optional<VkRect2D> wanted_;
+    std::optional<Copy> copy_;
+    std::optional<Picture> finished_;
     std::vector<Image> images_;
     std::array<Frame, 2> frames_ = {};
     size_t frame_ = 0;

@@ -45,6 +45,14 @@ constexpr float code_padding = 12, code_header = 30;
 
 }  // namespace
 
+bool TextSelection::part(int item, TextPlace end, TextPlace& from, TextPlace& to) const {
+    auto [low, high] = std::minmax(anchor, focus);
+    if (empty() || item < low.item || item > high.item) return false;
+    from = item == low.item ? low.place : TextPlace{0, 0};
+    to = item == high.item ? std::min(high.place, end) : end;
+    return from < to;
+}
+
 void RichText::set_text(std::string_view text) {
     const uint64_t hash = std::hash<std::string_view>{}(text);
     if (hash == source_hash_ && text.size() == source_.size()) return;
@@ -53,7 +61,6 @@ void RichText::set_text(std::string_view text) {
     blocks_ = parse_markdown(source_);
     layouts_.resize(blocks_.size());
     tops_.assign(blocks_.size() + 1, 0);
-    if (anchor_.block >= int(blocks_.size()) || focus_.block >= int(blocks_.size())) clear_selection();
 }
 
 float RichText::text_width(const Theme& theme, const TextBlock& block, uint8_t style, uint32_t begin, uint32_t end) const {
@@ -213,7 +220,7 @@ float RichText::height(const Theme& theme, float width, float from, float to) {
     return y;
 }
 
-void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width) {
+void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width, TextPlace low, TextPlace high) {
     const TextBlock& block = blocks_[i];
     const Layout& layout = layouts_[i];
     const Palette& p = theme.colors;
@@ -234,16 +241,17 @@ void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width) 
         return;
     }
     if (block.kind == BlockKind::code) {
-        const ImVec2 low{at.x + indent, at.y}, high{at.x + width, at.y + layout.height};
-        draw->AddRectFilled(low, high, p.code, theme.px(8));
-        draw->AddRect(low, high, p.border, theme.px(8), 0, theme.px(1));
+        const ImVec2 corner{at.x + indent, at.y}, opposite{at.x + width, at.y + layout.height};
+        draw->AddRectFilled(corner, opposite, p.code, theme.px(8));
+        draw->AddRect(corner, opposite, p.border, theme.px(8), 0, theme.px(1));
         const float small = theme.size * theme.scale * 0.85f;
-        draw->AddText(theme.fonts.regular, small, {low.x + theme.px(code_padding), low.y + (theme.px(code_header) - small) / 2},
-                      p.dim, block.language.empty() ? "text" : block.language.c_str());
+        draw->AddText(theme.fonts.regular, small,
+                      {corner.x + theme.px(code_padding), corner.y + (theme.px(code_header) - small) / 2}, p.dim,
+                      block.language.empty() ? "text" : block.language.c_str());
         const ImVec2 cursor = ImGui::GetCursorScreenPos();
         const float button = theme.px(70);
         ImGui::PushID(int(i));
-        ImGui::SetCursorScreenPos({high.x - button - theme.px(4), low.y + theme.px(3)});
+        ImGui::SetCursorScreenPos({opposite.x - button - theme.px(4), corner.y + theme.px(3)});
         if (ui::ghost_button(theme, icon::copy, "Copy##code", {button, theme.px(code_header - 6)}))
             ImGui::SetClipboardText(block.text.c_str());
         ImGui::PopID();
@@ -253,8 +261,7 @@ void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width) 
         draw->AddLine({at.x + indent, at.y + layout.rules[r]}, {at.x + layout.columns.back(), at.y + layout.rules[r]}, p.border,
                       theme.px(1));
 
-    auto [low, high] = std::minmax(anchor_, focus_);
-    const bool selects = anchor_.block >= 0 && low != high && low.block <= int(i) && high.block >= int(i);
+    const bool selects = low.block >= 0 && low.block <= int(i) && high.block >= int(i);
     const uint32_t from = low.block < int(i) ? 0 : low.byte, to = high.block > int(i) ? uint32_t(block.text.size()) : high.byte;
     const ImVec2 clip_low = draw->GetClipRectMin(), clip_high = draw->GetClipRectMax();
     for (const Line& line : layout.lines) {
@@ -296,8 +303,8 @@ void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width) 
     }
 }
 
-RichText::Place RichText::place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const {
-    Place place{0, 0};
+TextPlace RichText::place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const {
+    TextPlace place{0, 0};
     for (size_t i = 0; i < blocks_.size(); i++) {
         if (!laid_out(theme, i, width)) continue;
         if (mouse.y < origin.y + tops_[i] && i > 0) break;
@@ -325,50 +332,56 @@ RichText::Place RichText::place_at(const Theme& theme, ImVec2 origin, float widt
     return place;
 }
 
-bool RichText::draw(const Theme& theme, float width) {
+void RichText::draw(const Theme& theme, float width, TextSelection& selection, int item, bool beside) {
     const ImVec2 origin = ImGui::GetCursorScreenPos();
     ImDrawList* draw = ImGui::GetWindowDrawList();
-    const float from = draw->GetClipRectMin().y - origin.y, to = draw->GetClipRectMax().y - origin.y;
-    const float total = height(theme, width, from, to);
+    const float top = draw->GetClipRectMin().y - origin.y, bottom = draw->GetClipRectMax().y - origin.y;
+    const float total = height(theme, width, top, bottom);
     ImGui::PushID(this);
     ImGui::SetNextItemAllowOverlap();
     ImGui::InvisibleButton("text", {std::max(1.0f, width), std::max(1.0f, total)});
-    const bool hovered = ImGui::IsItemHovered(), active = ImGui::IsItemActive();
-    if (hovered) ImGui::SetMouseCursor(ImGuiMouseCursor_TextInput);
+    if (ImGui::IsItemHovered()) ImGui::SetMouseCursor(ImGuiMouseCursor_TextInput);
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     if (ImGui::IsItemActivated()) {
-        anchor_ = focus_ = place_at(theme, origin, width, mouse);
-        dragging_ = true;
-        if (ImGui::IsMouseDoubleClicked(0) && anchor_.block >= 0 && anchor_.block < int(blocks_.size())) {  // the word
-            const std::string& text = blocks_[size_t(anchor_.block)].text;
+        const TextSelection::Point here{item, place_at(theme, origin, width, mouse)};
+        if (!ImGui::GetIO().KeyShift || selection.anchor.item < 0) selection.anchor = here;
+        selection.focus = here;
+        selection.dragging = true;
+        if (ImGui::IsMouseDoubleClicked(0) && here.place.block >= 0 && here.place.block < int(blocks_.size())) {  // the word
+            const std::string& text = blocks_[size_t(here.place.block)].text;
             auto part = [&](uint32_t byte) { return byte < text.size() && text[byte] != ' ' && text[byte] != '\n'; };
-            while (anchor_.byte > 0 && part(anchor_.byte - 1)) anchor_.byte--;
-            while (part(focus_.byte)) focus_.byte++;
-            dragging_ = false;
+            uint32_t &from = selection.anchor.place.byte, &to = selection.focus.place.byte;
+            while (from > 0 && part(from - 1)) from--;
+            while (part(to)) to++;
+            selection.dragging = false;
         }
+    } else if (selection.dragging && mouse.y >= origin.y && mouse.y <= origin.y + total &&
+               (!beside || (mouse.x >= origin.x && mouse.x <= origin.x + width))) {
+        selection.focus = {item, place_at(theme, origin, width, mouse)};
     }
-    if (active && dragging_) focus_ = place_at(theme, origin, width, mouse);
-    if (!active) dragging_ = false;
-    if (!hovered && !active && ImGui::IsMouseClicked(0)) clear_selection();
     const ImVec2 after = ImGui::GetCursorScreenPos();
+    TextPlace from, to;
+    if (!selection.part(item, end(), from, to)) from = to = {};
     for (size_t i = 0; i < blocks_.size(); i++)
-        if (laid_out(theme, i, width) && tops_[i] <= to && tops_[i] + layouts_[i].height >= from)
-            draw_block(theme, i, {origin.x, origin.y + tops_[i]}, width);
+        if (laid_out(theme, i, width) && tops_[i] <= bottom && tops_[i] + layouts_[i].height >= top)
+            draw_block(theme, i, {origin.x, origin.y + tops_[i]}, width, from, to);
     ImGui::SetCursorScreenPos(after);
     ImGui::PopID();
-    return anchor_.block >= 0 && anchor_ != focus_;
 }
 
-std::string RichText::selected() const {
-    auto [low, high] = std::minmax(anchor_, focus_);
+TextPlace RichText::end() const {
+    if (blocks_.empty()) return {0, 0};
+    return {int(blocks_.size()) - 1, uint32_t(blocks_.back().text.size())};
+}
+
+std::string RichText::between(TextPlace low, TextPlace high) const {
     std::string text;
-    if (anchor_.block < 0 || low == high) return text;
-    for (int i = low.block; i <= high.block && i < int(blocks_.size()); i++) {
+    for (int i = std::max(0, low.block); i <= high.block && i < int(blocks_.size()); i++) {
         const std::string& block = blocks_[size_t(i)].text;
         const size_t from = i == low.block ? low.byte : 0, to = i == high.block ? high.byte : block.size();
         if (i > low.block)
             text += blocks_[size_t(i)].kind == BlockKind::paragraph && blocks_[size_t(i)].marker.empty() ? "\n\n" : "\n";
-        text += block.substr(std::min(from, block.size()), to - from);
+        if (from < to) text += block.substr(std::min(from, block.size()), to - from);
     }
     return text;
 }

@@ -11,6 +11,29 @@
 
 namespace vkqat {
 
+// A place in a text: a block, and a byte of its text.
+struct TextPlace {
+    int block = -1;
+    uint32_t byte = 0;
+    auto operator<=>(const TextPlace&) const = default;
+};
+
+// What is selected in several texts that stand one after another. Each has a number, growing from the first to the last.
+struct TextSelection {
+    struct Point {
+        int item = -1;
+        TextPlace place;
+        auto operator<=>(const Point&) const = default;
+    };
+    Point anchor, focus;
+    bool dragging = false;  // with the mouse
+
+    bool empty() const { return anchor.item < 0 || anchor == focus; }
+    void clear() { *this = {}; }
+    // What of text `item` is selected; false if nothing is. `end`: the text's last place.
+    bool part(int item, TextPlace end, TextPlace& from, TextPlace& to) const;
+};
+
 class RichText {
 public:
     // Parses again only if the text has changed; blocks that did not change keep their layout.
@@ -18,10 +41,11 @@ public:
     // Its height at a width. Only what is asked for is laid out: what lies outside of `from` .. `to` (below its top edge) and was
     // never seen is guessed.
     float height(const Theme& theme, float width, float from, float to);
-    // Draws it at the cursor and handles the mouse. True while something in it is selected.
-    bool draw(const Theme& theme, float width);
-    std::string selected() const;
-    void clear_selection() { anchor_ = focus_ = {}; }
+    // Draws it at the cursor as text `item` of the selection and handles the mouse. beside: other texts stand left or right of
+    // it.
+    void draw(const Theme& theme, float width, TextSelection& selection, int item, bool beside = false);
+    TextPlace end() const;
+    std::string between(TextPlace from, TextPlace to) const;
     // Marks every place of a search's words.
     void set_highlight(std::string query) { highlight_ = std::move(query); }
 
@@ -45,12 +69,6 @@ private:
         std::vector<float> rules;    // of a table: lines across, below the block's top edge
         std::vector<float> columns;  // of a table
     };
-    struct Place {
-        int block = -1;
-        uint32_t byte = 0;
-        bool operator==(const Place&) const = default;
-        auto operator<=>(const Place&) const = default;
-    };
     struct Metrics;
 
     void lay_out(const Theme& theme, size_t block, float width);
@@ -58,8 +76,8 @@ private:
     float guess(const Theme& theme, size_t block, float width) const;
     void break_lines(const Theme& theme, Layout& layout, const TextBlock& block, uint32_t begin, uint32_t end, float x,
                      float width, float& y);
-    void draw_block(const Theme& theme, size_t block, ImVec2 at, float width);
-    Place place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const;
+    void draw_block(const Theme& theme, size_t block, ImVec2 at, float width, TextPlace from, TextPlace to);
+    TextPlace place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const;
     float text_width(const Theme& theme, const TextBlock& block, uint8_t style, uint32_t begin, uint32_t end) const;
 
     std::string source_, highlight_;
@@ -67,8 +85,6 @@ private:
     std::vector<TextBlock> blocks_;
     std::vector<Layout> layouts_;
     std::vector<float> tops_;
-    Place anchor_, focus_;
-    bool dragging_ = false;
 };
 
 }  // namespace vkqat

@@ -5,8 +5,9 @@
 namespace vkqat {
 
 std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameWatch::Times& times,
-                           uint64_t submissions, int losses) {
+                           uint64_t submissions, int losses, bool dark) {
     nlohmann::ordered_json j{{"view", view},
+                             {"dark", dark},
                              {"frames",
                               {{"count", times.frames},
                                {"submissions", submissions},
@@ -26,6 +27,7 @@ std::string screen_to_json(const ui::Screen& screen, const std::string& view, co
         if (w.checkable) item["checked"] = w.checked;
         if (w.openable) item["open"] = w.open;
         if (w.input) item["input"] = true;
+        if (w.cut) item["cut"] = true;
         j["widgets"].push_back(std::move(item));
     }
     for (const ui::Note& note : screen.notes) j["notes"].push_back({{"role", note.role}, {"text", note.text}});

@@ -10,6 +10,6 @@ namespace vkqat {
 
 // {"view", "frames": {...}, "widgets": [{label, x, y, width, height, ...}], "notes": [{role, text}]}
 std::string screen_to_json(const ui::Screen& screen, const std::string& view, const FrameWatch::Times& times,
-                           uint64_t submissions, int losses);
+                           uint64_t submissions, int losses, bool dark);
 
 }  // namespace vkqat

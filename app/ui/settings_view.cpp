@@ -13,25 +13,30 @@ void SettingsView::draw(ImVec2) {
     ImGui::PopStyleVar();
     const float width = std::min(ImGui::GetContentRegionAvail().x, t.px(720));
     bool changed = false;
+    const float labels = width > t.px(420) ? t.px(180) : t.px(96);
+    auto field = [&] { ImGui::SetNextItemWidth(std::min(t.px(220), ImGui::GetContentRegionAvail().x)); };
     ui::heading(t, "Settings", 1.6f);
     ui::begin_card(t, "appearance", {width, 0});
     ui::heading(t, "Appearance", 1.1f);
     ImGui::AlignTextToFramePadding();
     ui::text(t, t.colors.dim, "Theme");
     for (auto [value, label] : {std::pair{"system", "System"}, {"light", "Light"}, {"dark", "Dark"}}) {
-        ImGui::SameLine(value == std::string("system") ? t.px(180) : 0, value == std::string("system") ? -1 : t.px(16));
+        if (value == std::string("system"))
+            ImGui::SameLine(labels);
+        else
+            ui::same_line_if_it_fits(t.px(70), t.px(16));
         if (ImGui::RadioButton(label, app_.settings.theme == value)) app_.settings.theme = value, changed = true;
     }
     ImGui::AlignTextToFramePadding();
     ui::text(t, t.colors.dim, "Text size");
-    ImGui::SameLine(t.px(180));
+    ImGui::SameLine(labels);
     auto size = int(app_.settings.font_size);
-    ImGui::SetNextItemWidth(t.px(220));
+    field();
     if (ImGui::SliderInt("##Text size", &size, 11, 24, "%d px")) app_.settings.font_size = size, changed = true;
     ImGui::AlignTextToFramePadding();
     ui::text(t, t.colors.dim, "Scale");
-    ImGui::SameLine(t.px(180));
-    ImGui::SetNextItemWidth(t.px(220));
+    ImGui::SameLine(labels);
+    field();
     auto name = [&](double s) {
         return s == 0 ? fmt::format("The display's ({:.0f} %)", app_.display_scale * 100) : fmt::format("{:.0f} %", s * 100);
     };
@@ -45,11 +50,11 @@ void SettingsView::draw(ImVec2) {
     ui::begin_card(t, "places", {width, 0});
     ui::heading(t, "Where things are kept", 1.1f);
     ui::text(t, t.colors.dim, "Settings");
-    ImGui::SameLine(t.px(180));
-    ui::text(t, t.colors.text, (config_folder() / "settings.json").string());
+    ImGui::SameLine(labels);
+    ui::wrapped(t, t.colors.text, (config_folder() / "settings.json").string());
     ui::text(t, t.colors.dim, "Conversations");
-    ImGui::SameLine(t.px(180));
-    ui::text(t, t.colors.text, app_.store.folder().string());
+    ImGui::SameLine(labels);
+    ui::wrapped(t, t.colors.text, app_.store.folder().string());
     ui::end_card();
 
     ui::begin_card(t, "about", {width, 0});

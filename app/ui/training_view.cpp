@@ -44,6 +44,14 @@ void TrainingView::start() {
         for (std::string word; words >> word;) arguments.push_back(word);
         try {
             process_.start(vkqat_program(), config, arguments, data_folder() / "training" / (config.stem().string() + ".log"));
+            const std::filesystem::path folder = dump_folder(config, arguments);
+            std::vector<std::string>& watched = app_.settings.runs;
+            if (!folder.empty() && std::none_of(watched.begin(), watched.end(),
+                                                [&](const std::string& w) { return folder.string().starts_with(w); })) {
+                watched.push_back(folder.string());
+                app_.save_settings();
+            }
+            searched_ = looked_ = -1e9;
             app_.say("Training " + config.filename().string());
         } catch (const std::exception& e) {
             app_.say(e.what(), true);
@@ -135,6 +143,13 @@ void TrainingView::curve(Curve which, ImVec2 size) {
         plot.series.push_back(std::move(series));
     }
     ui::small(t, t.colors.dim, curve_name(which));
+    if (plot.series.empty()) {
+        const ImVec2 at = ImGui::GetCursorScreenPos();
+        ImGui::Dummy({size.x, size.y - ImGui::GetTextLineHeightWithSpacing()});
+        ImGui::GetWindowDrawList()->AddText(t.fonts.regular, t.size * t.scale * 0.86f, {at.x, at.y + t.px(2)}, t.colors.faint,
+                                            "none yet");
+        return;
+    }
     const DrawnPlot drawn = draw_plot(t, curve_name(which), plot, {size.x, size.y - ImGui::GetTextLineHeightWithSpacing()});
     if (!drawn.hovered) return;
     const double step = drawn.scene.from_x(ImGui::GetIO().MousePos.x - drawn.at.x);
@@ -178,9 +193,9 @@ void TrainingView::draw(ImVec2) {
     ImGui::SameLine();
     ImGui::SetNextItemWidth(t.px(150));
     ImGui::SliderFloat("##Smoothing", &smoothing_, 0, 0.99f, "%.2f");
-    ImGui::SameLine();
+    ui::same_line_if_it_fits(t.px(105));
     ImGui::Checkbox("log steps", &log_x_);
-    ImGui::SameLine();
+    ui::same_line_if_it_fits(t.px(110));
     ImGui::Checkbox("log values", &log_y_);
     ui::same_line_if_it_fits(t.px(240), t.px(20));
     ui::input("##Overrides", "For a run that is started, such as --training.steps=100", overrides_, 0,
@@ -195,8 +210,10 @@ void TrainingView::draw(ImVec2) {
         ImGui::EndChild();
         return;
     }
-    const float list = t.px(270), height = ImGui::GetContentRegionAvail().y;
-    ui::begin_card(t, "runs", {list, height}, 0);
+    // Narrow windows have the curves below the list.
+    const bool narrow = ImGui::GetContentRegionAvail().x < t.px(620);
+    const float list = narrow ? 0 : t.px(270), height = narrow ? 0 : ImGui::GetContentRegionAvail().y;
+    ui::begin_card(t, "runs", {list, height}, narrow ? ImGuiChildFlags_AutoResizeY : 0);
     run_list(ImGui::GetContentRegionAvail().x);
     for (size_t i = 0; i < app_.settings.runs.size(); i++) {
         ImGui::PushID(int(i));
@@ -214,14 +231,15 @@ void TrainingView::draw(ImVec2) {
         ImGui::PopID();
     }
     ui::end_card();
-    ImGui::SameLine(0, t.px(14));
-    ImGui::BeginChild("curves", {0, height});
+    if (!narrow) ImGui::SameLine(0, t.px(14));
+    ImGui::BeginChild("curves", {0, height}, narrow ? ImGuiChildFlags_AutoResizeY : 0);
     const ImVec2 room = ImGui::GetContentRegionAvail();
     const bool log_shown = !process_.log.empty();
     const float log_height = log_shown ? t.px(150) : 0;
-    const ImVec2 cell{(room.x - t.px(14)) / 2, (room.y - log_height - t.px(30)) / 3};
+    const ImVec2 cell =
+        narrow ? ImVec2{room.x, t.px(150)} : ImVec2{(room.x - t.px(14)) / 2, (room.y - log_height - t.px(30)) / 3};
     for (size_t c = 0; c < curve_count; c++) {
-        if (c % 2) ImGui::SameLine(0, t.px(14));
+        if (c % 2 && !narrow) ImGui::SameLine(0, t.px(14));
         ImGui::BeginGroup();
         curve(Curve(c), cell);
         ImGui::EndGroup();

@@ -268,6 +268,7 @@ void ImGuiTestEngineHook_ItemAdd(ImGuiContext* context, ImGuiID id, const ImRect
     if (context->CurrentWindow) visible.ClipWith(context->CurrentWindow->ClipRect);
     if (visible.GetWidth() <= 0 || visible.GetHeight() <= 0) return;
     widget.x = visible.Min.x, widget.y = visible.Min.y, widget.width = visible.GetWidth(), widget.height = visible.GetHeight();
+    widget.cut = visible.GetWidth() < box.GetWidth() - 2;
     widget.enabled = !data || !(data->ItemFlags & ImGuiItemFlags_Disabled);
     screen->widgets.push_back(std::move(widget));
 }

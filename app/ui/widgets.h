@@ -52,7 +52,8 @@ struct Widget {
     uint32_t id = 0;
     std::string window, label;
     float x = 0, y = 0, width = 0, height = 0;
-    bool checked = false, checkable = false, open = false, openable = false, input = false, enabled = true;
+    bool checked = false, checkable = false, open = false, openable = false, input = false, enabled = true,
+         cut = false;  // cut: on its left or right
 };
 struct Note {  // text that is drawn and no widget
     std::string role, text;

@@ -232,6 +232,12 @@ json Desktop::widget(const std::string& label) const {
     return {};
 }
 
+void Desktop::resize(int width, int height) {
+    xdotool({"search", "--onlyvisible", "--class", "vkqat-app", "windowsize", std::to_string(width), std::to_string(height)});
+    size = std::to_string(width) + "x" + std::to_string(height);
+    sleep_ms(600);
+}
+
 void Desktop::drag(int from_x, int from_y, int to_x, int to_y) {
     xdotool({"mousemove", std::to_string(from_x), std::to_string(from_y)});
     sleep_ms(200);

@@ -42,6 +42,7 @@ public:
     testing::AssertionResult wait(const std::function<bool(const nlohmann::json&)>& holds, double seconds = 60) const;
     testing::AssertionResult wait_for_text(const std::string& part, double seconds = 60) const;  // in any note
     testing::AssertionResult click(const std::string& label, double seconds = 30);  // the first widget with that label
+    void resize(int width, int height);                                             // the window
     void key(const std::string& keys);                                              // as xdotool names them: "ctrl+n"
     void type(const std::string& text);
     void drag(int from_x, int from_y, int to_x, int to_y);  // with the left button

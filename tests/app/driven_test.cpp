@@ -111,6 +111,7 @@ TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
                                                                              {"name", "m" + std::to_string(i)},
                                                                              {"method", i % 2 ? "k-means" : "full"},
                                                                              {"bits", 2},
+                                                                             {"model", stories.string()},
                                                                              {"weight_bytes", 1000 + i * 17 % 901},
                                                                              {"perplexity", 5 + i * 31 % 97}};
     std::ofstream(run / "metrics.jsonl") << "{\"step\": 1, \"loss\": 7.5, \"learning_rate\": 0.1, \"tokens\": 100}\n";
@@ -123,11 +124,31 @@ TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
     ASSERT_TRUE(desktop->click("Measure"));
     ASSERT_TRUE(desktop->wait_for_text(" nodes, "));
     ASSERT_TRUE(desktop->wait_for_text("Weights 1.04 MB"));
+    ASSERT_TRUE(desktop->wait_for_text("5 layers, 42 parts"));  // of the treemap
 
     desktop->key("ctrl+4");
     ASSERT_TRUE(desktop->wait_for_text("1000 points of perplexity against bytes"));
     ASSERT_TRUE(desktop->click("full"));  // the filter
     ASSERT_TRUE(desktop->wait_for_text("500 points of perplexity against bytes"));
+    for (const char* kind : {"SVG", "PNG"}) {
+        ASSERT_TRUE(desktop->click(kind));
+        ASSERT_TRUE(desktop->wait_for_text("Save the plot as"));
+        desktop->key("ctrl+a");
+        desktop->type(desktop->folder.string());
+        desktop->key("Return");
+        const fs::path file = desktop->folder / (kind == std::string("SVG") ? "quality.svg" : "quality.png");
+        auto is_there = [&](const json&) { return fs::exists(file); };
+        if (!desktop->wait(is_there, 3)) {
+            ASSERT_TRUE(desktop->click("Choose"));
+        }
+        ASSERT_TRUE(desktop->wait(is_there));
+        EXPECT_TRUE(text_of(file).starts_with(kind == std::string("SVG") ? "<svg" : "\x89PNG"));
+    }
+    ASSERT_TRUE(desktop->click("m1"));  // its weights are those of a model that is there
+    ASSERT_TRUE(desktop->wait_for_text("35 matrices"));
+    ASSERT_TRUE(desktop->wait_for_text("model.layers.2.mlp.gate_proj: "));
+    ASSERT_TRUE(desktop->click("model.layers.4.self_attn.q_proj"));
+    ASSERT_TRUE(desktop->wait_for_text("model.layers.4.self_attn.q_proj: "));
 
     desktop->key("ctrl+5");
     ASSERT_TRUE(desktop->wait_for_text("loss 7.5000"));
@@ -144,6 +165,118 @@ TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
     ASSERT_TRUE(desktop->wait([&](const json&) {
         return text_of(desktop->folder / "config/vkqat/settings.json").find("\"light\"") != std::string::npos;
     }));
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
+// By what the desktop's settings portal says, asked and listened to through gdbus: a stand-in for it answers from a file.
+TEST_F(Driven, FollowsTheDesktopsThemeWhileItRuns) {
+    const fs::path bin = desktop->folder / "bin", said = desktop->folder / "portal", log = desktop->folder / "portal.log";
+    fs::create_directories(bin);
+    auto prefer = [&](int scheme) { std::ofstream(said) << "(<<uint32 " << scheme << ">>,)\n"; };
+    prefer(2);
+    std::ofstream(log) << "";
+    std::ofstream(bin / "gdbus") << "#!/bin/sh\ncase \"$1\" in monitor) exec tail -n 0 -f " << log.string() << " ;; *) cat "
+                                 << said.string() << " ;; esac\n";
+    std::ofstream(bin / "gsettings") << "#!/bin/sh\nexit 1\n";
+    for (const char* name : {"gdbus", "gsettings"}) fs::permissions(bin / name, fs::perms::owner_all);
+    desktop->environment = {{"PATH", bin.string() + ":" + std::getenv("PATH")},
+                            {"DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere"}};
+    desktop->start();
+    ASSERT_TRUE(desktop->wait([](const json& s) { return s["dark"] == false; }));
+    std::this_thread::sleep_for(std::chrono::seconds(1));  // until it listens
+    prefer(1);
+    std::ofstream(log, std::ios::app) << "SettingChanged ('org.freedesktop.appearance', 'color-scheme', <uint32 1>)\n";
+    ASSERT_TRUE(desktop->wait([](const json& s) { return s["dark"] == true; }));
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
+TEST_F(Driven, KeepsTheUsersPresetsAndCopiesWhatIsSelectedOverSeveralMessages) {
+    desktop->start({"--model", stories.string()});
+    ASSERT_TRUE(desktop->wait_for_text("in memory on"));
+    desktop->key("ctrl+shift+s");
+    ASSERT_TRUE(desktop->click("Greedy"));
+    ASSERT_TRUE(desktop->click("Save as a preset"));
+    desktop->type("Stories");
+    desktop->key("Return");
+    const fs::path file = desktop->folder / "config/vkqat/presets.json";
+    auto saved_presets = [&] { return json::parse(text_of(file), nullptr, false); };
+    ASSERT_TRUE(desktop->wait([&](const json&) { return saved_presets().is_array() && saved_presets().size() == 1; }));
+    EXPECT_EQ(saved_presets()[0]["name"], "Stories");
+    EXPECT_EQ(saved_presets()[0]["settings"]["greedy"], true);
+
+    ask("Once upon a time");
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return answered(saved, 1); }));
+    ASSERT_TRUE(desktop->wait([](const json& s) { return has_widget(s, "Regenerate"); }));
+    const json c = desktop->saved()[0];
+    EXPECT_EQ(c["settings"]["preset"], "Stories");
+    // From the middle of the question to the middle of the answer.
+    desktop->key("ctrl+Home");
+    std::vector<json> texts;
+    const json screen = desktop->screen();
+    for (const json& w : screen["widgets"])
+        if (w["label"] == "text") texts.push_back(w);
+    ASSERT_EQ(texts.size(), 2u);
+    auto middle = [](const json& w, const char* at, const char* size, double share) {
+        return int(w[at].get<double>() + share * w[size].get<double>());
+    };
+    desktop->drag(middle(texts[0], "x", "width", 0.5), middle(texts[0], "y", "height", 0.5), middle(texts[1], "x", "width", 0.5),
+                  middle(texts[1], "y", "height", 0.5));
+    desktop->key("ctrl+c");
+    ASSERT_TRUE(desktop->click("Message"));
+    desktop->key("ctrl+v");
+    desktop->key("ctrl+n");  // the draft is kept
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return !saved.empty() && saved[0]["draft"] != ""; }));
+    const std::string draft = desktop->saved()[0]["draft"], question = c["messages"][0]["content"],
+                      answer = c["messages"][1]["content"];
+    const size_t gap = draft.find("\n\n");
+    ASSERT_NE(gap, draft.npos) << draft;
+    EXPECT_GT(gap, 2u);
+    EXPECT_LT(gap, question.size());
+    EXPECT_TRUE(question.ends_with(draft.substr(0, gap))) << draft;
+    const std::string rest = draft.substr(gap + 2, 20);  // up to its first line's end
+    EXPECT_NE(answer.find(rest.substr(0, rest.find('\n'))), answer.npos) << draft;
+    EXPECT_LT(draft.size(), question.size() + answer.size());
+
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+    desktop->start();
+    desktop->key("ctrl+Next");  // the conversation with that preset
+    ASSERT_TRUE(desktop->click("Delete this preset"));
+    ASSERT_TRUE(desktop->wait([&](const json&) { return saved_presets().is_array() && saved_presets().empty(); }));
+    ASSERT_TRUE(desktop->click("Undo"));
+    ASSERT_TRUE(desktop->wait([&](const json&) { return saved_presets().is_array() && saved_presets().size() == 1; }));
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
+// A live profile leaves the text as it is, and shows a node-by-node measurement from within the answer.
+TEST_F(Driven, ShowsALiveProfileOfAnAnswer) {
+    fs::create_directories(desktop->conversations());
+    std::ofstream(desktop->conversations() / "greedy.json") << json{{"format", "vkqat conversation"},
+                                                                    {"version", 1},
+                                                                    {"settings", {{"greedy", true}, {"max_tokens", 400}}},
+                                                                    {"messages", json::array()}};
+    std::ofstream(desktop->conversations() / "greedy2.json") << json{{"format", "vkqat conversation"},
+                                                                     {"version", 1},
+                                                                     {"settings", {{"greedy", true}, {"max_tokens", 400}}},
+                                                                     {"messages", json::array()}};
+    desktop->start({"--model", stories.string(), "--view", "profile"});
+    ASSERT_TRUE(desktop->wait_for_text("5 layers, "));  // the treemap
+    for (int live : {0, 1}) {
+        if (live) {
+            ASSERT_TRUE(desktop->click("Live"));
+        }
+        desktop->key("ctrl+1");
+        desktop->key(live ? "ctrl+Next" : "ctrl+Prior");
+        ask("Once upon a time");
+        ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) {
+            int done = 0;
+            for (const json& c : saved) done += c["messages"].size() == 2 && c["messages"][1]["stats"]["end"] == "length";
+            return done == live + 1;
+        }));
+        desktop->key("ctrl+3");
+    }
+    const auto all = desktop->saved();
+    EXPECT_EQ(all[0]["messages"][1]["content"], all[1]["messages"][1]["content"]);
+    ASSERT_TRUE(desktop->wait_for_text("live at token"));
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
 
