@@ -130,32 +130,36 @@ Tensor onebit_linear(Graph& g, Tensor x, const std::vector<OnebitPart>& parts, c
     return y;
 }
 
-Tensor onebit_output(Graph& g, Tensor u, Tensor factors, const std::vector<int64_t>& rows, Tensor residual, bool swiglu,
+Tensor onebit_output(Graph& g, Tensor u, Tensor factors, const std::vector<int64_t>& rows, const OnebitOutput& options,
                      const std::string& name) {
-    if (rows.empty() || rows.size() > 3 || (swiglu && (rows.size() != 2 || rows[0] != rows[1])))
+    if (rows.empty() || rows.size() > 3 || (options.swiglu && (rows.size() != 2 || rows[0] != rows[1])))
         fail("{}: expected one to three parts, or with swiglu two equal ones", name);
     const int64_t all = std::accumulate(rows.begin(), rows.end(), int64_t(0));
     for (int64_t r : rows) count32(r, name + ": rows of a part");
     count32(u.rows(), name + ": tokens");
     expect(u, {u.rows(), all}, DType::f32, name + ": product");
     expect(factors, {all}, DType::f32, name + ": factors");
-    Tensor y = g.tensor({u.rows(), swiglu ? rows[0] : all}, DType::f32, name);
-    if (residual) expect(residual, y.shape(), DType::f32, name + ": residual");
+    Tensor y = g.tensor({u.rows(), options.swiglu ? rows[0] : all}, DType::f32, name);
+    if (options.residual) expect(options.residual, y.shape(), DType::f32, name + ": residual");
+    if (options.x) expect(options.x, {u.rows(), options.x.cols()}, DType::f32, name + ": x");
     // A workgroup finds the mean and variance of its part by itself and writes a slice of it: tokens are few.
     const Capabilities& c = g.capabilities();
     const uint32_t width =
         c.quirks.barriers_are_slow ? 64 : std::min(256u, c.max_workgroup_invocations / c.subgroup_size * c.subgroup_size);
     constexpr int64_t slice = 1024;
     int64_t slices = 0;
-    for (size_t i = 0; i < (swiglu ? 1 : rows.size()); i++) slices += (rows[i] + slice - 1) / slice;
+    for (size_t i = 0; i < (options.swiglu ? 1 : rows.size()); i++) slices += (rows[i] + slice - 1) / slice;
     Grid grid = linear_grid(slices);
     if (u.rows() > 65535) fail("{}: {} tokens at once are too many", name, u.rows());
     grid.z = uint32_t(u.rows());
-    g.dispatch(Kernel{"onebit_output", {width, uint32_t(slice), swiglu}}, {in(u), in(factors), in(residual), out(y)},
+    g.dispatch(Kernel{"onebit_output", {width, uint32_t(slice), options.swiglu}},
+               {in(u), in(factors), in(options.x), in(options.residual), out(y)},
                OnebitOutputArgs{.rows_0 = uint32_t(rows[0]),
                                 .rows_1 = uint32_t(rows.size() > 1 ? rows[1] : 0),
                                 .rows_2 = uint32_t(rows.size() > 2 ? rows[2] : 0),
-                                .eps = onebit_norm_eps},
+                                .in_cols = uint32_t(options.x ? options.x.cols() : 0),
+                                .eps = onebit_norm_eps,
+                                .input_eps = options.input_eps},
                grid, name + ".norm", {.flops = 8.0 * double(u.elements())});
     return y;
 }

@@ -31,9 +31,16 @@ void onebit_norm_into(Graph& g, Tensor u, Tensor factor, Tensor y, int64_t first
                       const std::string& name);
 
 // Behind the products of one to three sign matrices: LN(u * factors) of each part by itself, + residual, or silu(first) * second
-// of two equal parts. u f32 [tokens, sum of rows], factors f32 [sum of rows] -> f32 [tokens, sum of rows, or rows[0]]. Not
-// differentiable. Errors: shapes.
-Tensor onebit_output(Graph& g, Tensor u, Tensor factors, const std::vector<int64_t>& rows, Tensor residual, bool swiglu,
+// of two equal parts. u f32 [tokens, sum of rows], factors f32 [sum of rows] -> f32 [tokens, sum of rows, or rows[0]]. Where the
+// product was made with an RMS norm that is none of the model's, x f32 [tokens, in] is its input and input_eps its eps: the
+// norm's factor is undone. Not differentiable. Errors: shapes.
+struct OnebitOutput {
+    Tensor residual = {};
+    bool swiglu = false;
+    Tensor x = {};
+    float input_eps = 0;
+};
+Tensor onebit_output(Graph& g, Tensor u, Tensor factors, const std::vector<int64_t>& rows, const OnebitOutput& options,
                      const std::string& name);
 
 }  // namespace vkqat

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "runtime/ops/launch.h"
+#include "runtime/ops/matmul.h"
 #include "runtime/vulkan/shader_table.h"
 #include "shaders/args/ternary_linear.h"
 
@@ -38,8 +39,10 @@ std::optional<Launch> launch_of(const Capabilities& c, const TernaryLayer& w, bo
     const uint32_t units =
         swiglu ? packed_parts(w.rows.empty() ? PackedLayer{} : like_packed(w)).first_tile[1] : packed_parts(like_packed(w)).tiles;
     Launch s{.group = group};
-    s.tiles = tuning.tiles ? tuning.tiles : (units >= 640 && group <= 2 ? 2u : 1u) * (swiglu ? 2u : 1u);
-    const uint32_t most = std::bit_floor(std::min(c.max_workgroup_invocations, 512u));
+    // Measured on an H200. More tiles share the table of five to a byte; many workgroups are better narrow.
+    const bool many = units >= (swiglu ? 400u : 640u) && group <= 2;
+    s.tiles = tuning.tiles ? tuning.tiles : many && w.five_to_a_byte ? 4 : (many && !swiglu) || swiglu ? 2 : 1;
+    const uint32_t most = std::bit_floor(std::min(c.max_workgroup_invocations, many && !w.five_to_a_byte ? 256u : 512u));
     s.width = tuning.width ? tuning.width : std::clamp(std::bit_ceil(chunks) * 32, 64u, most);
     // Sums of all parts in at most 16 KB.
     if (!tuning.width) s.width = std::max(64u, std::min(s.width, std::bit_floor(128 / (s.tiles * group)) * 32));
@@ -105,7 +108,7 @@ PackedLayer ternary_as_packed(Graph& g, const TernaryLayer& w) {
         const int64_t work = w.rows[i] * chunks_of(w);
         if (work >= int64_t(1) << 32) fail("ternary_as_packed: a weight [{}, {}] is too large", w.rows[i], w.in);
         Tensor stored = g.tensor({w.rows[i], w.in / 4}, DType::u8, "ternary.stored");
-        g.dispatch(Kernel{shader_of("ternary_unpack", w), {64}}, {in(w.indices), out(stored)},
+        g.dispatch(Kernel{shader_of("ternary_unpack", w), {64}}, {in(w.indices), in(Tensor()), out(stored)},
                    UnpackTernaryArgs{.rows = uint32_t(w.rows[i]), .in_cols = uint32_t(w.in), .first_tile = parts.first_tile[i]},
                    linear_grid((work + 63) / 64), "ternary_unpack");
         tile_packed(g, stored, g.view(w.scales, uint64_t(row) * 2, {w.rows[i], 1}, "ternary.scales"), packed,
@@ -147,7 +150,7 @@ Tensor ternary_linear(Graph& g, Tensor x, const TernaryLayer& w, const std::stri
         factors = g.tensor({tokens, 2}, DType::f32, label + ".factors");
         const uint32_t width = std::bit_floor(std::min(c.max_workgroup_invocations, 512u));
         g.dispatch(Kernel{shader_of("ternary_input", w), {width, norm_kind(fusion.norm), vector, input.second_norm}},
-                   {in(x), in(fusion.norm), out(q), out(factors)},
+                   {in(x), in(fusion.norm), in(Tensor()), out(q), out(factors)},
                    TernaryInputArgs{.tokens = uint32_t(tokens),
                                     .in_cols = uint32_t(w.in),
                                     .padded = uint32_t(padded),
@@ -181,6 +184,53 @@ Tensor ternary_linear(Graph& g, Tensor x, const TernaryLayer& w, const std::stri
                                  .eps = fusion.eps,
                                  .second_eps = input.second_eps},
                grid, label, {.flops = 2.0 * double(tokens) * double(w.out()) * double(w.in)});
+    return y;
+}
+
+bool has_ternary_matmul(const Capabilities& device) { return has_matrix_units(device, Precision::bf16); }
+
+Tensor ternary_matmul(Graph& g, Tensor x, const TernaryLayer& w, const std::string& label, const LinearFusion& fusion,
+                      const TernaryInput& input) {
+    check(w, label);
+    if (fusion.swiglu) fail("{}: no SwiGLU here", label);
+    expect(x, {x.rows(), w.in}, DType::f32, label + ": x");
+    if (g.requires_gradient(x)) fail("{}: a packed weight is for inference, but '{}' requires a gradient", label, x.name());
+    const Capabilities& c = g.capabilities();
+    if (!has_ternary_matmul(c)) fail("{}: {} has no matrix units for bf16", label, c.name);
+    const int64_t tokens = x.rows(), parts = int64_t(w.rows.size());
+    Tensor y = g.tensor({tokens, w.out()}, DType::f32, label);
+    if (fusion.norm) expect(fusion.norm, {w.in}, fusion.norm.dtype(), label + ": norm");
+    if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, label + ": residual");
+    if (tokens == 0) return y;
+    const bool vector = aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
+    Tensor q = g.tensor({tokens, w.in}, DType::bf16, label + ".integers");
+    Tensor factors = g.tensor({parts, tokens}, DType::f32, label + ".factors");
+    g.dispatch(
+        Kernel{"ternary_input_bf16",
+               {std::bit_floor(std::min(c.max_workgroup_invocations, 512u)), norm_kind(fusion.norm), vector, input.second_norm}},
+        {in(x), in(fusion.norm), in(w.centroids), out(q), out(factors)},
+        TernaryInputArgs{.tokens = count32(tokens, label + ": tokens"),
+                         .in_cols = uint32_t(w.in),
+                         .parts = uint32_t(parts),
+                         .eps = fusion.eps,
+                         .second_eps = input.second_eps},
+        linear_grid(tokens), label + ".integers");
+    const PackedParts places = packed_parts(like_packed(w));
+    int64_t row = 0;
+    for (size_t i = 0; i < w.rows.size(); row += w.rows[i++]) {
+        const int64_t rows = w.rows[i], work = rows * chunks_of(w) * 4;
+        if (work >= int64_t(1) << 32) fail("{}: a weight [{}, {}] is too large", label, rows, w.in);
+        Tensor weight = g.tensor({rows, w.in}, DType::bf16, label + ".weight");
+        g.dispatch(Kernel{shader_of("ternary_unpack", w, "_bf16"), {128}},
+                   {in(w.indices), in(g.view(w.scales, uint64_t(row) * 2, {rows}, "ternary.scales")), out(weight)},
+                   UnpackTernaryArgs{.rows = uint32_t(rows), .in_cols = uint32_t(w.in), .first_tile = places.first_tile[i]},
+                   linear_grid((work + 127) / 128), label + ".weight");
+        matmul(g, Product::nt, q, weight, fusion.residual, y, label,
+               {.variant = MatmulVariant::matrix_units,
+                .precision = Precision::bf16,
+                .first_column = row,
+                .factors = g.view(factors, i * uint64_t(tokens) * 4, {tokens}, "ternary.factors")});
+    }
     return y;
 }
 

@@ -25,13 +25,14 @@ struct OnebitNormArgs {
 
 // The same of up to three parts side by side, each with its norm: y = LN(u * factor) + residual, or silu(first) * second.
 struct OnebitOutputArgs {
-    ADDRESSES(4)
+    ADDRESSES(5)
     ADDRESS u;         // f32 [tokens, sum of rows]
     ADDRESS factors;   // f32 [sum of rows]
+    ADDRESS x;         // f32 [tokens, in]: u was divided by its root mean square, with input_eps; or 0
     ADDRESS residual;  // f32, as y, or 0; may be y
     ADDRESS y;         // f32 [tokens, sum of rows, or rows_0]
-    ARG_UINT rows_0, rows_1, rows_2;
-    ARG_FLOAT eps;
+    ARG_UINT rows_0, rows_1, rows_2, in_cols;
+    ARG_FLOAT eps, input_eps;
 };
 
 struct OnebitNormBackwardArgs {

@@ -22,12 +22,13 @@ struct TernaryLinearArgs {
     ARG_FLOAT eps, second_eps;
 };
 
-// q and factors of x.
+// q and factors of x: as above, or for products of many tokens q as bf16 [tokens, in] and s / a, f32 [parts, tokens].
 struct TernaryInputArgs {
-    ADDRESSES(4)
+    ADDRESSES(5)
     ADDRESS x, norm;  // as above
+    ADDRESS centroids;
     ADDRESS quantized, factors;
-    ARG_UINT tokens, in_cols, padded;
+    ARG_UINT tokens, in_cols, padded, parts;
     ARG_FLOAT eps, second_eps;
 };
 
@@ -39,11 +40,12 @@ struct TileTernaryArgs {
     ARG_UINT rows, in_cols, first_tile;
 };
 
-// The device's layout to the 2 bits in which weights are stored.
+// The device's layout to the 2 bits in which weights are stored, or to bf16.
 struct UnpackTernaryArgs {
-    ADDRESSES(2)
+    ADDRESSES(3)
     ADDRESS indices;  // u32 [tiles, chunks, 32, 4]; tiles from first_tile on are read
-    ADDRESS packed;   // u8 [rows, in / 4]
+    ADDRESS scales;   // bf16 [rows]: for bf16
+    ADDRESS packed;   // u8 [rows, in / 4], or t times the row's scale as bf16 [rows, in]
     ARG_UINT rows, in_cols, first_tile;
 };
 

@@ -7,7 +7,8 @@
 layout(push_constant, scalar) uniform Push { OnebitOutputArgs a; };
 layout(constant_id = 1) const uint SLICE = 1024;
 layout(constant_id = 2) const bool SWIGLU = false;
-shared float slots[gl_WorkGroupSize.x / 4];
+shared float slots[gl_WorkGroupSize.x / 8];
+float eps;
 
 float sum_of_all(float x) {
     x = subgroupAdd(x);
@@ -29,7 +30,7 @@ vec2 statistics(F32 u, F32 factors, uint rows) {
         const float d = u.v[i] * factors.v[i] - mean;
         sum += d * d;
     }
-    return vec2(mean, 1 / sqrt(sum_of_all(sum) / float(rows) + a.eps));
+    return vec2(mean, 1 / sqrt(sum_of_all(sum) / float(rows) + eps));
 }
 
 #define SLICES(rows) (((rows) + SLICE - 1) / SLICE)
@@ -49,6 +50,14 @@ void main() {
     const uint64_t row = a.u + uint64_t(token) * columns * 4;
     F32 u = F32(row + first * 4), factors = F32(a.factors + first * 4);
     F32 u_up = F32(row + a.rows_0 * 4), factors_up = F32(a.factors + a.rows_0 * 4);
+    // (c u - c mean) / sqrt(c^2 variance + eps) = (u - mean) / sqrt(variance + eps / c^2)
+    eps = a.eps;
+    if (a.x != 0) {
+        F32 x = F32(a.x + uint64_t(token) * a.in_cols * 4);
+        float square = 0;
+        for (uint i = gl_LocalInvocationIndex; i < a.in_cols; i += gl_WorkGroupSize.x) square += x.v[i] * x.v[i];
+        eps /= sum_of_all(square) / float(a.in_cols) + a.input_eps;
+    }
     const vec2 s = statistics(u, factors, rows);
     const vec2 s_up = SWIGLU ? statistics(u_up, factors_up, rows) : vec2(0);
     const uint64_t at = (uint64_t(token) * (SWIGLU ? a.rows_0 : columns) + first) * 4;

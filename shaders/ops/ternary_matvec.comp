@@ -51,15 +51,20 @@ shared int sums[TOKENS * gl_WorkGroupSize.x / 8];
 const uint COPIES = 1u << COPIES_LOG;
 shared uvec2 table[256u << COPIES_LOG];  // weights of the four lower places as bytes; that of the highest in each byte
 
+// An invocation makes an entry's copies or, where there are more invocations than entries, a share of them: in an order that keeps
+// lanes out of each other's banks.
 void build_table() {
-    for (uint i = gl_LocalInvocationIndex; i < 256u << COPIES_LOG; i += gl_WorkGroupSize.x) {
-        uint rest = i >> COPIES_LOG;
-        uint lower = 0;
+    const uint shares = max(gl_WorkGroupSize.x / 256, 1u), each = max(COPIES / shares, 1u);
+    for (uint i = gl_LocalInvocationIndex; i < 256 * shares; i += gl_WorkGroupSize.x) {
+        const uint e = i % 256, first = i / 256 * each;
+        uint rest = e, lower = 0;
         UNROLL for (uint k = 0; k < 4; k++) {
             lower |= (rest % 3 - 1 & 255u) << (8 * k);
             rest /= 3;
         }
-        table[i] = uvec2(lower, (rest % 3 - 1 & 255u) * 0x01010101u);
+        const uvec2 value = uvec2(lower, (rest % 3 - 1 & 255u) * 0x01010101u);
+        if (first < COPIES)
+            for (uint k = 0; k < each; k++) table[(e << COPIES_LOG) + first + (k + e) % each] = value;
     }
 }
 #endif

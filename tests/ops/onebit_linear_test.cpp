@@ -105,18 +105,28 @@ TEST(OnebitLinear, OutputsOfFewTokens) {
                 test::Tensors data(g);
                 Tensor u = data.floats({tokens, all}, test::normal(size_t(tokens * all), 1, 3), "u");
                 Tensor h = data.floats({all}, test::uniform(size_t(all), 2, 0.5, 2), "h");
+                // Small enough for the norm's eps to count: u comes from a product of x over its root mean square.
+                Tensor x = data.floats({tokens, 50}, test::normal(size_t(tokens * 50), 4, 1e-3f), "x");
                 Tensor residual = data.floats({tokens, columns}, test::normal(size_t(tokens * columns), 3), "residual");
-                Tensor y = onebit_output(g, u, h, rows, residual, swiglu, "layer");
+                Tensor y =
+                    onebit_output(g, u, h, rows, {.residual = residual, .swiglu = swiglu, .x = x, .input_eps = 1e-4f}, "layer");
                 g.keep(y);
                 Executable executable(g, "test");
                 executable.run();
-                const std::vector<float> values = data.read(u), factors = data.read(h), added = data.read(residual);
+                const std::vector<float> values = data.read(u), factors = data.read(h), added = data.read(residual),
+                                         inputs = data.read(x);
                 std::vector<double> normed(size_t(tokens * all)), expected;
                 for (int64_t t = 0; t < tokens; t++) {
                     int64_t first = 0;
+                    double c = 1e-4;
+                    for (int64_t i = 0; i < 50; i++)
+                        c += double(inputs[size_t(t * 50 + i)]) * double(inputs[size_t(t * 50 + i)]) / 50;
+                    c = std::sqrt(c);
                     for (int64_t r : rows) {
                         double mean = 0, variance = 0;
-                        auto value = [&](int64_t i) { return double(values[size_t(t * all + i)]) * double(factors[size_t(i)]); };
+                        auto value = [&](int64_t i) {
+                            return c * double(values[size_t(t * all + i)]) * double(factors[size_t(i)]);
+                        };
                         for (int64_t i = first; i < first + r; i++) mean += value(i) / double(r);
                         for (int64_t i = first; i < first + r; i++) variance += (value(i) - mean) * (value(i) - mean) / double(r);
                         for (int64_t i = first; i < first + r; i++)
@@ -134,10 +144,10 @@ TEST(OnebitLinear, OutputsOfFewTokens) {
     Graph g(test::device());
     test::Tensors data(g);
     Tensor u = data.floats({2, 30}, test::normal(60, 1), "u"), h = data.floats({30}, test::normal(30, 2), "h");
-    EXPECT_THROW(onebit_output(g, u, h, {20}, {}, false, "layer"), Error);
-    EXPECT_THROW(onebit_output(g, u, h, {10, 20}, {}, true, "layer"), Error);
-    EXPECT_THROW(onebit_output(g, u, h, {}, {}, false, "layer"), Error);
-    EXPECT_THROW(onebit_output(g, u, h, {15, 15}, u, true, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {20}, {}, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {10, 20}, {.swiglu = true}, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {}, {}, "layer"), Error);
+    EXPECT_THROW(onebit_output(g, u, h, {15, 15}, {.residual = u, .swiglu = true}, "layer"), Error);
 }
 
 }  // namespace
