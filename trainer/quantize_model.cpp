@@ -67,6 +67,7 @@ LayerProduct product_of(const std::string& name) {
 std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>& matrices) {
     std::vector<int> all{2, 3, 4, 8};
     if (config.kind == QuantizerKind::nonlinear) all.insert(all.begin(), 1);
+    if (config.kind == QuantizerKind::nf) all = {3, 4};
     std::erase_if(all, [&](int bits) {
         return std::any_of(matrices.begin(), matrices.end(),
                            [&](const Matrix& m) { return m.in * bits % 8 != 0 || (bits == 3 && m.in % 8 != 0); });
@@ -75,10 +76,11 @@ std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>
     return all;
 }
 
-// Each width with the quantizer's block, which comes first, and the others that divide the rows of every matrix.
+// Each width with the quantizer's block, which comes first, and the others that divide the rows of every matrix. Neighbours with
+// zero points are loaded in blocks of one size.
 std::vector<Form> forms(const QuantizeOptions& o, const std::vector<int>& widths, const std::vector<Matrix>& matrices) {
     std::vector<int64_t> blocks{o.quantizer.block_dim_2};
-    for (int64_t block : o.budget_blocks)
+    for (int64_t block : o.quantizer.asymmetric() ? std::vector<int64_t>() : o.budget_blocks)
         if (std::find(blocks.begin(), blocks.end(), block) == blocks.end() &&
             std::all_of(matrices.begin(), matrices.end(), [&](const Matrix& m) { return block == 0 || m.in % block == 0; }))
             blocks.push_back(block);
@@ -96,8 +98,9 @@ void check(const QuantizeOptions& o, const Batch* calibration) {
     if (o.weighted && kind != QuantizerKind::nonlinear) fail("only the quantizer nonlinear can be weighted, not {}", name(kind));
     if (o.clip && !o.quantizer.asymmetric()) fail("clipping is for the quantizers int_asym and nf, not {}", name(kind));
     if (o.clip_only && !o.clip) fail("weights that are only clipped need the text for it");
-    if (o.budget && kind != QuantizerKind::nonlinear && kind != QuantizerKind::sym_int)
-        fail("a budget is for the quantizers nonlinear and sym_int, not {}", name(kind));
+    if (o.budget && (kind == QuantizerKind::ternary || kind == QuantizerKind::binary))
+        fail("a budget chooses bits, and the quantizer {} has one width", name(kind));
+    if (o.budget && o.clip_only) fail("a budget is for weights that are rounded, not only clipped");
     if (o.budget && !o.rules.empty()) fail("a budget chooses the bits of every layer: leave the table of bits out");
     if ((o.weighted || o.clip || o.budget) && !calibration)
         fail("calibration text is needed for weighted k-means, clipping and budgets");
@@ -438,7 +441,11 @@ uint64_t Quantization::packed_bytes(const Matrix& m, const Form& form) const {
     const int stored = options_.quantizer.kind == QuantizerKind::ternary  ? 2
                        : options_.quantizer.kind == QuantizerKind::binary ? 1
                                                                           : form.bits;
-    return uint64_t(m.out * packed_row_bytes(m.in, stored)) + uint64_t(m.out * layout.cols) * 2 + (uint64_t(4) << stored);
+    // Scales, and zero points or the scales of weights below 0.
+    const int of_block = options_.quantizer.kind == QuantizerKind::int_asym ? 3
+                         : options_.quantizer.kind == QuantizerKind::nf     ? 4
+                                                                            : 2;
+    return uint64_t(m.out * packed_row_bytes(m.in, stored)) + uint64_t(m.out * layout.cols * of_block) + (uint64_t(4) << stored);
 }
 
 // The divergence of the model with every part in its form (indices of forms_), which it is left in.

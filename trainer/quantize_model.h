@@ -32,7 +32,7 @@ struct QuantizeOptions {
     bool weighted = false;
     bool clip = false;       // int_asym and nf: search of clipping bounds (clipping.h); query and key projections are not clipped
     bool clip_only = false;  // with clip: weights are clamped and not rounded, as a start for training
-    uint64_t budget = 0;     // bytes of all weights; 0: none. nonlinear or sym_int: bits are chosen by what each costs
+    uint64_t budget = 0;     // bytes of all weights; 0: none. Bits are chosen by what each costs; not ternary, binary
     // With a budget: the columns of a block that it chooses from for each matrix, beside the quantizer's; 0: a row. Those that do
     // not divide every row do not count.
     std::vector<int64_t> budget_blocks;

@@ -142,6 +142,25 @@ TEST(QuantizeModel, BudgetIsKeptAndSpentWhereItHelps) {
     EXPECT_THROW(quantize(t, folder / "small", options), Error);
 }
 
+// Asymmetric ones as well, each layer's width with its own clipping bounds.
+TEST(QuantizeModel, BudgetsAreForAsymmetricQuantizersToo) {
+    ScratchFolder folder;
+    const Trained t(folder);
+    for (QuantizerKind kind : {QuantizerKind::int_asym, QuantizerKind::nf}) {
+        const std::string to = std::string(name(kind));
+        QuantizeOptions options{.quantizer = blocks_of_16(kind, 3), .clip = kind == QuantizerKind::int_asym};
+        const QuantizeResult three = quantize(t, folder / (to + "3"), options);
+        options.budget = three.packed_bytes + three.dense_bytes + 700;  // a tenth of a bit more
+        options.budget_blocks = {32};
+        const QuantizeResult mixed = quantize(t, folder / to, options);
+        EXPECT_EQ(ModelFiles::open(folder / to).stored_bytes(), mixed.packed_bytes + mixed.dense_bytes);
+        EXPECT_LE(mixed.packed_bytes + mixed.dense_bytes, options.budget);
+        EXPECT_EQ(mixed.uniform_bits, 3);
+        EXPECT_LT(mixed.divergence, mixed.uniform_divergence);
+        EXPECT_LT(t.loss(folder / to), t.loss(folder / (to + "3")) + 0.02);
+    }
+}
+
 // What clipping promises is a smaller error of each layer's output; a model that has seen 40 steps may not notice.
 TEST(QuantizeModel, ClippingLeavesLessErrorInEveryLayerButQueriesAndKeys) {
     ScratchFolder folder;
@@ -203,7 +222,7 @@ TEST(QuantizeModel, RefusesWhatDoesNotGoTogether) {
     QuantizeOptions options{.quantizer = blocks_of_16(QuantizerKind::nonlinear, 4), .weighted = true};
     EXPECT_THROW(quantize_model(test::device(), t.model, folder / "out", options, nullptr, {}), Error);
     EXPECT_THROW(quantize(t, folder / "out", {.quantizer = blocks_of_16(QuantizerKind::nonlinear, 4), .clip = true}), Error);
-    EXPECT_THROW(quantize(t, folder / "out", {.quantizer = blocks_of_16(QuantizerKind::int_asym, 2), .budget = 100000}), Error);
+    EXPECT_THROW(quantize(t, folder / "out", {.quantizer = blocks_of_16(QuantizerKind::ternary, 2), .budget = 100000}), Error);
     EXPECT_THROW(quantize(t, folder / "out", {.quantizer = {.kind = QuantizerKind::none}}), Error);
     EXPECT_THROW(quantize(t, folder / "out", {.quantizer = {.kind = QuantizerKind::nonlinear, .block_dim_2 = 48}}), Error);
     quantize(t, folder / "out", {.quantizer = blocks_of_16(QuantizerKind::nonlinear, 4)});
