@@ -299,8 +299,14 @@ size_t merge_results(const fs::path& out, const std::vector<fs::path>& from) {
         }
     if (found == 0) fail("there are no results: expected FOLDER/results/NAME.json in the folders of sweeps");
     fs::create_directories(out / "results");
-    for (const fs::path& file : copies)
+    for (const fs::path& file : copies) {
+        const fs::path curve = fs::path("runs") / file.stem() / "metrics.jsonl";
+        if (const fs::path run = file.parent_path().parent_path() / curve; has_file(run)) {
+            fs::create_directories((out / curve).parent_path());
+            write_text_file(out / curve, read_text_file(run));
+        }
         write_text_file(out / "results" / file.filename(), read_text_file(file, size_t(64) << 20));
+    }
     return copies.size();
 }
 

@@ -39,8 +39,8 @@ Sweep read_sweep(const std::filesystem::path& file);
 // OUT/results/NAME.json of a folder, by name; none where there is no such folder.
 std::vector<std::filesystem::path> result_files(const std::filesystem::path& folder);
 
-// Copies the results of `from` (folders of sweeps) into `out`, where a model of the same name with the same settings stays as it
-// is. Returns how many were copied. Error, before anything is copied: one name with two settings; no results at all.
+// Copies the results of `from` (folders of sweeps), with the metrics.jsonl of their trainings, into `out`, where a model of the
+// same name with the same settings stays as it is. Returns how many were copied. Error, before anything is copied: one name with two settings; no results at all.
 size_t merge_results(const std::filesystem::path& out, const std::vector<std::filesystem::path>& from);
 
 }  // namespace vkqat

@@ -4,6 +4,7 @@
 
 #include "evaluation/results.h"
 #include "runtime/support/error.h"
+#include "runtime/support/files.h"
 #include "tests/trainer/scratch_folder.h"
 
 namespace vkqat::test {
@@ -71,11 +72,14 @@ TEST_F(SweepFile, ResultsMergeUnlessOneNameIsTwoModels) {
                                  R"("weight_bytes": 5, "perplexity": {}, "mean_nll": 1}})",
                                  name, settings, perplexity));
     };
-    for (const char* name : {"a/results", "b/results", "c/results"}) std::filesystem::create_directories(folder / name);
+    for (const char* name : {"a/results", "b/results", "b/runs/two", "c/results"})
+        std::filesystem::create_directories(folder / name);
     put("a", "one", "s1", 3);
     put("b", "one", "s1", 4);
     put("b", "two", "s2", 5);
+    folder.write("b/runs/two/metrics.jsonl", "{\"step\": 1}\n");
     EXPECT_EQ(merge_results(folder / "out", {folder / "a", folder / "b"}), 2u);
+    EXPECT_EQ(read_text_file(folder / "out" / "runs" / "two" / "metrics.jsonl"), "{\"step\": 1}\n");
     std::vector<ResultPoint> points = read_results(folder / "out");
     ASSERT_EQ(points.size(), 2u);
     EXPECT_EQ(points[0].name, "one");
