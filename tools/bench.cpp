@@ -247,7 +247,7 @@ void run(const Options& options, const std::string& selector) {
         if (!options.tuning.empty()) {
             const std::vector<uint32_t>& t = options.tuning;
             of.variant = PackedLinearVariant(t[0]);
-            of.tuning = {.width = t[1], .tiles = t[2], .depth = t[3], .copies = t[4], .turns = t[5]};
+            of.tuning = {.width = t[1], .tiles = t[2], .depth = t[3], .copies = t[4], .chunks = t[5]};
             widths = {int(options.whole.bits)};
         }
         for (auto [rows, cols] : shapes)
@@ -341,10 +341,9 @@ void add_bench_command(CLI::App& app) {
                      "matmul on matrix units: m n k of a workgroup, subgroups along each, 1 to fetch ahead (for measurements)")
         ->expected(7);
     command
-        ->add_option(
-            "--tuning", options->tuning,
-            "matvec of --bits: variant (1 rows, 2 matvec, 3 units), width, tiles, depth, copies, turns; 0: as it chooses "
-            "(for measurements)")
+        ->add_option("--tuning", options->tuning,
+                     "matvec of --bits: variant (1 rows, 2 matvec), width, quads, depth, copies, chunks; 0: as it chooses "
+                     "(for measurements)")
         ->expected(6);
     command->add_flag("--json", options->json, "as JSON");
     auto device = add_device_option(*command);

@@ -20,7 +20,7 @@ bool on_matrix_units(const Graph& g, Tensor x, const Linear& w) {
     const Capabilities& device = g.capabilities();
     return device.kind != DeviceKind::cpu && !w.packed.empty() &&
            std::all_of(w.packed.begin(), w.packed.end(), [&](const PackedLayer& part) {
-               return x.rows() > packed_linear_tokens(device, part) && has_packed_matmul(device, part);
+               return x.rows() > packed_linear_tokens && has_packed_matmul(device, part);
            });
 }
 
@@ -136,7 +136,8 @@ Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
                     const Attend& attend, Recompute recompute, const LayerInput& layer_input) {
     auto eps = float(config.rms_norm_eps);
     // What only products read is kept as they round it.
-    const bool masters = !weights.layers.empty() && weights.layers[0].attention_norm.dtype() == DType::f32;  // not a frozen teacher's
+    const bool masters =
+        !weights.layers.empty() && weights.layers[0].attention_norm.dtype() == DType::f32;  // not a frozen teacher's
     const DType rounded = g.training() && masters ? product_type(g) : DType::f32;
     const bool all_dense = std::all_of(weights.layers.begin(), weights.layers.end(), [](const LlamaLayerTensors& w) {
         return w.qkv.dense && w.o.dense && w.gate_up.dense && w.down.dense && !w.qkv.quantize_inputs;

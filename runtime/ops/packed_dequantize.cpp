@@ -8,11 +8,11 @@
 namespace vkqat {
 namespace {
 
-constexpr uint32_t steps_at_once = 4;
+constexpr uint32_t runs_at_once = 16;
 
 uint32_t table_copies(int bits) { return std::min(32u, 2048u >> bits); }
 
-uint32_t shared_bytes(int bits) { return steps_at_once * uint32_t(bits) * 33 * 16 + (table_copies(bits) << bits) * 4; }
+uint32_t shared_bytes(int bits) { return 8 * uint32_t(bits) * (runs_at_once + 1) * 16 + (table_copies(bits) << bits) * 4; }
 
 }  // namespace
 
@@ -51,7 +51,7 @@ void dequantize_tiles(Graph& g, const PackedLayer& w, const TileRange& range, fl
     const PackedParts parts = packed_parts(w);
     g.dispatch(
         Kernel{fmt::format("packed_dequantize_tiles_{}", name(weight.dtype())),
-               {256, uint32_t(w.bits), steps_at_once, table_copies(w.bits)}},
+               {256, uint32_t(w.bits), runs_at_once, table_copies(w.bits)}},
         {in(w.indices), in(w.scales), in(w.centroids), out(weight)},
         DequantizeTilesArgs{.in_cols = uint32_t(w.in),
                             .block_size = uint32_t(w.block_size),
@@ -64,7 +64,7 @@ void dequantize_tiles(Graph& g, const PackedLayer& w, const TileRange& range, fl
                             .tiles = uint32_t(known.tiles),
                             .first_row = uint32_t(known.first_row),
                             .factor = factor},
-        linear_grid(known.tiles * ((extents.steps + steps_at_once - 1) / steps_at_once)), label,
+        linear_grid(known.tiles * ((extents.runs + runs_at_once - 1) / runs_at_once)), label,
         {.bytes = double(known.rows) * double(w.in) * (double(w.bits) / 8 + 2.0 / double(w.block_size) + bytes(weight.dtype()))});
 }
 

@@ -7,15 +7,13 @@
 
 #include "runtime/ops/add.h"
 #include "runtime/ops/launch.h"
-#include "runtime/ops/matrix_fragments.h"
 #include "runtime/ops/packed_dequantize.h"
-#include "runtime/vulkan/shader_table.h"
 #include "shaders/args/packed_linear.h"
 
 namespace vkqat {
 namespace {
 
-constexpr int64_t tile_rows = 32, step_columns = 128;
+constexpr int64_t tile_rows = 32;
 
 int64_t tiles_of(int64_t rows) { return (rows + tile_rows - 1) / tile_rows; }
 
@@ -41,116 +39,62 @@ bool can_matvec(const Capabilities& c, const PackedLayer& w) {
            c.shared_memory_bytes >= 32768 && w.block_size % 32 == 0;
 }
 
-// Whether the device's matrices of 16 x 8 x 16 lie in the lanes as packed_matvec_units.comp takes them.
-bool can_units(const Capabilities& c, const PackedLayer& w) {
-    return can_matvec(c, w) && known_matrix_fragments(c) && w.block_size % 64 == 0 &&
-           find_shader(of_bits("packed_matvec_units", w));
-}
-
-uint32_t floor_power(uint64_t x) { return uint32_t(std::bit_floor(x)); }
-
-// Whether workgroups of so many tiles each stay within parts.
-bool together_fits(const PackedLayer& w, uint32_t tiles) {
-    return std::all_of(w.rows.begin(), w.rows.end(), [&](int64_t r) { return tiles_of(r) % tiles == 0; });
-}
-
-// fp32 sums of four columns, looked up by four bits: 1 bit, one token.
-Launch sums_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion, const MatvecTuning& tuning,
-                   bool vector, int64_t tiles) {
-    const int64_t steps = (w.in + step_columns - 1) / step_columns;
-    uint32_t most = std::min(floor_power(c.max_workgroup_invocations), c.shared_memory_bytes >= 40960 ? 512u : 256u);
-    uint32_t width = tuning.width ? tuning.width : std::clamp(uint32_t(std::bit_ceil(uint64_t(steps))) * 32, 64u, most);
-    // Tiles of a workgroup, gate and up counted; the sums are made once for them.
-    uint32_t together = tuning.tiles                           ? tuning.tiles
-                        : tiles >= 1024 && together_fits(w, 4) ? 4
-                        : tiles >= 160 && together_fits(w, 2)  ? 2
-                                                               : 1;
-    if (fusion.swiglu && !tuning.tiles) together = tiles >= 1024 && together_fits(w, 2) ? 4 : 2;
-    if (!together_fits(w, fusion.swiglu ? together / 2 : together))
-        fail("packed_linear: parts are no multiples of {} tiles", together);
-    uint32_t depth = tuning.depth ? tuning.depth : 2;
-    const uint32_t buffers = width <= 256 && c.shared_memory_bytes >= 40960 ? 2 : 1;
-    return {{"packed_matvec_sums",
-             {width, together, depth, uint32_t(w.block_size / 32), norm_kind(fusion.norm), vector, fusion.swiglu,
-              c.subgroup_size >= 32, buffers}},
-            tiles / together};
-}
-
-// Tables of fp16 weights for each byte of indices; `group` tokens at once, on matrix units or not. Nothing if that takes too much
-// shared memory.
-std::optional<Launch> tables_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion,
-                                    const MatvecTuning& tuning, bool vector, uint32_t group, int64_t tiles, bool matrix_units) {
-    const int64_t steps = (w.in + step_columns - 1) / step_columns;
-    const uint32_t entries = w.bits == 3 ? 64 : w.bits == 1 && matrix_units ? 0 : 256;
-    const uint32_t entry_bytes = w.bits == 1 ? 16 : w.bits == 2 ? 8 : 4;
-    // As many copies as lanes that read at once, as far as half of the shared memory goes; less where activations need it.
-    uint32_t copies = tuning.copies ? tuning.copies : std::min(128 / entry_bytes, 32u);
-    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u);
-    if (!tuning.copies)
-        while (copies > 1 && copies * entries * entry_bytes > budget * (group == 1 ? 11 : group <= 4 ? 6 : 4) / 16) copies /= 2;
-    // Tiles of a workgroup, side by side and one after another: so many that some hundred workgroups are left (measured on an
-    // H200: docs/performance.md).
-    const int64_t units = fusion.swiglu ? tiles / 2 : tiles;
-    const bool forced = tuning.width || tuning.tiles || tuning.turns;
-    uint32_t together = tuning.tiles ? tuning.tiles : 1, turns = tuning.turns ? tuning.turns : 1;
-    if (!forced && group == 1 && !matrix_units) {
-        if ((units >= 1024 || (w.bits <= 2 && units >= 256)) && together_fits(w, 2))
-            together = 2;
-        else if (units >= 384 && together_fits(w, 4))
-            turns = 4;
-        else if (units >= 160 && together_fits(w, 2))
-            turns = 2;
+// Lanes have runs of columns, workgroups have quads of rows (packed_matvec.comp); `group` tokens at once. Nothing if that takes
+// too much shared memory.
+std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion,
+                                    const MatvecTuning& tuning, bool vector, uint32_t group) {
+    const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
+    const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
+    uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
+    // 1 bit: several runs of a lane where that fills the workgroup (columns in 6 times 32 runs: 25.3 us against 34.8 with 43008
+    // rows).
+    if (w.bits == 1 && group == 1 && !tuning.chunks)
+        for (uint32_t n = 2; n <= 3 && usual % (across / chunks) != 0; n++)
+            if (across % n == 0 && usual % (across / n) == 0) chunks = n;
+    const uint32_t parts = (across + chunks - 1) / chunks;
+    const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
+    const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
+    const uint32_t cluster = std::min(c.subgroup_size, 32u), pitch = parts * (32 / cluster) | 1;
+    // So many quads that each of a large GPU's 132 processors has a workgroup, or several where their sums would not fit.
+    int64_t all = 0;
+    for (int64_t r : w.rows) all += (r + 3) / 4;
+    const uint32_t row_bytes = passes * group * pitch * 4;
+    uint32_t quads = tuning.tiles;
+    for (int64_t rounds = 1; quads == 0 || (!tuning.tiles && quads > groups && quads * 4 * row_bytes > 12288); rounds++) {
+        const int64_t each = (all / passes + rounds * 132 - 1) / (rounds * 132);
+        quads = uint32_t((each + groups - 1) / groups * groups);
     }
-    if (!together_fits(w, together * turns)) fail("packed_linear: parts are no multiples of {} tiles", together * turns);
-    const uint32_t partials = turns > 1 || fusion.swiglu ? 2 : 1;
-    uint32_t width = tuning.width ? tuning.width : std::min(floor_power(c.max_workgroup_invocations), 512u);
-    if (!tuning.width) width = std::min(width, std::max(uint32_t(std::bit_ceil(uint64_t(steps))), 2u) * 32);
-    width = std::max(width, 32 * group * together);
-    uint32_t depth = tuning.depth ? tuning.depth : matrix_units || w.bits >= 2 ? 1 : 4, slab = tuning.slab;
-    if (!slab) {
-        // The largest slab that fits; shallower where that saves a pass.
-        const uint32_t other = copies * entries * entry_bytes +
-                               (partials * width / 32 + (fusion.swiglu ? turns : 0)) * together * group * 128 +
-                               group * width / 2 + group * 16;
-        if (other >= budget) return {};
-        const int64_t most = int64_t(budget - other) * 8 / (17 * group);  // columns: 2 bytes and an eighth
-        auto slabs = [&](uint32_t d) {
-            int64_t unit = int64_t(4) * width * d, fit = most / unit * unit;
-            return fit ? (steps * step_columns + fit - 1) / fit : INT64_MAX;
-        };
-        while (depth > 1 && (slabs(depth) == INT64_MAX || slabs(depth) > slabs(depth / 2))) depth /= 2;
-        while (slabs(depth) == INT64_MAX && width > std::max(64u, 32 * group * together)) width /= 2;
-        const int64_t unit = int64_t(4) * width * depth;
-        if (slabs(depth) == INT64_MAX) return {};
-        slab = uint32_t(std::min(most / unit * unit, (steps * step_columns + unit - 1) / unit * unit));
-    }
-    return Launch{{of_bits(matrix_units ? "packed_matvec_units" : "packed_matvec", w),
-                   {width, group, together, depth, slab, uint32_t(std::countr_zero(copies)),
-                    uint32_t(w.block_size / (matrix_units ? 64 : 32)), norm_kind(fusion.norm), vector, fusion.swiglu, turns,
-                    w.in % step_columns == 0}},
-                  (fusion.swiglu ? tiles / 2 : tiles) / (together * turns),
+    const uint32_t table = w.bits == 1 ? 0 : w.bits == 3 ? 64 : 256, entry_bytes = w.bits == 2 ? 8 : 4;
+    const uint32_t sums = quads * 4 * row_bytes;
+    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - (fusion.norm ? group * width / 2 : 4) - 16;
+    uint32_t copies = tuning.copies ? tuning.copies : 128 / entry_bytes;
+    while (copies > 1 && sums + copies * table * entry_bytes > budget) copies /= 2;
+    if (sums + copies * table * entry_bytes > budget) return {};
+    // Columns of x at a time: two bytes each, and four for each run.
+    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / 68 * 32);
+    const uint32_t depth = tuning.depth ? tuning.depth : w.bits >= 2 ? 1 : 2;
+    int64_t workgroups = 0;
+    for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);
+    return Launch{{of_bits("packed_matvec", w),
+                   {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
+                    norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster}},
+                  fusion.swiglu ? workgroups / 2 : workgroups,
                   group};
 }
 
 Launch matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion, const MatvecTuning& tuning,
-                     bool vector, int64_t tokens, int64_t tiles, bool matrix_units) {
-    if (w.bits == 1 && tokens == 1 && !matrix_units) return sums_launch(c, w, fusion, tuning, vector, tiles);
-    for (auto group = uint32_t(std::min<int64_t>(8, int64_t(std::bit_ceil(uint64_t(tokens))))); group != 0; group /= 2)
-        if (auto launch = tables_launch(c, w, fusion, tuning, vector, group, tiles, matrix_units)) return *launch;
+                     bool vector, int64_t tokens) {
+    for (auto group = uint32_t(std::min<int64_t>(4, int64_t(std::bit_ceil(uint64_t(tokens))))); group != 0; group /= 2)
+        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, group)) return *launch;
     fail("packed_linear: {} bytes of shared memory are too few", c.shared_memory_bytes);
 }
 
-// Matrix units serve several tokens at once; for one they are slower in whole models (H200: 31B at 1 bit 119 tokens/s against
-// 147; a matvec of 4096 x 14336 alone 13.3 us against 17.7, but 21504 x 6144 with its norm 61 against 44).
-PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, int64_t tokens, PackedLinearVariant variant) {
+PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, PackedLinearVariant variant) {
     if (variant != PackedLinearVariant::automatic) return variant;
-    if (c.kind == DeviceKind::cpu || !can_matvec(c, w)) return PackedLinearVariant::rows;
-    return tokens > 1 && can_units(c, w) ? PackedLinearVariant::units : PackedLinearVariant::matvec;
+    return c.kind == DeviceKind::cpu || !can_matvec(c, w) ? PackedLinearVariant::rows : PackedLinearVariant::matvec;
 }
 
 }  // namespace
-
-int64_t packed_linear_tokens(const Capabilities& device, const PackedLayer& w) { return can_units(device, w) ? 8 : 4; }
 
 PackedParts packed_parts(const PackedLayer& w) {
     PackedParts p;
@@ -186,9 +130,9 @@ PackedExtents packed_extents(const std::vector<int64_t>& rows, int64_t in, int b
     if (block_size <= 0 || in % block_size != 0 || in * bits % 8 != 0)
         fail("packed weight with rows of {} at {} bits in blocks of {}: a row must be whole blocks and whole bytes", in, bits,
              block_size);
-    e.steps = (in + step_columns - 1) / step_columns;
+    e.runs = (in + 31) / 32;
     e.blocks = in / block_size;
-    e.words = e.tiles * e.steps * bits * 128;
+    e.words = e.tiles * e.runs * bits * 32;
     e.scales = e.tiles * e.blocks * tile_rows;
     return e;
 }
@@ -201,7 +145,7 @@ void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& laye
         fail("tile_packed: {} rows from tile {} on do not fit into {} tiles", rows, first_tile, tiles);
     expect(packed, {rows, layer.in * layer.bits / 8}, DType::u8, "tile_packed: packed");
     expect(scales, {rows, blocks}, DType::bf16, "tile_packed: scales");
-    const int64_t runs = (layer.in + step_columns - 1) / step_columns * 4, work = padded * (runs + blocks);
+    const int64_t runs = (layer.in + 31) / 32, work = padded * (runs + blocks);
     if (work >= int64_t(1) << 32) fail("tile_packed: a weight [{}, {}] is too large", rows, layer.in);
     g.dispatch(Kernel{of_bits("packed_tile", layer), {64}}, {in(packed), in(scales), inout(layer.indices), inout(layer.scales)},
                TilePackedArgs{.rows = uint32_t(rows),
@@ -225,14 +169,13 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "packed_linear: residual");
     if (tokens == 0) return;
     const Capabilities& c = g.capabilities();
-    if (variant == PackedLinearVariant::matvec ? !can_matvec(c, w) : variant == PackedLinearVariant::units && !can_units(c, w))
+    if (variant == PackedLinearVariant::matvec && !can_matvec(c, w))
         fail("packed_linear: this device or a block size of {} does not allow the variant", w.block_size);
     const PackedParts parts = packed_parts(w);
     const int64_t tiles = parts.tiles;
     const bool vector = w.in % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
-    Launch launch = variant == PackedLinearVariant::rows
-                        ? rows_launch(c, w, tokens, tiles)
-                        : matvec_launch(c, w, fusion, tuning, vector, tokens, tiles, variant == PackedLinearVariant::units);
+    Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
+                                                         : matvec_launch(c, w, fusion, tuning, vector, tokens);
     Grid grid = linear_grid(launch.workgroups);
     const int64_t groups = (tokens + launch.tokens - 1) / launch.tokens;
     if (groups > 65535) fail("packed_linear: {} tokens at once are too many", tokens);
@@ -260,7 +203,7 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
     if (w.rows.empty()) fail("packed_linear: a weight without rows");
     if (fusion.swiglu && (w.rows.size() != 2 || w.rows[0] != w.rows[1]))
         fail("packed_linear: swiglu needs two parts of the same size");
-    variant = chosen(g.capabilities(), w, x.rows(), variant);
+    variant = chosen(g.capabilities(), w, variant);
     const int64_t tokens = x.rows();
     if (variant != PackedLinearVariant::rows) {
         Tensor y = g.tensor({tokens, fusion.swiglu ? w.rows[0] : w.out()}, DType::f32, label);
@@ -276,7 +219,7 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
 
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
                         PackedLinearVariant variant) {
-    run(g, x, w, y, first_column, label, {}, chosen(g.capabilities(), w, x.rows(), variant), {});
+    run(g, x, w, y, first_column, label, {}, chosen(g.capabilities(), w, variant), {});
 }
 
 Tensor dequantize(Graph& g, const PackedLayer& w, DType type) {

@@ -1,11 +1,10 @@
 // A linear layer whose weight stays packed: indices into a table of centroids, times a scale per block of a row.
 //
-// On the device packed weights lie in tiles, so that neighbouring invocations have neighbouring rows and each reads 16 bytes:
-// rows are padded to tiles of 32, columns to steps of 128. Indices are u32 [tiles, steps, bits, 32 rows, 4]: word w = 4 j + k of
-// a row's 4 * bits words of a step lies at [tile, step, j, row, k]. Column c of a step is c % 32 of its run c / 32, whose words
-// are `bits` ones from c / 32 * bits on, least significant bits first. At 3 bits the 16 pairs of a run (even column in the lower
-// three bits) lie five to a word; bits 2j and 2j + 1 of the last pair are bits 30 and 31 of word j. Scales are bf16 [tiles,
-// blocks, 32 rows]. Padding holds zeros.
+// On the device packed weights lie so that 32 lanes with neighbouring runs of 32 columns read 16 bytes each, which four rows (a
+// quad) share: rows are padded to tiles of 32, columns to runs. Indices are u32 [quads, bits, runs, 4]: word n = 4 j + k of the
+// 4 * bits words that a quad has of a run lies at [quad, j, run, k]; row r of the quad has the `bits` ones from r * bits on,
+// least significant bits first. At 3 bits the 16 pairs of a run (even column in the lower three bits) lie five to a word; bits 2j
+// and 2j + 1 of the last pair are bits 30 and 31 of word j. Scales are bf16 [quads, blocks, 4 rows]. Padding holds zeros.
 #pragma once
 
 #include <array>
@@ -33,7 +32,7 @@ struct PackedLayer {
 
 // What a layer takes on the device.
 struct PackedExtents {
-    int64_t tiles = 0, steps = 0, blocks = 0;
+    int64_t tiles = 0, runs = 0, blocks = 0;
     int64_t words = 0, scales = 0;
 };
 PackedExtents packed_extents(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size);
@@ -57,11 +56,8 @@ void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& laye
 enum class PackedLinearVariant {
     automatic,
     rows,    // a lane per row, fp32: CPU drivers, and block sizes that 32 does not divide
-    matvec,  // a workgroup per tile of rows, tables in shared memory. Bits 2, 3 and 4: products and sums over up to 16 columns in
-             // fp16 (activations with a power of two per 32 columns, so that nothing overflows), beyond that fp32. 1 bit and one
-             // token: fp32 throughout. 8 bits: fp16 activations, fp32 products.
-    units,   // the same on matrix units, with fp16 weights and activations (a power of two per 64 columns) and fp32 sums; block
-             // sizes that 64 divides
+    matvec,  // a lane per run of columns, tables in shared memory: products and sums of a run in fp16 (activations with a power
+             // of two for each run, so that nothing overflows), beyond that fp32. 8 bits: fp16 activations, fp32 products.
 };
 
 // y = x W^T, straight from the packed weight. x f32 [tokens, in] -> f32 [tokens, out], or [tokens, out / 2] with swiglu.
@@ -70,9 +66,8 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
                      const LinearFusion& fusion = {}, PackedLinearVariant variant = PackedLinearVariant::automatic,
                      const MatvecTuning& tuning = {});
 
-// Up to how many tokens it is faster than packed_matmul() on a GPU that has both. A step of a 12B with 4 bits on an H200 without
-// the units variant: 4 tokens take 7.8 ms and 8 take 12.9 ms, against 11.6 ms for 5 to 8 by packed_matmul().
-int64_t packed_linear_tokens(const Capabilities& device, const PackedLayer& w);
+// Up to how many tokens it is faster than packed_matmul() on a GPU that has both.
+constexpr int64_t packed_linear_tokens = 4;
 
 // The same into the columns first_column .. first_column + out - 1 of y, f32 [tokens, any].
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,

@@ -8,8 +8,8 @@ ARGS_BEGIN
 struct PackedLinearArgs {
     ADDRESSES(7)
     ADDRESS x;          // f32 [tokens, in]
-    ADDRESS indices;    // u32 [tiles, steps, bits, 32, 4]
-    ADDRESS scales;     // bf16 [tiles, blocks, 32]
+    ADDRESS indices;    // u32 [8 tiles, bits, runs, 4]
+    ADDRESS scales;     // bf16 [8 tiles, blocks, 4]
     ADDRESS centroids;  // f32 [parts, 2^bits]
     ADDRESS norm;       // weight of an RMS norm of x, [in], or 0
     ADDRESS residual;   // f32, as y, or 0; may be y

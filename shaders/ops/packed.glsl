@@ -1,37 +1,41 @@
 // Reading packed weights in the tiled layout (runtime/ops/packed_linear.h). BITS is a macro or a constant: 1, 2, 3, 4 or 8.
 const uint INDEX_MASK = (1u << BITS) - 1u;
-const uint TILE_ROWS = 32, STEP_COLUMNS = 128;
+const uint TILE_ROWS = 32;
 
-uint steps_of(uint in_cols) { return (in_cols + STEP_COLUMNS - 1) / STEP_COLUMNS; }
+uint runs_of(uint in_cols) { return (in_cols + 31) / 32; }
 
-// Address of the first 16 bytes of (tile, step) for row r of the tile; the next ones follow at 512 bytes.
-uint64_t chunk_address(uint64_t indices, uint tile, uint step, uint steps, uint r) {
-    return indices + (uint64_t(tile) * steps + step) * (BITS * 512) + r * 16;
+// Where the words of a row's quad begin (rows count over all tiles), and which of them is word i of the row's run.
+uint64_t quad_address(uint64_t indices, uint row, uint runs) { return indices + uint64_t(row / 4) * (runs * BITS * 16); }
+uint word_at(uint row, uint run, uint i, uint runs) {
+    const uint n = row % 4 * BITS + i;
+    return (n / 4 * runs + run) * 4 + n % 4;
+}
+uint64_t scale_address(uint64_t scales, uint row, uint block, uint blocks) {
+    return scales + (uint64_t(row / 4) * blocks + block) * 8 + row % 4 * 2;
 }
 
-// Index of column c (0 .. 127) of a step from its words; `word` is an array of 4 * BITS words and c a constant.
-#define STEP_INDEX(word, c)                                                                                              \
-    ((BITS == 3 ? ((c) % 32 / 2 < 15 ? word[(c) / 32 * 3 + min((c) % 32 / 2, 14) / 5] >> (6 * ((c) % 32 / 2 % 5) + 3 * ((c) % 2)) \
-                                     : last_pair(word[(c) / 32 * 3], word[(c) / 32 * 3 + 1], word[(c) / 32 * 3 + 2]) >> (3 * ((c) % 2))) \
-                : word[(c) / 32 * BITS + (c) % 32 * BITS / 32] >> ((c) % 32 * BITS % 32)) &                                \
+// Index of column c (0 .. 31) of a run from its words; c is a constant.
+#define INDEX_OF_RUN(word, c)                                                                                                \
+    ((BITS == 3 ? ((c) / 2 < 15 ? word[min((c) / 2, 14) / 5] >> (6 * ((c) / 2 % 5) + 3 * ((c) % 2))                          \
+                                : last_pair(word[0], word[1], word[2]) >> (3 * ((c) % 2)))                                   \
+                : word[(c) * BITS / 32] >> ((c) * BITS % 32)) &                                                              \
      INDEX_MASK)
 
 // At 3 bits: the sixteenth pair of 32 columns, two bits at the top of each of three words.
 uint last_pair(uint a, uint b, uint c) { return (a >> 30) | ((b >> 30) << 2) | ((c >> 30) << 4); }
 
 // Any single index: for shaders that are not in a hurry.
-uint index_at(uint64_t indices, uint tile, uint steps, uint r, uint column) {
-    const uint c = column % STEP_COLUMNS, run = c / 32, k = c % 32;
-    U32 words = U32(chunk_address(indices, tile, column / STEP_COLUMNS, steps, r));
+uint index_at(uint64_t indices, uint row, uint column, uint runs) {
+    const uint run = column / 32, k = column % 32;
+    U32 words = U32(quad_address(indices, row, runs));
     if (BITS == 3) {
-        const uint first = run * 3, pair = k / 2;
-        uint window[3];
-        [[unroll]] for (uint i = 0; i < 3; i++) window[i] = words.v[(first + i) / 4 * 128 + (first + i) % 4];
-        uint bits = pair < 15 ? window[pair / 5] >> (6 * (pair % 5)) : last_pair(window[0], window[1], window[2]);
+        const uint pair = k / 2;
+        uint word[3];
+        [[unroll]] for (uint i = 0; i < 3; i++) word[i] = words.v[word_at(row, run, i, runs)];
+        const uint bits = pair < 15 ? word[pair / 5] >> (6 * (pair % 5)) : last_pair(word[0], word[1], word[2]);
         return (bits >> (3 * (k % 2))) & INDEX_MASK;
     }
-    const uint w = run * BITS + k * BITS / 32;
-    return (words.v[w / 4 * 128 + w % 4] >> (k * BITS % 32)) & INDEX_MASK;
+    return (words.v[word_at(row, run, k * BITS / 32, runs)] >> (k * BITS % 32)) & INDEX_MASK;
 }
 
 // Where a tile's rows belong: its part's number, the row of y of the tile's first row, and how many rows the part has from there.

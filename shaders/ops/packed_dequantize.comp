@@ -19,11 +19,11 @@ void main() {
         part = 1, of_part = row - a.rows_0, tile = a.tiles_1;
     }
     tile += of_part / TILE_ROWS;
-    const uint r = of_part % TILE_ROWS, steps = steps_of(a.in_cols), blocks = a.in_cols / a.block_size;
-    U16 scales = U16(a.scales + uint64_t(tile) * blocks * (TILE_ROWS * 2));
+    const uint tiled_row = tile * TILE_ROWS + of_part % TILE_ROWS, runs = runs_of(a.in_cols), blocks = a.in_cols / a.block_size;
+    U16 scales = U16(scale_address(a.scales, tiled_row, 0, blocks));
     F32 centroids = F32(a.centroids + uint64_t(part) * ((INDEX_MASK + 1) * 4));
     for (uint i = gl_SubgroupInvocationID; i < a.in_cols; i += gl_WorkGroupSize.x) {
-        const float w = centroids.v[index_at(a.indices, tile, steps, r, i)];
-        STORE(OUTPUT, a.weight, uint64_t(row) * a.in_cols + i, w * bf16_to_float(scales.v[i / a.block_size * TILE_ROWS + r]));
+        const float w = centroids.v[index_at(a.indices, tiled_row, i, runs)];
+        STORE(OUTPUT, a.weight, uint64_t(row) * a.in_cols + i, w * bf16_to_float(scales.v[i / a.block_size * 4]));
     }
 }

@@ -2,58 +2,61 @@
 //! variant packed_dequantize_tiles_f32 OUTPUT_BYTES=4 PACK=pack_f16
 //! variant packed_dequantize_tiles_f16 OUTPUT_BYTES=2 PACK=pack_f16
 //! variant packed_dequantize_tiles_bf16 OUTPUT_BYTES=2 PACK=pack_bf16
-// A workgroup takes a tile of 32 rows and STEPS steps of 128 columns. The words go to shared memory as they are, 16 bytes at a
+// A workgroup takes a tile of 32 rows and RUNS runs of 32 columns. The words go to shared memory as they are, 16 bytes at a
 // time; then an invocation makes the weights of 8 columns of a row, its neighbours those beside it, so that whole lines are
 // written. Blocks are multiples of 8 columns.
 #include "common.glsl"
 #include "args/packed_dequantize.h"
 layout(constant_id = 1) const uint BITS = 4;
-layout(constant_id = 2) const uint STEPS = 4;
+layout(constant_id = 2) const uint RUNS = 16;
 layout(constant_id = 3) const uint COPIES = 32;  // of the table, for neighbouring invocations
 #include "ops/packed.glsl"
 layout(push_constant, scalar) uniform Push { DequantizeTilesArgs a; };
 
-const uint PITCH = TILE_ROWS + 1;  // from chunk to chunk, so that those of a row lie in different banks
-shared uvec4 chunks[STEPS * BITS * PITCH];
+const uint PITCH = RUNS + 1;  // so that the words of rows lie in different banks
+shared uvec4 chunks[TILE_ROWS / 4 * BITS * PITCH];
 shared float table[(1u << BITS) * COPIES];
 
 uint pack_f16(float x, float y) { return packFloat2x16(f16vec2(float16_t(x), float16_t(y))); }
 uint pack_bf16(float x, float y) { return uint(float_to_bf16(x)) | uint(float_to_bf16(y)) << 16; }
 
-// Word w of row r of a step.
-uint word_at(uint step, uint w, uint r) { return chunks[(step * BITS + w / 4) * PITCH + r][w % 4]; }
+// Word i of a run of row r.
+uint word_of(uint run, uint i, uint r) {
+    const uint n = r % 4 * BITS + i;
+    return chunks[(r / 4 * BITS + n / 4) * PITCH + run][n % 4];
+}
 
 void main() {
-    const uint steps = steps_of(a.in_cols), groups = (steps + STEPS - 1) / STEPS, number = workgroup_index();
+    const uint runs = runs_of(a.in_cols), groups = (runs + RUNS - 1) / RUNS, number = workgroup_index();
     if (number >= a.tiles * groups) return;
-    const uint tile = a.first_tile + number / groups, step0 = number % groups * STEPS, count = min(steps - step0, STEPS);
+    const uint tile = a.first_tile + number / groups, run0 = number % groups * RUNS, count = min(runs - run0, RUNS);
     const TilePlace place = TILE_PLACE(a, tile);
-    for (uint i = gl_LocalInvocationIndex; i < count * BITS * TILE_ROWS; i += gl_WorkGroupSize.x)
-        chunks[i / TILE_ROWS * PITCH + i % TILE_ROWS] = U32x4(chunk_address(a.indices, tile, step0, steps, i)).v[0];
+    U32x4 words = U32x4(quad_address(a.indices, tile * TILE_ROWS, runs) + run0 * 16);
+    for (uint i = gl_LocalInvocationIndex; i < count * BITS * (TILE_ROWS / 4); i += gl_WorkGroupSize.x)
+        chunks[i / count * PITCH + i % count] = words.v[i / count * runs + i % count];
     F32 centroids = F32(a.centroids + place.part * ((INDEX_MASK + 1) * 4));
     for (uint i = gl_LocalInvocationIndex; i < (INDEX_MASK + 1) * COPIES; i += gl_WorkGroupSize.x)
         table[i] = centroids.v[i / COPIES];
     barrier();
 
-    U16 scales = U16(a.scales + uint64_t(tile) * (a.in_cols / a.block_size) * (TILE_ROWS * 2));
-    const uint copy = gl_LocalInvocationIndex % COPIES, eighths = count * (STEP_COLUMNS / 8);
+    const uint copy = gl_LocalInvocationIndex % COPIES, blocks = a.in_cols / a.block_size, eighths = count * 4;
     for (uint i = gl_LocalInvocationIndex; i < eighths * TILE_ROWS; i += gl_WorkGroupSize.x) {
-        const uint r = i / eighths, c = i % eighths * 8, step = c / STEP_COLUMNS, run = c % STEP_COLUMNS / 32, k = c % 32;
-        const uint column = step0 * STEP_COLUMNS + c;
+        const uint r = i / eighths, c = i % eighths * 8, run = c / 32, k = c % 32;
+        const uint column = run0 * 32 + c;
         if (r >= place.rows || column >= a.in_cols) continue;
-        const float scale = bf16_to_float(scales.v[column / a.block_size * TILE_ROWS + r]);
+        const float scale = bf16_to_float(U16(scale_address(a.scales, tile * TILE_ROWS + r, column / a.block_size, blocks)).v[0]);
         uint low, high = 0;  // indices of 8 columns, from the lowest bit on; with 8 bits four each; with 3 bits 24 in all
         if (BITS == 3) {
-            const uint x = word_at(step, run * 3, r), y = word_at(step, run * 3 + 1, r), z = word_at(step, run * 3 + 2, r);
+            const uint x = word_of(run, 0, r), y = word_of(run, 1, r), z = word_of(run, 2, r);
             low = 0;
             [[unroll]] for (uint q = 0; q < 4; ++q) {
                 const uint p = k / 2 + q, word = p < 5 ? x : p < 10 ? y : z;
                 low |= (p < 15 ? word >> (p % 5 * 6) & 63u : last_pair(x, y, z)) << (6 * q);
             }
         } else {
-            const uint w = run * BITS + k * BITS / 32;
-            low = word_at(step, w, r) >> (k * BITS % 32);
-            if (BITS == 8) high = word_at(step, w + 1, r);
+            const uint w = k * BITS / 32;
+            low = word_of(run, w, r) >> (k * BITS % 32);
+            if (BITS == 8) high = word_of(run, w + 1, r);
         }
         float w[8];
         [[unroll]] for (uint e = 0; e < 8; ++e) {

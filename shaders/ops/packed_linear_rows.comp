@@ -41,10 +41,11 @@ void main() {
     const uint tile = min(place / TILE_ROWS, a.tiles - 1), r = place % TILE_ROWS;
     const TilePlace at = TILE_PLACE(a, tile);
     const bool inside = place / TILE_ROWS < a.tiles && r < at.rows;
-    const uint steps = steps_of(a.in_cols), blocks = a.in_cols / a.block_size;
+    const uint tiled_row = tile * TILE_ROWS + r, runs = runs_of(a.in_cols), blocks = a.in_cols / a.block_size;
     const uint64_t centroids = a.centroids + at.part * ((INDEX_MASK + 1) * 4);
     load_table(centroids);
-    U16 scales = U16(a.scales + uint64_t(tile) * blocks * (TILE_ROWS * 2));
+    U32 words = U32(quad_address(a.indices, tiled_row, runs));
+    U16 scales = U16(scale_address(a.scales, tiled_row, 0, blocks));
     uint64_t x_address[8], y_address[8];
     float sum[8];
     bool store[8];
@@ -61,15 +62,13 @@ void main() {
     if (whole_runs && whole != 0) {
         do {
             uint word[8];
-            const uint first = i0 % STEP_COLUMNS / 32 * BITS;
-            U32 words = U32(chunk_address(a.indices, tile, i0 / STEP_COLUMNS, steps, r));
-            UNROLL for (uint i = 0; i < BITS; i++) word[i] = words.v[(first + i) / 4 * 128 + (first + i) % 4];
-            const float scale_of_run = bf16_to_float(scales.v[i0 / a.block_size * TILE_ROWS + r]);
+            UNROLL for (uint i = 0; i < BITS; i++) word[i] = words.v[word_at(r, i0 / 32, i, runs)];
+            const float scale_of_run = bf16_to_float(scales.v[i0 / a.block_size * 4]);
             float part[8];
             UNROLL for (uint t = 0; t < 8; t++)
                 if (t < group_tokens) part[t] = 0.0;
             UNROLL for (uint i = 0; i < 32; i++) {
-                const float c = centroid_of(centroids, STEP_INDEX(word, i));
+                const float c = centroid_of(centroids, INDEX_OF_RUN(word, i));
                 UNROLL for (uint t = 0; t < 8; t++)
                     if (t < group_tokens) part[t] += c * F32(x_address[t] + uint64_t(i0) * 4).v[i];
             }
@@ -80,8 +79,8 @@ void main() {
     }
     if (i0 < a.in_cols) {
         do {
-            const float w = centroid_of(centroids, index_at(a.indices, tile, steps, r, i0)) *
-                            bf16_to_float(scales.v[i0 / a.block_size * TILE_ROWS + r]);
+            const float w = centroid_of(centroids, index_at(a.indices, tiled_row, i0, runs)) *
+                            bf16_to_float(scales.v[i0 / a.block_size * 4]);
             UNROLL for (uint t = 0; t < 8; t++)
                 if (t < group_tokens) sum[t] += w * F32(x_address[t]).v[i0];
             i0++;

@@ -74,21 +74,26 @@ uint table_entry(uint64_t centroids, uint e) {
 #define UNIT(i) (gl_LocalInvocationIndex + (i) * THREADS)
 #define FETCH_WORDS(k0)                                                                                                    \
     UNROLL for (uint i = 0; i < UNITS; ++i) {                                                                              \
-        const uint column = min(k0 + UNIT(i) / BLOCK_N * 32, steps * STEP_COLUMNS - 32), w = column / 32 % 4 * BITS;       \
-        const uint64_t at = words_start + (words_at[i] + column / STEP_COLUMNS * (BITS * 512));                            \
+        const uint run = min((k0) / 32 + UNIT(i) / BLOCK_N, runs - 1);                                                     \
+        const uint64_t at = words_start + (words_at[i] + run * 16);                                                        \
         if (BITS == 4 || BITS == 8) {                                                                                      \
             UNROLL for (uint j = 0; j < BITS / 4; ++j) {                                                                   \
-                const uvec4 q = U32x4(at + (w / 4 + j) * 512).v[0];                                                        \
+                const uvec4 q = U32x4(at + j * runs * 16).v[0];                                                            \
                 UNROLL for (uint e = 0; e < 4; ++e) words[i * BITS + 4 * j + e] = q[e];                                    \
             }                                                                                                              \
         } else if (BITS == 2) {                                                                                            \
-            const uvec2 q = U32x2(at + (w / 4 * 512 + w % 4 * 4)).v[0];                                                    \
+            const uvec2 q = U32x2(at).v[0];                                                                                \
             words[i * BITS] = q.x;                                                                                         \
             words[i * BITS + 1] = q.y;                                                                                     \
+        } else if (BITS == 3) {                                                                                            \
+            UNROLL for (uint j = 0; j < 3; ++j) {                                                                          \
+                const uint n = UNIT(i) % BLOCK_N % 4 * 3 + j;                                                              \
+                words[i * BITS + j] = U32(at + (n / 4 * runs * 16 + n % 4 * 4)).v[0];                                      \
+            }                                                                                                              \
         } else {                                                                                                           \
-            UNROLL for (uint j = 0; j < BITS; ++j) words[i * BITS + j] = U32(at + ((w + j) / 4 * 512 + (w + j) % 4 * 4)).v[0]; \
+            words[i] = U32(at).v[0];                                                                                       \
         }                                                                                                                  \
-        scale[i] = U16(scales_start + (scales_at[i] + min(column / 32 / BLOCK_RUNS, blocks - 1) * 64)).v[0];               \
+        scale[i] = U16(scales_start + (scales_at[i] + min(run / BLOCK_RUNS, blocks - 1) * 8)).v[0];                        \
     }
 
 #define B_BEGIN(block)                                                                                                     \
@@ -101,18 +106,19 @@ uint table_entry(uint64_t centroids, uint e) {
             part = 2, part_column += p.rows_1, first_tile = p.tiles_2, rows_of_part = p.rows_2;                            \
         }                                                                                                                  \
     }                                                                                                                      \
-    const uint n0 = in_part * BLOCK_N, steps = steps_of(SIZE_K), blocks = SIZE_K / 32 / BLOCK_RUNS;                        \
+    const uint n0 = in_part * BLOCK_N, runs = runs_of(SIZE_K), blocks = SIZE_K / 32 / BLOCK_RUNS;                          \
     const uint last_tile = (rows_of_part - n0 - 1) / TILE_ROWS; /* of the block's */                                       \
     first_tile += n0 / TILE_ROWS;                                                                                          \
-    const uint64_t words_start = p.indices + uint64_t(first_tile) * steps * (BITS * 512);                                  \
-    const uint64_t scales_start = p.scales + uint64_t(first_tile) * blocks * 64;                                           \
+    const uint64_t words_start = quad_address(p.indices, first_tile * TILE_ROWS, runs);                                    \
+    const uint64_t scales_start = scale_address(p.scales, first_tile * TILE_ROWS, 0, blocks);                              \
     uint words_at[UNITS], scales_at[UNITS], words[UNITS * BITS];                                                           \
     uint16_t scale[UNITS];                                                                                                 \
     uvec4 weights[UNITS * 4];                                                                                              \
     UNROLL for (uint i = 0; i < UNITS; ++i) {                                                                              \
         const uint row = UNIT(i) % BLOCK_N, tile = min(row / TILE_ROWS, last_tile), r = row % TILE_ROWS;                   \
-        words_at[i] = tile * steps * (BITS * 512) + r * 16;                                                                \
-        scales_at[i] = tile * blocks * 64 + r * 2;                                                                         \
+        words_at[i] = (tile * 8 + r / 4) * runs * (BITS * 16);                                                             \
+        if (BITS != 3) words_at[i] += r % 4 * BITS / 4 * runs * 16 + r % 4 * BITS % 4 * 4;                                 \
+        scales_at[i] = (tile * 8 + r / 4) * blocks * 8 + r % 4 * 2;                                                        \
     }                                                                                                                      \
     FETCH_WORDS(0)                                                                                                         \
     for (uint e = gl_LocalInvocationIndex; e < ENTRIES * COPIES; e += THREADS)                                             \

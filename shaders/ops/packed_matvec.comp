@@ -4,108 +4,128 @@
 //! variant packed_matvec_3 BITS=3
 //! variant packed_matvec_4 BITS=4
 //! variant packed_matvec_8 BITS=8
-// y = x W^T for few tokens, W packed in tiles (runtime/ops/packed_linear.h). A workgroup makes TILES tiles of 32 rows; a lane has
-// one row of each, and the workgroup's parts of 32 lanes share the columns, step by step of 128.
-// A byte of indices (6 bits at 3 bits) gives its fp16 weights at once through a table in shared memory, which has a copy for each
-// lane that reads at the same time, so that no two meet in a bank. Activations are fp16 with a power of two for every run of
-// 32 columns. Sums of a run are fp16 (8 bits: fp32), of runs fp32.
-// The next tile's weights are on their way while one is computed. Grid: (tiles / (TILES * TURNS), 1, groups of TOKENS).
+// y = x W^T for few tokens, W packed in quads of rows (runtime/ops/packed_linear.h). A lane has a run of 32 columns, of which x stays in
+// its registers, as fp16 with a power of two; 32 lanes have neighbouring runs, PARTS times 32 lanes all of them. Each such group takes
+// one quad of rows after another, without waiting for the others: the next DEPTH quads' weights are on their way meanwhile. What the
+// lanes of a group have of a row is summed across them in fp32, what the PARTS have at the very end.
+// From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy for
+// each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an fp16, it is
+// 0 or a power of two, and x is multiplied by the inverse of that beforehand.
+// Sums of a run are fp16 (8 bits: fp32), all others fp32. Grid: (workgroups of each part, 1, groups of TOKENS).
 #include "common.glsl"
 #include "args/packed_linear.h"
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
-layout(constant_id = 1) const uint TOKENS = 1;      // at most 8
-layout(constant_id = 2) const uint TILES = 1;       // tiles of a workgroup, all of one part
-layout(constant_id = 3) const uint DEPTH = 2;       // steps of weights on their way
-layout(constant_id = 4) const uint SLAB = 4096;     // columns of x in shared memory: a multiple of 4 * width * DEPTH
-layout(constant_id = 5) const uint COPIES_LOG = 5;  // copies of the table
-layout(constant_id = 6) const uint BLOCK_RUNS = 2;  // block_size / 32
-layout(constant_id = 7) const uint NORM = 0;
-layout(constant_id = 8) const bool VECTOR = true;
-layout(constant_id = 9) const bool SWIGLU = false;
-layout(constant_id = 10) const uint TURNS = 1;  // a workgroup takes so many times TILES tiles, one after another, in one part
+layout(constant_id = 1) const uint TOKENS = 1;
+layout(constant_id = 2) const uint PARTS = 1;       // 32 lanes each, side by side
+layout(constant_id = 3) const uint CHUNKS = 1;      // runs of a lane, PARTS * 32 apart
+layout(constant_id = 4) const uint DEPTH = 2;       // quads of weights on their way
+layout(constant_id = 5) const uint SLAB = 1024;     // columns of x that are brought to the lanes at once: a multiple of 32
+layout(constant_id = 6) const uint COPIES_LOG = 5;  // copies of the table
+layout(constant_id = 7) const uint BLOCK_RUNS = 2;  // block_size / 32
+layout(constant_id = 8) const uint NORM = 0;
+layout(constant_id = 9) const bool VECTOR = true;
+layout(constant_id = 10) const bool SWIGLU = false;
+layout(constant_id = 11) const uint QUADS = 8;     // of a workgroup; with SWIGLU of gate and of up
+layout(constant_id = 12) const uint CLUSTER = 32;  // lanes that shuffles reach, at most 32
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
 
-#if BITS == 1
-#define ENTRY uvec4
-#elif BITS == 2
+#if BITS == 2
 #define ENTRY uvec2
 #else
 #define ENTRY uint
 #endif
-const uint PARTS = gl_WorkGroupSize.x / 32;
-const uint SLAB_STEPS = SLAB / STEP_COLUMNS, STEPS_EACH = SLAB_STEPS / PARTS;
+const uint ENTRY_BITS = BITS == 3 ? 6 : 8, ENTRY_LOG = BITS == 2 ? 3 : 2, COPIES = 1u << COPIES_LOG;
+const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, ROWS = 4 * QUADS;
+const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
+// Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17 words, so
+// that lanes meet in no bank); then the table and, behind it, the sums of rows.
+const uint TABLE = BITS == 1 ? 0 : COPIES << ENTRY_BITS, SUMS_AT = TABLE << ENTRY_LOG >> 2;
+const uint STAGE = SLAB / 32 * 17, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
+shared ENTRY pool[((STAGE > SUMS_END ? STAGE : SUMS_END) * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
+#if BITS == 2
+#define POOL_WORD(i) pool[(i) / 2][(i) % 2]
+#else
+#define POOL_WORD(i) pool[i]
+#endif
+shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 
-shared uvec4 xs[TOKENS * SLAB / 8];        // fp16
-shared float x_scale[TOKENS * SLAB / 32];  // power of two of a run
-const uint PARTIALS = TURNS > 1 || SWIGLU ? 2 : 1;
-shared float partial[PARTIALS * PARTS * TILES * TOKENS * 32];
-shared float gates[SWIGLU ? TURNS * TILES * TOKENS * 32 : 1];
-shared float squares[TOKENS * gl_WorkGroupSize.x / 8];
+uint lane, copy_at;
 
-uint row, part_of_columns, copy_at, steps, blocks, token0;
-#define SINGLE(x) floatBitsToUint(x)
-#include "ops/packed_matvec.glsl"
-
-// To shared memory, as fp16 with a power of two for each run.
-void store_slab(vec4 loaded[LOADED], const vec4 weight[QUADS], inout float square[TOKENS]) {
-    UNROLL for (uint k = 0; k < QUADS; k++) {
-        const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
-        if (i < SLAB / 4) {
-            UNROLL for (uint t = 0; t < TOKENS; t++) {
-                vec4 x = loaded[k * TOKENS + t];
-                if (NORM != 0) {
-                    square[t] += dot(x, x);
-                    x *= weight[k];
-                }
-                float top = max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w)));
-                UNROLL for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
-                const uint power = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
-                x *= uintBitsToFloat(0x7f000000u - power);
-                const uvec2 halves = uvec2(packFloat2x16(f16vec2(x.xy)), packFloat2x16(f16vec2(x.zw)));
-                const uint at = t * (SLAB / 8) + i / 2;
-                if (i % 2 == 0)
-                    xs[at].xy = halves;
-                else
-                    xs[at].zw = halves;
-                if (i % 8 == 0) x_scale[t * (SLAB / 32) + i / 8] = uintBitsToFloat(power);
-            }
-        }
+float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
+// The lane's entries of the table, made before there is room for them.
+const uint ENTRIES = BITS == 1 ? 1 : (TABLE + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
+#if BITS != 1
+    UNROLL for (uint k = 0; k < ENTRIES; k++) {
+        const uint e = min(gl_LocalInvocationIndex + k * gl_WorkGroupSize.x, TABLE - 1) >> COPIES_LOG;
+#if BITS == 8
+        entries[k] = floatBitsToUint(F32(centroids).v[e]);
+#elif BITS >= 3
+        entries[k] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
+#else
+        UNROLL for (uint j = 0; j < 2; j++)
+            entries[k][j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (4 * j) & 3), centroid_of(centroids, e >> (4 * j + 2) & 3)));
+#endif
     }
+#endif
+}
+void build_table(const ENTRY entries[ENTRIES]) {
+    barrier();  // x or the table that was there is used no more
+#if BITS != 1
+    UNROLL for (uint k = 0; k < ENTRIES; k++) {
+        const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
+        if (TABLE % gl_WorkGroupSize.x == 0 || i < TABLE) pool[i] = entries[k];
+    }
+    barrier();
+#endif
+}
+
+// The index is made from the offset in bytes, which has the entry and the copy side by side: a shift and a mask for each.
+const uint AT = COPIES_LOG + ENTRY_LOG;
+ENTRY entry(uint word, uint bit) {
+    const uint v = bit >= AT ? word >> (bit - AT) : word << (AT - bit);
+    return pool[((v & (((1u << ENTRY_BITS) - 1) << AT)) | copy_at) >> ENTRY_LOG];
 }
 
 #if BITS == 8
 #define PAIR vec2
-#define TO_PAIR(halves) vec2(unpackFloat2x16(halves))
 #else
 #define PAIR f16vec2
-#define TO_PAIR(halves) unpackFloat2x16(halves)
 #endif
+#define TO_PAIR(halves) PAIR(unpackFloat2x16(halves))
 
-// Pair number q (0 .. 15) of a run from its words, in the order of columns.
+// At 1 bit: where the bits of columns p and p + 16 stand when they are masked, 10 to 14: the exponent of a half.
+uint bit_of(uint p) { return p == 15 ? 14 : 10 + p % 5; }
+float inverse_of_bit(uint p) { return uintBitsToFloat((127 + 15 - (1u << (bit_of(p) - 10))) << 23); }
+
+// Pairs of weights 4 * eighth .. + 3 of a run from its words; at 1 bit columns p and p + 16, else 2 p and 2 p + 1.
 #define WORD(i) w[(i) / 4][(i) % 4]
-void run_pairs(const uvec4 w[BITS], const uint run, const uint eighth, out PAIR pairs[4]) {
-    const uint first = run * BITS;  // word
+void run_pairs(const uvec4 w[BITS], const uint r, const uint eighth, out PAIR pairs[4]) {
+    const uint first = r * BITS;  // word
 #if BITS == 1
-    const uvec4 e = entry(WORD(first), 8 * eighth);
-    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = unpackFloat2x16(e[j]);
+    UNROLL for (uint j = 0; j < 4; j++) {
+        const uint p = 4 * eighth + j, v = WORD(first);
+        const uint moved = p == 15 ? v >> 1 : p >= 10 ? v : p >= 5 ? v << 5 : v << 10;
+        pairs[j] = TO_PAIR(moved & (0x00010001u << bit_of(p)));
+    }
 #elif BITS == 2
     UNROLL for (uint j = 0; j < 2; j++) {
         const uvec2 e = entry(WORD(first + eighth / 2), 16 * (eighth % 2) + 8 * j);
-        pairs[2 * j] = unpackFloat2x16(e.x);
-        pairs[2 * j + 1] = unpackFloat2x16(e.y);
+        pairs[2 * j] = TO_PAIR(e.x);
+        pairs[2 * j + 1] = TO_PAIR(e.y);
     }
 #elif BITS == 3
     UNROLL for (uint j = 0; j < 4; j++) {
         const uint p = 4 * eighth + j;
         if (p < 15)
-            pairs[j] = unpackFloat2x16(entry(WORD(first + min(p / 5, 2)), 6 * (p % 5)));
+            pairs[j] = TO_PAIR(entry(WORD(first + min(p / 5, 2)), 6 * (p % 5)));
         else
-            pairs[j] = unpackFloat2x16(entry(last_pair(WORD(first), WORD(first + 1), WORD(first + 2)), 0));
+            pairs[j] = TO_PAIR(entry(last_pair(WORD(first), WORD(first + 1), WORD(first + 2)), 0));
     }
 #elif BITS == 4
-    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = unpackFloat2x16(entry(WORD(first + eighth), 8 * j));
+    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = TO_PAIR(entry(WORD(first + eighth), 8 * j));
 #else
     UNROLL for (uint j = 0; j < 4; j++) {
         const uint word = WORD(first + eighth * 2 + j / 2);
@@ -114,131 +134,214 @@ void run_pairs(const uvec4 w[BITS], const uint run, const uint eighth, out PAIR 
 #endif
 }
 
-void load_step(uint tile, uint step, out uvec4 w[BITS], out float scales[4]) {
-    U32x4 from = U32x4(chunk_address(a.indices, tile, step, steps, row));
-    UNROLL for (uint j = 0; j < BITS; j++) w[j] = from.v[j * 32];
-    U16 scale = U16(a.scales + (uint64_t(tile) * blocks * 32 + row) * 2);
-    UNROLL for (uint r = 0; r < 4; r++) {
-        const bool again = r != 0 && (BLOCK_RUNS % 4 == 0 || BLOCK_RUNS == 2 && r % 2 == 1);
-        scales[r] = again ? scales[max(r, 1) - 1] : bf16_to_float(scale.v[min((step * 4 + r) / BLOCK_RUNS, blocks - 1) * 32]);
+// Columns 4 i .. 4 i + 3 of a slab to shared memory, as fp16 with a power of two for each run, whose eight vectors are in neighbouring
+// lanes.
+const uint LOADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) {
+    if (SLAB % (4 * gl_WorkGroupSize.x) != 0 && i >= SLAB / 4) return;
+    if (NORM != 0) {
+        square += dot(x, x);
+        x *= weight;
     }
+    float top = max(max(abs(x.x), abs(x.y)), max(abs(x.z), abs(x.w)));
+    UNROLL for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
+    const uint exponent = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
+    x *= uintBitsToFloat(0x7f000000u - exponent);
+    const uint run = i / 8;
+    if (i % 8 == 0) POOL_WORD(run * 17 + 16) = exponent;
+#if BITS == 1
+    // Columns c and c + 16 are a pair, times the inverse of what their bit is worth.
+    UNROLL for (uint e = 0; e < 4; e++) x[e] *= inverse_of_bit(i % 4 * 4 + e);
+    vec4 other;
+    UNROLL for (uint e = 0; e < 4; e++) other[e] = subgroupShuffleXor(x[e], 4u);
+    const bool upper = i % 8 >= 4;
+    const vec2 low = upper ? other.zw : x.xy, high = upper ? x.zw : other.xy;
+    const uvec2 halves = uvec2(packFloat2x16(f16vec2(low.x, high.x)), packFloat2x16(f16vec2(low.y, high.y)));
+    const uint word = i % 4 * 4 + (upper ? 2 : 0);
+#else
+    const uvec2 halves = uvec2(packFloat2x16(f16vec2(x.xy)), packFloat2x16(f16vec2(x.zw)));
+    const uint word = i % 8 * 2;
+#endif
+    POOL_WORD(run * 17 + word) = halves.x;
+    POOL_WORD(run * 17 + word + 1) = halves.y;
 }
+
+// The sum over a cluster of lanes of row lane % 4 of four.
+float row_sum(const float v[4]) {
+    const bool odd = lane % 2 != 0, second = lane / 2 % 2 != 0;
+    const float low = (odd ? v[1] : v[0]) + subgroupShuffleXor(odd ? v[0] : v[1], 1);
+    const float high = (odd ? v[3] : v[2]) + subgroupShuffleXor(odd ? v[2] : v[3], 1);
+    float sum = (second ? high : low) + subgroupShuffleXor(second ? low : high, 2);
+    UNROLL for (uint m = 4; m < CLUSTER; m *= 2) sum += subgroupShuffleXor(sum, m);
+    return sum;
+}
+
+#define WORKGROUPS(rows) (((rows) + ROWS - 1) / ROWS)
+#define LOAD_QUAD(i, quad)                                                                                             \
+    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                         \
+        U32x4 from = U32x4(indices_at[c] + uint64_t(quad) * (runs * BITS * 16));                                       \
+        UNROLL for (uint j = 0; j < BITS; j++) w[(i) * CHUNKS + c][j] = from.v[j * runs];                              \
+        scales[(i) * CHUNKS + c] = U32x2(scales_at[c] + uint64_t(quad) * (blocks * 8)).v[0];                           \
+    }
 
 void main() {
     const uint id = gl_LocalInvocationIndex;
-    row = id % 32;
-    part_of_columns = id / 32;
-    copy_at = COPIES == 32 && gl_SubgroupSize == 32 ? gl_SubgroupInvocationID << ENTRY_LOG : id % COPIES << ENTRY_LOG;
-    steps = steps_of(a.in_cols);
-    blocks = a.in_cols / (BLOCK_RUNS * 32);
-    token0 = gl_WorkGroupID.z * TOKENS;
-    const uint slabs = (steps + SLAB_STEPS - 1) / SLAB_STEPS, rounds = slabs * STEPS_EACH, passes = SWIGLU ? 2 : 1;
-    const uint first_tile = workgroup_index() * (TILES * TURNS), end_tile = SWIGLU ? a.tiles_1 : a.tiles;
-    if (first_tile >= end_tile) return;
-    const uint turns = min(TURNS, (end_tile - first_tile) / TILES);
-    float square[TOKENS], inv_rms = 1;
-    UNROLL for (uint t = 0; t < TOKENS; t++) square[t] = 0;
-    uvec4 w[DEPTH * TILES][BITS];
-    float scales[DEPTH * TILES][4];
-    vec4 x[LOADED], norm[QUADS];
-    UNROLL for (uint d = 0; d < DEPTH; d++)
-        if (d * PARTS + part_of_columns < steps)
-            UNROLL for (uint i = 0; i < TILES; i++)
-                load_step(first_tile + i, d * PARTS + part_of_columns, w[d * TILES + i], scales[d * TILES + i]);
-    load_slab(0, x, norm);
+    lane = id % 32;
+    const uint columns_part = id / 32 % PARTS, group = id / 32 / PARTS;
+    copy_at = id % COPIES << ENTRY_LOG;
+    const uint runs = (a.in_cols + 31) / 32, blocks = a.in_cols / (BLOCK_RUNS * 32), token0 = gl_WorkGroupID.z * TOKENS;
 
-    uint done = 0;  // tiles, of both passes
-    for (uint pass = 0; pass < passes; pass++) {
-        const uint pass_tile = first_tile + pass * a.tiles_1;
-        const TilePlace place = TILE_PLACE(a, pass_tile);
-        build_table(a.centroids + place.part * ((INDEX_MASK + 1) * 4));
-        for (uint turn = 0; turn < turns; turn++, done++) {
-            const uint tile = pass_tile + turn * TILES;
-            float total[TILES * TOKENS];
-            UNROLL for (uint i = 0; i < TILES * TOKENS; i++) total[i] = 0;
-            for (uint slab = 0; slab < slabs; slab++) {
-                const bool fresh = slabs > 1 || done == 0;  // columns to bring to shared memory
-                if (slabs > 1 && (done != 0 || slab != 0)) barrier();
-                if (fresh) {
-                    float counted[TOKENS];
-                    UNROLL for (uint t = 0; t < TOKENS; t++) counted[t] = 0;
-                    store_slab(x, norm, counted);
-                    if (done == 0) UNROLL for (uint t = 0; t < TOKENS; t++) square[t] += counted[t];
-                }
-                if (fresh || turn == 0) barrier();
-                if (slabs > 1) load_slab(slab + 1 < slabs ? (slab + 1) * SLAB : 0, x, norm);
-                for (uint n = 0; n < STEPS_EACH; n += DEPTH) {
-                    UNROLL for (uint d = 0; d < DEPTH; d++) {
-                        const uint in_slab = (n + d) * PARTS + part_of_columns;
-                        if (slab * SLAB_STEPS + in_slab < steps) {
-                            UNROLL for (uint r = 0; r < 4; r++) {
-                                PAIR sum[TILES * TOKENS];
-                                UNROLL for (uint i = 0; i < TILES * TOKENS; i++) sum[i] = PAIR(0);
-                                UNROLL for (uint e = 0; e < 4; e++) {
-                                    PAIR weight[TILES][4];
-                                    UNROLL for (uint i = 0; i < TILES; i++) run_pairs(w[d * TILES + i], r, e, weight[i]);
-                                    UNROLL for (uint t = 0; t < TOKENS; t++) {
-                                        const uvec4 halves = xs[t * (SLAB / 8) + in_slab * 16 + r * 4 + e];
-                                        UNROLL for (uint i = 0; i < TILES; i++)
-                                            UNROLL for (uint j = 0; j < 4; j++)
-                                                sum[i * TOKENS + t] = fma(weight[i][j], TO_PAIR(halves[j]), sum[i * TOKENS + t]);
-                                    }
-                                }
-                                UNROLL for (uint t = 0; t < TOKENS; t++) {
-                                    const float power = x_scale[t * (SLAB / 32) + in_slab * 4 + r];
-                                    UNROLL for (uint i = 0; i < TILES; i++) {
-                                        const PAIR s = sum[i * TOKENS + t];
-                                        total[i * TOKENS + t] += (float(s.x) + float(s.y)) * (power * scales[d * TILES + i][r]);
-                                    }
-                                }
-                            }
-                        }
-                        // The step that takes this one's place: of this tile, of the next one, or of the next pass.
-                        uint next = slab * STEPS_EACH + n + d + DEPTH, next_tile = tile;
-                        if (next >= rounds) {
-                            next -= rounds;
-                            next_tile = turn + 1 < turns ? tile + TILES : first_tile + a.tiles_1;
-                            if (turn + 1 == turns && pass + 1 == passes) next = steps;
-                        }
-                        if (next * PARTS + part_of_columns < steps)
-                            UNROLL for (uint i = 0; i < TILES; i++)
-                                load_step(next_tile + i, next * PARTS + part_of_columns, w[d * TILES + i], scales[d * TILES + i]);
-                    }
-                }
+    uint number = workgroup_index(), part = 0, first_tile = 0, rows = a.rows_0, y_row = 0;
+    if (!SWIGLU && number >= WORKGROUPS(a.rows_0)) {
+        number -= WORKGROUPS(a.rows_0);
+        part = 1, first_tile = a.tiles_1, rows = a.rows_1, y_row = a.rows_0;
+        if (number >= WORKGROUPS(a.rows_1)) {
+            number -= WORKGROUPS(a.rows_1);
+            part = 2, first_tile = a.tiles_2, rows = a.rows_2, y_row = a.rows_0 + a.rows_1;
+        }
+    }
+    if (number >= WORKGROUPS(rows)) return;
+    rows = min(ROWS, rows - number * ROWS);
+    y_row += number * ROWS;
+    const uint first_quad = first_tile * (TILE_ROWS / 4) + number * QUADS, second_pass = a.tiles_1 * (TILE_ROWS / 4);
+    // Quads of the group: first_quad + group + n * GROUPS, n < mine.
+    const uint quads = (rows + 3) / 4, mine = (quads + GROUPS - 1 - group) / GROUPS;
+
+    uint64_t indices_at[CHUNKS], scales_at[CHUNKS];
+    UNROLL for (uint c = 0; c < CHUNKS; c++) {
+        const uint run = min((c * PARTS + columns_part) * 32 + lane, runs - 1);
+        indices_at[c] = a.indices + run * 16;
+        scales_at[c] = a.scales + min(run / BLOCK_RUNS, blocks - 1) * 8;
+    }
+    uvec4 w[DEPTH * CHUNKS][BITS];
+    uvec2 scales[DEPTH * CHUNKS];
+    UNROLL for (uint d = 0; d < DEPTH; d++)
+        if (d < mine) LOAD_QUAD(d, first_quad + group + d * GROUPS)
+
+    const uint FINISHED = (ROWS * TOKENS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+    float residual[FINISHED];
+    UNROLL for (uint k = 0; k < FINISHED; k++) {
+        const uint i = id + k * gl_WorkGroupSize.x, row = i % ROWS, t = i / ROWS;
+        residual[k] = 0;
+        if (a.residual != 0 && row < rows && token0 + t < a.tokens)
+            residual[k] = F32(a.residual + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row];
+    }
+
+    ENTRY entries[ENTRIES];
+    make_entries(a.centroids + part * ((INDEX_MASK + 1) * 4), entries);
+    // x of the lane's runs, SLAB columns at a time through shared memory.
+    uint x[TOKENS * CHUNKS][16];
+    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
+    UNROLL for (uint t = 0; t < TOKENS; t++) {
+        const uint64_t x_row = a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4;
+        float square = 0;
+        for (uint first = 0; first < runs * 32; first += SLAB) {
+            vec4 loaded[LOADS], weight[LOADS];
+            UNROLL for (uint k = 0; k < LOADS; k++) {
+                const uint column = first + 4 * (id + k * gl_WorkGroupSize.x);
+                loaded[k] = load_columns(x_row, column, a.in_cols);
+                weight[k] = load_norm(a.norm, column, a.in_cols);
             }
-            const uint buffer_of_sums = done % PARTIALS * (PARTS * TILES * TOKENS * 32);
-            UNROLL for (uint i = 0; i < TILES * TOKENS; i++)
-                partial[buffer_of_sums + (part_of_columns * TILES * TOKENS + i) * 32 + row] = total[i];
-            if (NORM != 0 && done == 0) UNROLL for (uint t = 0; t < TOKENS; t++) {
-                const float sum = subgroupAdd(square[t]);
-                if (subgroupElect()) squares[t * gl_NumSubgroups + gl_SubgroupID] = sum;
-            }
+            if (t != 0 || first != 0) barrier();
+            UNROLL for (uint k = 0; k < LOADS; k++) store_columns(id + k * gl_WorkGroupSize.x, loaded[k], weight[k], square);
             barrier();
-            // Invocation: (tile, token, row); PARTS is at least TILES * TOKENS, so that each has one at most.
-            if (id < TILES * TOKENS * 32) {
-                const uint i = id / 32, t = i % TOKENS;
-                float sum = 0;
-                for (uint p = 0; p < PARTS; p++) sum += partial[buffer_of_sums + (p * TILES * TOKENS + i) * 32 + row];
-                if (NORM != 0 && done == 0) {
-                    float all = 0;
-                    for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
-                    inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
-                }
-                sum *= inv_rms;
-                const uint gate = SWIGLU ? turn * (TILES * TOKENS * 32) + id : 0;
-                if (SWIGLU && pass == 0) {
-                    gates[gate] = sum;
-                } else {
-                    const uint tile_row = (turn * TILES + i / TOKENS) * 32 + row;
-                    if (tile_row < place.rows && token0 + t < a.tokens) {
-                        const uint column = (SWIGLU ? place.row - a.rows_0 : place.row) + tile_row;
-                        const uint64_t at = (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4;
-                        if (SWIGLU) sum *= silu(gates[gate]);
-                        if (a.residual != 0) sum += F32(a.residual + at).v[column];
-                        F32(a.y + at).v[column] = sum;
+            UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                const uint run = (c * PARTS + columns_part) * 32 + lane - first / 32;
+                if (run < SLAB / 32) {
+                    UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(run * 17 + p);
+                    power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(run * 17 + 16));
+#if BITS == 1
+                    float sum = 0;
+                    UNROLL for (uint p = 0; p < 16; p++) {
+                        const vec2 pair = unpackHalf2x16(x[t * CHUNKS + c][p]);
+                        sum += (pair.x + pair.y) / inverse_of_bit(p);
                     }
+                    x_sum[t * CHUNKS + c] = sum;
+#endif
                 }
             }
+        }
+        if (NORM != 0) {
+            const float sum = subgroupAdd(square);
+            if (subgroupElect()) squares[t * gl_NumSubgroups + gl_SubgroupID] = sum;
+        }
+    }
+    // Lanes behind the last column of all have none.
+    UNROLL for (uint c = 0; c < CHUNKS; c++)
+        if ((c * PARTS + columns_part) * 32 + lane >= runs)
+            UNROLL for (uint t = 0; t < TOKENS; t++) {
+                power[t * CHUNKS + c] = x_sum[t * CHUNKS + c] = 0;
+                UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = 0;
+            }
+
+    for (uint pass = 0; pass < PASSES; pass++) {
+        const uint64_t centroids = a.centroids + (part + pass) * ((INDEX_MASK + 1) * 4);
+#if BITS == 1
+        const float bit_clear = F32(centroids).v[0], bit_set = F32(centroids).v[1] - bit_clear;
+#else
+        if (pass != 0) make_entries(centroids, entries);
+#endif
+        if (BITS != 1 || pass == 0) build_table(entries);
+        const uint quad0 = first_quad + group + pass * second_pass;
+        for (uint n = 0; n < mine; n += DEPTH) {
+            UNROLL for (uint d = 0; d < DEPTH; d++) {
+                if (n + d >= mine) break;
+                float total[TOKENS][4];
+                UNROLL for (uint t = 0; t < TOKENS; t++)
+                    UNROLL for (uint r = 0; r < 4; r++) total[t][r] = 0;
+                UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                    const uint i = d * CHUNKS + c;
+                    UNROLL for (uint r = 0; r < 4; r++) {
+                        PAIR sum[TOKENS];
+                        UNROLL for (uint t = 0; t < TOKENS; t++) sum[t] = PAIR(0);
+                        UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
+                            PAIR pairs[4];
+                            run_pairs(w[i], r, eighth, pairs);
+                            UNROLL for (uint j = 0; j < 4; j++)
+                                UNROLL for (uint t = 0; t < TOKENS; t++)
+                                    sum[t] = fma(pairs[j], TO_PAIR(x[t * CHUNKS + c][4 * eighth + j]), sum[t]);
+                        }
+                        const float scale = uintBitsToFloat(r % 2 == 0 ? scales[i][r / 2] << 16 : scales[i][r / 2] & 0xffff0000u);
+                        UNROLL for (uint t = 0; t < TOKENS; t++) {
+                            float s = float(sum[t].x) + float(sum[t].y);
+#if BITS == 1
+                            s = s * bit_set + x_sum[t * CHUNKS + c] * bit_clear;
+#endif
+                            total[t][r] += s * (scale * power[t * CHUNKS + c]);
+                        }
+                    }
+                }
+                // What takes this quad's place, of this pass or of the next.
+                const uint next = n + d + DEPTH;
+                if (next < mine)
+                    LOAD_QUAD(d, quad0 + next * GROUPS)
+                else if (SWIGLU && pass == 0)
+                    LOAD_QUAD(d, quad0 + second_pass + d * GROUPS)
+                UNROLL for (uint t = 0; t < TOKENS; t++) {
+                    const float sum = row_sum(total[t]);
+                    if (lane % CLUSTER < 4)
+                        POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * ROWS + ((n + d) * GROUPS + group) * 4 + lane % 4) * PITCH +
+                                  columns_part * (32 / CLUSTER) + lane / CLUSTER) = floatBitsToUint(sum);
+                }
+            }
+        }
+    }
+    barrier();
+
+    UNROLL for (uint k = 0; k < FINISHED; k++) {
+        const uint i = id + k * gl_WorkGroupSize.x, row = i % ROWS, t = i / ROWS;
+        if (row < rows && t < TOKENS && token0 + t < a.tokens) {
+            float sum[2] = float[2](0, 0), inv_rms = 1;
+            UNROLL for (uint pass = 0; pass < PASSES; pass++)
+                UNROLL for (uint s = 0; s < SPLITS; s++) sum[pass] += uintBitsToFloat(POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * ROWS + row) * PITCH + s));
+            if (NORM != 0) {
+                float all = 0;
+                for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
+                inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
+            }
+            float y = sum[0] * inv_rms;
+            if (SWIGLU) y = silu(y) * (sum[1] * inv_rms);
+            F32(a.y + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row] = y + residual[k];
         }
     }
 }

@@ -19,13 +19,11 @@ uint stored_index(uint64_t row, uint i) {
 }
 
 void main() {
-    const uint steps = steps_of(a.in_cols), runs = steps * 4;
+    const uint runs = runs_of(a.in_cols);
     const uint padded_rows = (a.rows + TILE_ROWS - 1) / TILE_ROWS * TILE_ROWS;
     uint id = invocation_index();
     if (id < padded_rows * runs) {
-        // rows run fastest, so that neighbours write side by side
-        const uint r = id % TILE_ROWS, run = id / TILE_ROWS % runs, tile = id / TILE_ROWS / runs;
-        const uint row = tile * TILE_ROWS + r;
+        const uint run = id % runs, row = id / runs;  // neighbours write side by side
         uint word[BITS];
         for (uint i = 0; i < BITS; i++) word[i] = 0;
         if (row < a.rows)
@@ -45,18 +43,14 @@ void main() {
                 word[k * BITS / 32] |= index << (k * BITS % 32);
 #endif
             }
-        U32 to = U32(chunk_address(a.indices, a.first_tile + tile, run / 4, steps, r));
-        for (uint i = 0; i < BITS; i++) {
-            const uint w = run % 4 * BITS + i;
-            to.v[w / 4 * 128 + w % 4] = word[i];
-        }
+        const uint tiled_row = a.first_tile * TILE_ROWS + row;
+        for (uint i = 0; i < BITS; i++) U32(quad_address(a.indices, tiled_row, runs)).v[word_at(tiled_row, run, i, runs)] = word[i];
         return;
     }
     id -= padded_rows * runs;
     if (id >= padded_rows * a.blocks) return;
-    const uint r = id % TILE_ROWS, block = id / TILE_ROWS % a.blocks, tile = id / TILE_ROWS / a.blocks;
-    const uint row = tile * TILE_ROWS + r;
+    const uint row = id / 4 / a.blocks * 4 + id % 4, block = id / 4 % a.blocks;
     uint16_t scale = uint16_t(0);
     if (row < a.rows) scale = U16(a.scales + uint64_t(row) * a.blocks * 2).v[block];
-    U16(a.tiled_scales + ((uint64_t(a.first_tile) + tile) * a.blocks + block) * (TILE_ROWS * 2)).v[r] = scale;
+    U16(scale_address(a.tiled_scales, a.first_tile * TILE_ROWS + row, block, a.blocks)).v[0] = scale;
 }

@@ -25,11 +25,11 @@ const Family families[] = {
     {"coopmat_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 0, 1, 1, 1, 1, 0, 1, 1}},
     {"packed_matmul_input_", 4, 0, {4}},
     {"packed_matmul_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 1, 1, 1, 1, 1, 4, 1, 32, 1}},
-    // Tokens, tiles, depth, columns of x, copies of the table (log 2), runs of a block, norm, alignment, SwiGLU, turns.
-    {"packed_matvec_sums", 0, 512, {2, 2, 2, 3, 1, 1, 1, 1}},
-    {"packed_matvec_1", 0, 512, {1, 1, 1, 2048, 3, 2, 3, 1, 1, 2}},
-    {"packed_matvec_2", 0, 512, {1, 1, 1, 4096, 4, 2, 3, 1, 1, 2}},
-    {"packed_matvec_", 0, 512, {1, 1, 1, 4096, 5, 2, 3, 1, 1, 2}},
+    // Tokens, parts, chunks, depth, columns of x, copies of the table (log 2), runs of a block, norm, alignment, SwiGLU, quads,
+    // lanes.
+    {"packed_matvec_1", 0, 512, {1, 4, 1, 4, 4096, 5, 2, 3, 1, 1, 16, 32}},
+    {"packed_matvec_2", 0, 512, {1, 4, 1, 4, 4096, 4, 2, 3, 1, 1, 16, 32}},
+    {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 16, 32}},
     // Attention: head_dim, the block, heads, the shape of matrices, switches.
     {"attention_units_delta_", 1, 0, {128, 16, 1}},
     {"attention_units_forward_", 4, 0, {128, 32, 4, 2, 4, 16, 16, 16, 1, 1, 1, 1, 0, 1}},
