@@ -261,6 +261,7 @@ void run(const Options& options, const std::string& selector) {
         train.vocabulary = options.whole.vocabulary;
         if (wanted("train")) bench_train(device, train, add);
     }
+    if (!options.whole.write.empty() && options.whole.flavor.empty()) throw UsageError("--write needs --flavor");
     if (!options.whole.model.empty() || !options.whole.flavor.empty()) {
         ModelBench whole = options.whole;
         whole.decode = wanted("decode");
@@ -298,6 +299,11 @@ void add_bench_command(CLI::App& app) {
     auto* model = command->add_option("--model", whole.model, "a model directory or .gguf file");
     command->add_option("--flavor", whole.flavor, "instead of --model: a shape (500M, 1B, 4B, 12B, 31B), with random weights")
         ->excludes(model);
+    command
+        ->add_option("--write", whole.write,
+                     "decode, prefill, load: writes the flavor with random weights to this new directory and loads it from there")
+        ->type_name("DIR")
+        ->excludes(model);
     command->add_option("--bits", whole.bits, "of the flavor's weights; 16: bf16")
         ->check(CLI::IsMember({1, 2, 3, 4, 8, 16}))
         ->capture_default_str();
@@ -320,6 +326,9 @@ void add_bench_command(CLI::App& app) {
     command->add_option("--precision", train.precision, "train: auto, bf16 or fp32")->capture_default_str();
     command->add_option("--checkpointing", train.checkpointing, "train: activation checkpointing")
         ->check(CLI::IsMember({"none", "selective", "full"}))
+        ->capture_default_str();
+    command->add_option("--moments", train.moments, "train: type of AdamW's moments")
+        ->check(CLI::IsMember({"fp32", "bf16"}))
         ->capture_default_str();
     command
         ->add_option("--dimensions", train.dimensions,
@@ -352,7 +361,8 @@ void add_bench_command(CLI::App& app) {
         "--flavor 12B --bits 4\n"
         "  vkqat bench train --flavor 1B --bits 4 --batch 8 --seq 2048\n"
         "  vkqat bench decode --model my-model --cached 0 4096 32000\n"
-        "  vkqat bench decode --flavor 12B --batch 1 4 16\n  vkqat bench load --model my-model"
+        "  vkqat bench decode --flavor 12B --batch 1 4 16\n  vkqat bench load --model my-model\n"
+        "  vkqat bench load --flavor 12B --bits 4 --write random-12B"
         "\n  vkqat bench tasks --flavor 1B --bits 16 --tokenizer llama3 --tasks hellaswag.jsonl");
     command->callback([options, device] { run(*options, *device); });
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "tests/support/reference.h"
 #include "tests/tools/program.h"
@@ -48,6 +49,30 @@ TEST_F(CliOnDevice, DeviceThatIsNotThereIsAnError) {
         EXPECT_EQ(result.out, "");
         EXPECT_CONTAINS(result.err, std::string("no device '") + device + "'");
     }
+}
+
+TEST_F(CliOnDevice, BenchWritesAModelAndLoadsIt) {
+    const std::string written_to = folder / "random", speed = folder / "speed.json";
+    ProgramResult written = run_on_device(
+        {"bench", "load", "--flavor", "debugmodel", "--bits", "3", "--vocabulary", "300", "--write", written_to, "--json"});
+    ASSERT_EQ(written.exit_code, 0) << written.err;
+    const auto row = nlohmann::json::parse(written.out)["rows"][0];
+    EXPECT_GT(row["peak_resident_bytes"], 0);
+    EXPECT_GT(row["model_bytes"], 2 * 300 * 256 * 2);  // embedding and head
+    ProgramResult again =
+        run_program({"bench", "load", "--flavor", "debugmodel", "--vocabulary", "300", "--write", written_to, "--json"});
+    EXPECT_EQ(again.exit_code, 1);
+    EXPECT_CONTAINS(again.err, "exists");
+    ProgramResult decode = run_on_device({"bench", "decode", "--model", written_to, "--cached", "0", "70", "--json"});
+    ASSERT_EQ(decode.exit_code, 0) << decode.err;
+    std::ofstream(speed) << decode.out;
+    const std::string picture = folder / "length.svg";
+    ProgramResult plot = run_program({"plot", "length", speed, "--out", picture});
+    ASSERT_EQ(plot.exit_code, 0) << plot.err;
+    std::stringstream svg;
+    svg << std::ifstream(picture).rdbuf();
+    EXPECT_CONTAINS(svg.str(), "f16 cache");
+    EXPECT_CONTAINS(svg.str(), "positions in the cache");
 }
 
 TEST_F(CliOnDevice, GreedyIdsAreTheLargestLogits) {
