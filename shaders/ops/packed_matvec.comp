@@ -4,13 +4,13 @@
 //! variant packed_matvec_3 BITS=3
 //! variant packed_matvec_4 BITS=4
 //! variant packed_matvec_8 BITS=8
-// y = x W^T for few tokens, W packed in quads of rows (runtime/ops/packed_linear.h). A lane has a run of 32 columns, of which x stays in
-// its registers, as fp16 with a power of two; 32 lanes have neighbouring runs, PARTS times 32 lanes all of them. Each such group takes
-// one quad of rows after another, without waiting for the others: the next DEPTH quads' weights are on their way meanwhile. What the
-// lanes of a group have of a row is summed across them in fp32, what the PARTS have at the very end.
-// From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy for
-// each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an fp16, it is
-// 0 or a power of two, and x is multiplied by the inverse of that beforehand.
+// y = x W^T for few tokens, W packed in quads of rows (runtime/ops/packed_linear.h). A lane has a run of 32 columns, whose x stays
+// in its registers as fp16 with a power of two; 32 lanes have neighbouring runs, PARTS times 32 lanes all of them. Each such group
+// takes one quad of rows after another and does not wait for the others; the next DEPTH quads' weights are on their way meanwhile.
+// What the lanes of a group have of a row is summed across them, what the PARTS have at the very end.
+// From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy
+// for each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an
+// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand.
 // Sums of a run are fp16 (8 bits: fp32), all others fp32. Grid: (workgroups of each part, 1, groups of TOKENS).
 #include "common.glsl"
 #include "args/packed_linear.h"
@@ -39,8 +39,8 @@ layout(constant_id = 12) const uint CLUSTER = 32;  // lanes that shuffles reach,
 const uint ENTRY_BITS = BITS == 3 ? 6 : 8, ENTRY_LOG = BITS == 2 ? 3 : 2, COPIES = 1u << COPIES_LOG;
 const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, ROWS = 4 * QUADS;
 const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
-// Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17 words, so
-// that lanes meet in no bank); then the table and, behind it, the sums of rows.
+// Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17
+// words, so that lanes meet in no bank); then the table and, behind it, the sums of rows.
 const uint TABLE = BITS == 1 ? 0 : COPIES << ENTRY_BITS, SUMS_AT = TABLE << ENTRY_LOG >> 2;
 const uint STAGE = SLAB / 32 * 17, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
 shared ENTRY pool[((STAGE > SUMS_END ? STAGE : SUMS_END) * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
@@ -66,7 +66,8 @@ void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
         entries[k] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
 #else
         UNROLL for (uint j = 0; j < 2; j++)
-            entries[k][j] = packFloat2x16(f16vec2(centroid_of(centroids, e >> (4 * j) & 3), centroid_of(centroids, e >> (4 * j + 2) & 3)));
+            entries[k][j] = packFloat2x16(
+                f16vec2(centroid_of(centroids, e >> (4 * j) & 3), centroid_of(centroids, e >> (4 * j + 2) & 3)));
 #endif
     }
 #endif
@@ -134,8 +135,8 @@ void run_pairs(const uvec4 w[BITS], const uint r, const uint eighth, out PAIR pa
 #endif
 }
 
-// Columns 4 i .. 4 i + 3 of a slab to shared memory, as fp16 with a power of two for each run, whose eight vectors are in neighbouring
-// lanes.
+// Columns 4 i .. 4 i + 3 of a slab to shared memory, as fp16 with a power of two for each run, whose eight vectors are in
+// neighbouring lanes.
 const uint LOADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
 void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) {
     if (SLAB % (4 * gl_WorkGroupSize.x) != 0 && i >= SLAB / 4) return;
@@ -333,7 +334,8 @@ void main() {
         if (row < rows && t < TOKENS && token0 + t < a.tokens) {
             float sum[2] = float[2](0, 0), inv_rms = 1;
             UNROLL for (uint pass = 0; pass < PASSES; pass++)
-                UNROLL for (uint s = 0; s < SPLITS; s++) sum[pass] += uintBitsToFloat(POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * ROWS + row) * PITCH + s));
+                UNROLL for (uint s = 0; s < SPLITS; s++)
+                    sum[pass] += uintBitsToFloat(POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * ROWS + row) * PITCH + s));
             if (NORM != 0) {
                 float all = 0;
                 for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
