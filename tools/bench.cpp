@@ -10,6 +10,7 @@
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_linear.h"
 #include "runtime/ops/random.h"
+#include "runtime/ops/ternary_linear.h"
 #include "shaders/args/add.h"
 #include "tools/bench_attention.h"
 #include "tools/bench_model.h"
@@ -133,6 +134,29 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
                double(index_bytes + scale_bytes), 2.0 * double(out_rows) * double(in_cols), copies);
 }
 
+// Few tokens through a ternary matrix, in integers. tuning: how (0: as it chooses, or the sum of 1: without the device's dot
+// product, 2: integers made by an operation of their own, 4: by every workgroup), width, tiles, depth, copies.
+nlohmann::json bench_ternary(Device& device, int64_t out_rows, int64_t in_cols, bool five, uint64_t rotate_bytes, int64_t tokens,
+                             const std::vector<uint32_t>& tuning) {
+    const int64_t words = ternary_words({out_rows}, in_cols, five);
+    auto copies = int(std::clamp<uint64_t>(rotate_bytes / uint64_t(words * 4), 1, 16));
+    RandomTensors random(device);
+    Graph g(device);
+    TernaryVariant variant;
+    if (!tuning.empty()) {
+        variant = {.dot = tuning[0] & 1 ? 0 : -1, .quantized = tuning[0] & 2 ? 1 : tuning[0] & 4 ? 0 : -1};
+        variant.tuning = {.width = tuning[1], .tiles = tuning[2], .depth = tuning[3], .copies = tuning[4]};
+    }
+    Tensor centroids = random.add(g, {1, 4}, DType::f32), x = random.add(g, {tokens, in_cols}, DType::f32);
+    for (int i = 0; i < copies; i++) {
+        Tensor indices = random.add(g, {words}, DType::u32), scales = random.add(g, {out_rows}, DType::bf16, 0.5f, 1.5f);
+        ternary_linear(g, x, {indices, scales, centroids, five, in_cols, {out_rows}}, "ternary_linear", {}, {}, variant);
+    }
+    Executable executable(g, "ternary");
+    return row(fmt::format("ternary matvec {} x {}, {} bits, 8-bit inputs", out_rows, in_cols, five ? "1.6" : "2"),
+               measure(executable), double(words * 4 + out_rows * 2), 2.0 * double(out_rows) * double(in_cols), copies);
+}
+
 // One token through a dense matrix of 2 GB: close to what reading alone reaches.
 nlohmann::json bench_read(Device& device, bool small) {
     const int64_t rows = small ? 2048 : 131072, cols = 8192;
@@ -234,7 +258,7 @@ void run(const Options& options, const std::string& selector) {
     }
     if (wanted("attention")) bench_attention(device, cpu, add);
     if (wanted("matvec")) {
-        add(bench_read(device, cpu));
+        if (options.tuning.empty()) add(bench_read(device, cpu));
         std::vector<std::pair<int64_t, int64_t>> shapes{{65536, 8192}, {8192, 8192}, {4096, 4096}};
         std::vector<int> widths{1, 2, 3, 4, 8};
         if (cpu) shapes = {{1024, 1024}};
@@ -250,8 +274,13 @@ void run(const Options& options, const std::string& selector) {
             of.tuning = {.width = t[1], .tiles = t[2], .depth = t[3], .copies = t[4], .chunks = t[5]};
             widths = {int(options.whole.bits)};
         }
+        const std::string& quantizer = options.whole.quantizer;
         for (auto [rows, cols] : shapes)
-            for (int bits : widths) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20, of));
+            if (quantizer.starts_with("bitnet158"))
+                add(bench_ternary(device, rows, cols, quantizer == "bitnet158-1.6", cpu ? 0 : uint64_t(256) << 20, of.tokens,
+                                  options.tuning));
+            else
+                for (int bits : widths) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20, of));
     }
     if (!options.whole.flavor.empty() || !options.train.dimensions.empty()) {
         TrainBench train = options.train;
@@ -307,6 +336,13 @@ void add_bench_command(CLI::App& app) {
     command->add_option("--bits", whole.bits, "of the flavor's weights; 16: bf16")
         ->check(CLI::IsMember({1, 2, 3, 4, 8, 16}))
         ->capture_default_str();
+    command
+        ->add_option("--quantizer", whole.quantizer,
+                     "of the flavor's weights, and of matvec: nonlinear (tables of centroids, in --bits), bitnet158 (ternary, 2 "
+                     "bits, 8-bit "
+                     "inputs), bitnet158-1.6 (the same, five to a byte); of the flavor also onebit, int_asym and nf (in --bits)")
+        ->check(CLI::IsMember({"nonlinear", "bitnet158", "bitnet158-1.6", "onebit", "int_asym", "nf"}))
+        ->capture_default_str();
     command->add_option("--vocabulary", whole.vocabulary, "of the flavor")->check(CLI::Range(16, 1 << 20))->capture_default_str();
     command->add_option("--cached", whole.positions, "decode: positions that are cached already, one or more")
         ->check(CLI::Range(0, 1 << 20));
@@ -351,7 +387,8 @@ void add_bench_command(CLI::App& app) {
         ->expected(7);
     command
         ->add_option("--tuning", options->tuning,
-                     "matvec of --bits: variant (1 rows, 2 matvec), width, quads, depth, copies, chunks; 0: as it chooses "
+                     "matvec of --bits: variant (1 rows, 2 matvec; of bitnet158 as tools/bench.cpp says), width, quads, depth, "
+                     "copies, chunks; 0: as it chooses "
                      "(for measurements)")
         ->expected(6);
     command->add_flag("--json", options->json, "as JSON");

@@ -101,6 +101,17 @@ void prefill_row(Session& session, const std::string& name, int64_t prompt, doub
 
 }  // namespace
 
+LlamaWeights::Random bench_form(const std::string& quantizer, int64_t bits) {
+    using Form = LlamaWeights::Random::Form;
+    LlamaWeights::Random random{.bits = bits == 16 ? 0 : int(bits)};
+    if (quantizer == "bitnet158") random.form = Form::ternary, random.bits = 2;
+    if (quantizer == "bitnet158-1.6") random.form = Form::five_to_a_byte, random.bits = 2;
+    if (quantizer == "onebit") random.form = Form::onebit, random.bits = 1;
+    if (quantizer == "int_asym") random.form = Form::int_asym;
+    if (quantizer == "nf") random.form = Form::nf;
+    return random;
+}
+
 void bench_model(Device& device, const ModelBench& given, const std::function<void(const nlohmann::json&)>& add) {
     ModelBench o = given;
     if (!o.write.empty()) {
@@ -111,7 +122,7 @@ void bench_model(Device& device, const ModelBench& given, const std::function<vo
     const int64_t furthest = *std::max_element(o.positions.begin(), o.positions.end()) + 64;
     const int64_t wanted = std::max(o.decode ? furthest : 0, o.prefill ? o.prompt + 8 : 0);
     auto start = Clock::now();
-    const LlamaWeights::Random random{.bits = o.bits == 16 ? 0 : int(o.bits)};
+    const LlamaWeights::Random random = bench_form(o.quantizer, o.bits);
     LlamaWeights::Random planned_random = random;
     planned_random.planned = true;
     const LlamaWeights planned = o.model.empty() ? LlamaWeights(device, flavor_config(o, wanted), planned_random)
@@ -128,7 +139,9 @@ void bench_model(Device& device, const ModelBench& given, const std::function<vo
     device.wait_idle();
     progress.clear();
     const double loaded = seconds_since(start);
-    const std::string name = o.model.empty() ? fmt::format("{} at {} bits", o.flavor, o.bits) : o.model;
+    const std::string name = !o.model.empty()             ? o.model
+                             : o.quantizer != "nonlinear" ? fmt::format("{} {} at {} bits", o.flavor, o.quantizer, random.bits)
+                                                          : fmt::format("{} at {} bits", o.flavor, o.bits);
     const LlamaConfig& c = weights.config();
     if (o.load && !o.model.empty()) {
         const int32_t one = 1;

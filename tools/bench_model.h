@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "runtime/vulkan/device.h"
+#include "runtime/model/weights.h"
 
 namespace vkqat {
 
@@ -15,6 +15,7 @@ struct ModelBench {
     std::string flavor;  // of trainer/flavors.h, with random weights of `bits` (16: bf16)
     std::string write;   // with a flavor: its random weights are written to this new directory first, and loaded from there
     int64_t bits = 4;
+    std::string quantizer = "nonlinear";  // of the flavor: bench_form()
     int64_t vocabulary = 128256;
     std::vector<int64_t> positions = {0};  // decode: cached positions at which it is measured
     std::vector<int64_t> batches = {1};    // decode: sequences at once
@@ -23,6 +24,9 @@ struct ModelBench {
     int64_t prompt = 512;       // prefill: tokens
     bool decode = true, prefill = true, load = false;
 };
+
+// The random weights that bench's --quantizer and --bits name.
+LlamaWeights::Random bench_form(const std::string& quantizer, int64_t bits);
 
 // Calls `add` for each row of results: name, microseconds, fastest, slowest, and what else is known.
 void bench_model(Device& device, const ModelBench& options, const std::function<void(const nlohmann::json&)>& add);

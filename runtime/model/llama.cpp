@@ -42,6 +42,51 @@ Tensor product(Graph& g, Tensor x, const Linear& w, const std::string& name, Ten
     return residual && !units ? add(g, residual, y, name + ".residual") : y;
 }
 
+// Few tokens through kernels that fold the norm and the residual into the product.
+bool folds(const Graph& g, Tensor x, const PackedLayer& w) {
+    return packed_linear_folds(g.capabilities(), w) && x.rows() <= packed_linear_tokens;
+}
+
+// The same of a weight with a zero point for each block, or with other scales below 0: two nodes with the norm in both, and
+// SwiGLU.
+bool asymmetric_folds(const Graph& g, Tensor x, const Linear& w) {
+    return w.packed.size() == 1 && w.negative.size() <= 1 && folds(g, x, w.packed[0]) &&
+           (!w.offsets || can_block_offsets(g.capabilities(), x.cols(), w.offsets.cols()));
+}
+Tensor asymmetric_folded(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
+    LinearFusion inner = fusion;
+    inner.swiglu = false;
+    if (fusion.swiglu) inner.residual = {};
+    if (w.offsets) inner.residual = block_offsets(g, x, w.offsets, inner, name + ".offsets");
+    if (!w.negative.empty()) inner.residual = packed_linear(g, x, w.negative[0], name + ".negative", inner);
+    Tensor y = packed_linear(g, x, w.packed[0], name, inner);
+    if (!fusion.swiglu) return y;
+    y = swiglu(g, y);
+    return fusion.residual ? add(g, fusion.residual, y, name + ".residual") : y;
+}
+
+// Sign matrices with what is in front of and behind them: products, beside each other, then their norms. The kernels divide by
+// the root mean square of x wherever they multiply by a vector; where the model has no norm, that is undone behind the product.
+bool onebit_folds(const Graph& g, Tensor x, const Linear& w, const LinearFusion& fusion) {
+    return std::all_of(w.packed_onebit.begin(), w.packed_onebit.end(),
+                       [&](const PackedOnebit& part) { return folds(g, x, part.sign) && (!fusion.norm || part.normed_factor); });
+}
+Tensor onebit_folded(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
+    constexpr float no_eps = 1e-30f;  // but for inputs of zero
+    std::vector<int64_t> rows;
+    for (const PackedOnebit& part : w.packed_onebit) rows.push_back(part.sign.out());
+    Tensor u = g.tensor({x.rows(), w.onebit_factors.elements()}, DType::f32, name);
+    int64_t column = 0;
+    for (const PackedOnebit& part : w.packed_onebit) {
+        packed_linear_into(g, x, part.sign, u, column, name, PackedLinearVariant::automatic,
+                           fusion.norm ? part.normed_factor : part.input_factor, fusion.norm ? fusion.eps : no_eps);
+        column += part.sign.out();
+    }
+    return onebit_output(
+        g, u, w.onebit_factors, rows,
+        {.residual = fusion.residual, .swiglu = fusion.swiglu, .x = fusion.norm ? Tensor() : x, .input_eps = no_eps}, name);
+}
+
 // residual + x W^T of a weight with a zero point for each block, or with other scales below 0.
 Tensor asymmetric_product(Graph& g, Tensor x, const Linear& w, const std::string& name, Tensor residual) {
     Tensor y = residual;
@@ -90,6 +135,15 @@ Precision inference_precision(const Capabilities& device, const LlamaTensors& we
 }
 
 Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
+    if (!w.ternary.empty() && !w.quantize_inputs) {
+        Linear packed = w;
+        packed.ternary.clear();
+        for (const TernaryLayer& part : w.ternary) packed.packed.push_back(ternary_as_packed(g, part));
+        return apply(g, x, packed, name, fusion);
+    }
+    if (w.ternary.size() == 1 && x.rows() <= ternary_linear_tokens && !w.input_strength &&
+        can_ternary_linear(g.capabilities(), w.ternary[0]))
+        return ternary_linear(g, x, w.ternary[0], name, fusion, {.second_norm = bool(w.input_norm), .second_eps = w.input_eps});
     if (w.quantize_inputs)
         return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
             Linear plain = w;
@@ -97,9 +151,11 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
             if (w.input_norm) normed = rms_norm(g, normed, w.input_norm, w.input_eps);
             return apply(g, quantize_activations(g, normed, w.input_strength), plain, name, {.residual = residual});
         });
+    if (!w.packed_onebit.empty() && onebit_folds(g, x, w, fusion)) return onebit_folded(g, x, w, name, fusion);
     if (!w.onebit.empty() || !w.packed_onebit.empty())
         return unfused(g, x, fusion, name,
                        [&](Tensor normed, Tensor residual) { return onebit_product(g, normed, w, name, residual); });
+    if ((w.offsets || !w.negative.empty()) && asymmetric_folds(g, x, w)) return asymmetric_folded(g, x, w, name, fusion);
     if (w.offsets || !w.negative.empty())
         return unfused(g, x, fusion, name,
                        [&](Tensor normed, Tensor residual) { return asymmetric_product(g, normed, w, name, residual); });

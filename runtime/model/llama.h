@@ -9,6 +9,7 @@
 #include "runtime/graph/graph.h"
 #include "runtime/ops/onebit_linear.h"
 #include "runtime/ops/packed_linear.h"
+#include "runtime/ops/ternary_linear.h"
 
 namespace vkqat {
 
@@ -16,6 +17,7 @@ namespace vkqat {
 struct PackedOnebit {
     PackedLayer sign;                    // table -1, 1, scales of 1
     Tensor input_factor, output_factor;  // [in], [out]
+    Tensor normed_factor = {};  // f32 [in]: input_factor times the weight of the norm in front; absent where there is none
 };
 
 // A linear layer in one graph: dense, sign matrices, or packed in one or more parts whose outputs stand side by side (q, k, v).
@@ -29,6 +31,9 @@ struct Linear {
     // Sign matrices whose outputs stand side by side, each with a norm of its own: in training, and packed.
     std::vector<OnebitPart> onebit = {};
     std::vector<PackedOnebit> packed_onebit = {};
+    Tensor onebit_factors = {};  // f32 [out]: output factors of all of packed_onebit
+    // Ternary parts of a layer with 8-bit inputs, computed in integers where tokens are few; then `packed` is empty.
+    std::vector<TernaryLayer> ternary = {};
     // Its inputs are 8-bit integers times a scale of each token (runtime/ops/quantize_activations.h), as strongly as
     // `input_strength` says, f32 [1]; absent: fully.
     bool quantize_inputs = false;

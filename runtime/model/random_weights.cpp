@@ -11,6 +11,8 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
     : device_(device), config_(config), planned_(random.planned) {
     const LlamaConfig& c = config_;
     packed_ = random.bits != 0;
+    const bool five_to_a_byte = random.form == Random::Form::five_to_a_byte;
+    quantize_inputs_ = random.form == Random::Form::ternary || five_to_a_byte;
     uint32_t seed = random.seed;
     auto fill = [&](const Placed& p, float low, float high) {
         if (planned_) return;
@@ -34,6 +36,33 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
             m.dense.push_back(dense({out, in}, DType::bf16, -spread, spread, name));
             return m;
         }
+        if (quantize_inputs_) {
+            Ternary t = empty_ternary(rows, in, five_to_a_byte, name);
+            fill(t.indices, 0, 0);
+            fill(t.scales, 0.5f, 1.5f);
+            std::vector<float> tables;
+            for (size_t part = 0; part < rows.size(); part++) tables.insert(tables.end(), {-spread, 0, spread, spread});
+            if (!planned_) device_.upload(t.centroids.buffer, 0, std::as_bytes(std::span(tables)));
+            bytes_ += t.centroids.buffer.bytes();
+            m.ternary.push_back(std::move(t));
+            return m;
+        }
+        if (random.form == Random::Form::onebit) {
+            for (size_t i = 0; i < rows.size(); i++) {
+                Onebit part{empty_packed({rows[i]}, in, 1, in, name),
+                            dense({in}, DType::f16, 0.5f, 1.5f, name + ".input_factor"),
+                            dense({rows[i]}, DType::f16, 0.5f, 1.5f, name + ".output_factor"),
+                            {}};
+                part.normed_factor.push_back(dense({in}, DType::f32, 0.5f, 1.5f, name + ".normed_factor"));
+                fill(part.sign.indices, 0, 0);
+                fill(part.sign.scales, 1, 1);
+                const float signs[] = {1, -1};
+                if (!planned_) device_.upload(part.sign.centroids.buffer, 0, std::as_bytes(std::span(signs)));
+                m.onebit.push_back(std::move(part));
+            }
+            m.onebit_factors.push_back(dense({out}, DType::f32, 0.5f, 1.5f, name + ".factors"));
+            return m;
+        }
         Packed p = empty_packed(rows, in, random.bits, random.block_size, name);
         fill(p.indices, 0, 0);
         fill(p.scales, 0.5f * spread, 1.5f * spread);
@@ -43,6 +72,12 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
             for (int64_t i = 0; i < count; i++) centroids.push_back(2 * (float(i) + 0.5f) / float(count) - 1);
         if (!planned_) device_.upload(p.centroids.buffer, 0, std::as_bytes(std::span(centroids)));
         bytes_ += p.centroids.buffer.bytes();
+        if (random.form == Random::Form::int_asym)
+            m.offsets.push_back(dense({out, in / random.block_size}, DType::f32, -spread, spread, name + ".offsets"));
+        if (random.form == Random::Form::nf) {
+            m.negative.push_back({dense(p.scales.shape, DType::bf16, 0.5f * spread, 1.5f * spread, name + ".negative_scales"),
+                                  dense(p.centroids.shape, DType::f32, -1, 0, name + ".below")});
+        }
         m.packed.push_back(std::move(p));
         return m;
     };

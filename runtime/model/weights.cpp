@@ -163,6 +163,60 @@ void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts
     if (two_sides) to.negative.push_back(std::move(negative));
 }
 
+TernaryLayer LlamaWeights::Ternary::layer(Graph& g) const {
+    auto tensor = [&](const Placed& p) { return g.external(p.buffer, 0, p.shape, p.dtype, p.name); };
+    return {tensor(indices), tensor(scales), tensor(centroids), five_to_a_byte, in, rows};
+}
+
+LlamaWeights::Ternary LlamaWeights::empty_ternary(const std::vector<int64_t>& rows, int64_t in, bool five_to_a_byte,
+                                                  const std::string& name) {
+    Ternary t{.five_to_a_byte = five_to_a_byte, .in = in, .rows = rows};
+    auto place_empty = [&](const Shape& shape, DType type, const char* what) {
+        return Placed{allocate(uint64_t(shape.elements()) * vkqat::bytes(type), name + what), shape, type, name + what};
+    };
+    int64_t out = 0;
+    for (int64_t r : rows) out += r;
+    t.indices = place_empty({ternary_words(rows, in, five_to_a_byte)}, DType::u32, ".weight_packed");
+    t.scales = place_empty({out}, DType::bf16, ".scales");
+    t.centroids = place_empty({int64_t(rows.size()), 4}, DType::f32, ".centroids");
+    return t;
+}
+
+// Ternary layers whose inputs are integers, of one width and packing. Error if an index is none of three.
+void LlamaWeights::add_ternary(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name) {
+    std::vector<int64_t> rows;
+    for (const PackedLinear& part : parts) rows.push_back(part.out);
+    Ternary t = empty_ternary(rows, parts[0].in, parts[0].ternary, name);
+    int64_t tile = 0, row_of_all = 0;
+    for (size_t i = 0; i < parts.size() && !planned_; i++) {
+        const PackedLinear& part = parts[i];
+        const std::span stored(reinterpret_cast<const uint8_t*>(part.weight_packed->bytes.data()),
+                               part.weight_packed->bytes.size());
+        for (size_t n = 0; n < stored.size(); n++)
+            if (part.ternary ? stored[n] > 242 : (stored[n] & stored[n] >> 1 & 0x55) != 0)
+                fail("{}: weight_packed: byte {} is {}, which is no ternary weights", name, n, stored[n]);
+        const uint64_t row_bytes = stored.size() / uint64_t(part.out);
+        const auto piece_rows = int64_t((uploader_->piece_bytes() - 1024) / row_bytes / 32 * 32);
+        if (piece_rows == 0) fail("{}: rows of {} bytes are too long", name, row_bytes);
+        for (int64_t row = 0; row < part.out; row += piece_rows) {
+            const int64_t n = std::min(piece_rows, part.out - row);
+            const std::span<const std::byte> pieces[] = {
+                part.weight_packed->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes)};
+            uploader_->run(pieces, [&](Graph& g, const Buffer& piece, std::span<const uint64_t> offsets) {
+                tile_ternary(g, g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed"), t.layer(g),
+                             tile + row / 32);
+            });
+            count(pieces[0].size());
+        }
+        tile += (part.out + 31) / 32;
+        uploader_->copy(t.scales.buffer, uint64_t(row_of_all) * 2, part.scales->bytes);
+        uploader_->copy(t.centroids.buffer, i * 16, part.centroids->bytes);
+        row_of_all += part.out;
+        count(part.scales->bytes.size() + part.centroids->bytes.size());
+    }
+    to.ternary.push_back(std::move(t));
+}
+
 // (middle of the table - zero) * scale of every block, which comes to the product with the table about its middle.
 void LlamaWeights::add_offsets(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name) {
     int64_t rows = 0;
@@ -182,9 +236,23 @@ void LlamaWeights::add_offsets(Matrix& to, const std::vector<PackedLinear>& part
     to.offsets.push_back(std::move(p));
 }
 
+// What is computed from the files: no bytes of the model.
+LlamaWeights::Placed LlamaWeights::place_floats(const std::vector<float>& values, const std::string& name) {
+    Placed p{allocate(values.size() * 4, name), {int64_t(values.size())}, DType::f32, name};
+    if (!planned_) uploader_->copy(p.buffer, 0, std::as_bytes(std::span(values)));
+    return p;
+}
+
 // A sign matrix as a packed layer of 1 bit, one block a row, scales of 1.
-LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::string& name) {
-    Onebit result{empty_packed({layer.out}, layer.in, 1, layer.in, name), place(*layer.input_factor), place(*layer.weight_scale)};
+LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::string& name, const TensorView* norm) {
+    Onebit result{
+        empty_packed({layer.out}, layer.in, 1, layer.in, name), place(*layer.input_factor), place(*layer.weight_scale), {}};
+    if (norm) {
+        std::vector<float> product = read_floats(*layer.input_factor);
+        const std::vector<float> weight = read_floats(*norm);
+        for (size_t i = 0; i < product.size(); i++) product[i] *= weight[i];
+        result.normed_factor.push_back(place_floats(product, name + ".normed_factor"));
+    }
     if (planned_) return result;
     const Packed& p = result.sign;
     const uint64_t row_bytes = uint64_t(layer.in) / 8;
@@ -215,10 +283,16 @@ LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::
 }
 
 LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::vector<std::string>& prefixes,
-                                          const std::vector<int64_t>& rows, int64_t cols) {
+                                          const std::vector<int64_t>& rows, int64_t cols, const std::string& norm) {
     Matrix m;
+    std::vector<float> factors;
     for (size_t i = 0; i < prefixes.size(); i++)
-        if (auto part = find_onebit_linear(files, prefixes[i], rows[i], cols)) m.onebit.push_back(onebit(*part, prefixes[i]));
+        if (auto part = find_onebit_linear(files, prefixes[i], rows[i], cols)) {
+            m.onebit.push_back(onebit(*part, prefixes[i], norm.empty() ? nullptr : &files.get(norm, std::vector<int64_t>{cols})));
+            const std::vector<float> more = read_floats(*part->weight_scale);
+            factors.insert(factors.end(), more.begin(), more.end());
+        }
+    if (!m.onebit.empty()) m.onebit_factors.push_back(place_floats(factors, prefixes[0] + ".factors"));
     if (!m.onebit.empty()) {
         if (m.onebit.size() != prefixes.size())
             fail("{}: of {} and its neighbours some are sign matrices and some are not", files.directory().string(), prefixes[0]);
@@ -243,6 +317,15 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
                 fail("{}: {} and its neighbours have different quantizers, or zero points for blocks of different sizes",
                      files.directory().string(), prefixes[0]);
         }
+        // On CPUs products in integers are slower than those of all packed layers (a matvec of 1024 x 1024 on lavapipe 1.7 ms
+        // against 0.3).
+        const bool cpu = device_.capabilities().kind == DeviceKind::cpu;
+        const bool integers =
+            !cpu && quantize_inputs_ && std::all_of(packed_parts.begin(), packed_parts.end(), [](const PackedLinear& p) {
+                const std::vector<float> table = read_floats(*p.centroids);
+                return p.bits == 2 && p.block_size == p.in && !p.zeros && !p.negative_scales && table[1] == 0 &&
+                       table[0] == -table[2];
+            });
         for (size_t i = 0; i < packed_parts.size();) {  // neighbours of one kind become one layer
             std::vector<PackedLinear> same;
             const PackedLinear& first = packed_parts[i];
@@ -251,7 +334,10 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
                 return part.bits == first.bits && part.block_size == first.block_size && part.ternary == first.ternary;
             };
             while (i < packed_parts.size() && like_first(packed_parts[i])) same.push_back(packed_parts[i++]);
-            add_packed(m, same, name);
+            if (integers)
+                add_ternary(m, same, name);
+            else
+                add_packed(m, same, name);
         }
         if (packed_parts[0].zeros) add_offsets(m, packed_parts, prefixes[0]);
     }
@@ -305,10 +391,10 @@ void LlamaWeights::load(const std::filesystem::path& model_directory) {
             Layer layer{vector(files, p + "input_layernorm.weight", c.hidden_size),
                         vector(files, p + "post_attention_layernorm.weight", c.hidden_size),
                         matrix(files, {p + "self_attn.q_proj", p + "self_attn.k_proj", p + "self_attn.v_proj"},
-                               {c.q_dim(), c.kv_dim(), c.kv_dim()}, c.hidden_size),
+                               {c.q_dim(), c.kv_dim(), c.kv_dim()}, c.hidden_size, p + "input_layernorm.weight"),
                         matrix(files, {p + "self_attn.o_proj"}, {c.hidden_size}, c.q_dim()),
                         matrix(files, {p + "mlp.gate_proj", p + "mlp.up_proj"}, {c.intermediate_size, c.intermediate_size},
-                               c.hidden_size),
+                               c.hidden_size, p + "post_attention_layernorm.weight"),
                         matrix(files, {p + "mlp.down_proj"}, {c.hidden_size}, c.intermediate_size)};
             layers_.push_back(std::move(layer));
         }
@@ -329,8 +415,11 @@ LlamaTensors LlamaWeights::tensors(Graph& g) const {
         Linear l;
         if (!m.dense.empty()) l.dense = tensor(m.dense[0]);
         for (const Packed& p : m.packed) l.packed.push_back(p.layer(g));
+        for (const Ternary& t : m.ternary) l.ternary.push_back(t.layer(g));
         for (const Onebit& part : m.onebit)
-            l.packed_onebit.push_back({part.sign.layer(g), tensor(part.input_factor), tensor(part.output_factor)});
+            l.packed_onebit.push_back({part.sign.layer(g), tensor(part.input_factor), tensor(part.output_factor),
+                                       part.normed_factor.empty() ? Tensor() : tensor(part.normed_factor[0])});
+        if (!m.onebit_factors.empty()) l.onebit_factors = tensor(m.onebit_factors[0]);
         if (!m.offsets.empty()) l.offsets = tensor(m.offsets[0]);
         for (size_t i = 0; i < m.negative.size(); i++) {
             PackedLayer below = l.packed[i];

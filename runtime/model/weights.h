@@ -32,6 +32,10 @@ public:
     struct Random {
         int bits = 4;
         int64_t block_size = 64;
+        // Tables of centroids; ternary weights with 8-bit inputs (BitNet b1.58), at 2 bits or five to a byte; sign matrices;
+        // tables with a zero point for each block, or with scales for what is below 0.
+        enum class Form { table, ternary, five_to_a_byte, onebit, int_asym, nf };
+        Form form = Form::table;
         uint32_t seed = 1;
         bool planned = false;  // as Planned
     };
@@ -68,13 +72,23 @@ private:
     struct Onebit {
         Packed sign;
         Placed input_factor, output_factor;
+        std::vector<Placed> normed_factor;  // one or none: llama.h
+    };
+    struct Ternary {  // parts of one width whose inputs are integers
+        Placed indices, scales, centroids;
+        bool five_to_a_byte;
+        int64_t in;
+        std::vector<int64_t> rows;
+        TernaryLayer layer(Graph& g) const;
     };
     struct Matrix {  // dense, or packed in parts
         std::vector<Placed> dense;
+        std::vector<Ternary> ternary;  // then `packed` is empty
         std::vector<Packed> packed;
         std::vector<Placed> offsets;         // of all parts, if they have zero points; else empty
         std::vector<NegativeSide> negative;  // by part, if they have such; else empty
         std::vector<Onebit> onebit;          // sign matrices; then the others are empty
+        std::vector<Placed> onebit_factors;  // one then
     };
     struct Layer {
         Placed attention_norm, mlp_norm;
@@ -84,12 +98,16 @@ private:
     Buffer allocate(uint64_t bytes, const std::string& what);
     Placed place(const TensorView& view);
     void add_packed(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
-    Onebit onebit(const OnebitLinear& layer, const std::string& name);
+    void add_ternary(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
+    Ternary empty_ternary(const std::vector<int64_t>& rows, int64_t in, bool five_to_a_byte, const std::string& name);
+    Onebit onebit(const OnebitLinear& layer, const std::string& name, const TensorView* norm);
+    Placed place_floats(const std::vector<float>& values, const std::string& name);
     void add_offsets(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
     Placed dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols, const std::vector<int64_t>& rows);
     Placed vector(const ModelFiles& files, const std::string& name, int64_t size);
+    // norm: the tensor with the weight of the norm in front, if there is one.
     Matrix matrix(const ModelFiles& files, const std::vector<std::string>& prefixes, const std::vector<int64_t>& rows,
-                  int64_t cols);
+                  int64_t cols, const std::string& norm = "");
     Packed empty_packed(const std::vector<int64_t>& rows, int64_t in, int bits, int64_t block_size, const std::string& name);
     void count(uint64_t bytes);
 

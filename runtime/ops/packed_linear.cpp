@@ -218,8 +218,14 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
 }
 
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
-                        PackedLinearVariant variant) {
-    run(g, x, w, y, first_column, label, {}, chosen(g.capabilities(), w, variant), {});
+                        PackedLinearVariant variant, Tensor norm, float eps) {
+    variant = chosen(g.capabilities(), w, variant);
+    if (norm && variant == PackedLinearVariant::rows) fail("packed_linear: a norm cannot be folded in here");
+    run(g, x, w, y, first_column, label, {.norm = norm, .eps = eps}, variant, {});
+}
+
+bool packed_linear_folds(const Capabilities& device, const PackedLayer& w) {
+    return device.kind != DeviceKind::cpu && can_matvec(device, w);
 }
 
 Tensor dequantize(Graph& g, const PackedLayer& w, DType type) {

@@ -71,7 +71,10 @@ constexpr int64_t packed_linear_tokens = 4;
 
 // The same into the columns first_column .. first_column + out - 1 of y, f32 [tokens, any].
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
-                        PackedLinearVariant variant = PackedLinearVariant::automatic);
+                        PackedLinearVariant variant = PackedLinearVariant::automatic, Tensor norm = {}, float eps = 0);
+
+// Whether packed_linear() folds norms, residuals and SwiGLU in; packed_linear_into() takes a norm only then.
+bool packed_linear_folds(const Capabilities& device, const PackedLayer& w);
 
 // W [out, in] as f32, f16 or bf16.
 Tensor dequantize(Graph& g, const PackedLayer& w, DType type);

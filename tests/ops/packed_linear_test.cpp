@@ -228,6 +228,38 @@ TEST(PackedLinear, WritesColumnsOfALargerTensorAndNoOthers) {
     }
 }
 
+TEST(PackedLinear, FoldsANormIntoColumnsOfALargerTensor) {
+    const std::vector<PackedWeight> parts{random_packed(20, 320, 1, 320, 1)};
+    std::vector<float> x = test::normal(2 * 320, 3, 4), norm = test::uniform(320, 4, 0.5f, 1.5f), normed;
+    for (PackedLinearVariant variant : variants) {
+        Graph g(test::device());
+        test::Tensors data(g);
+        Tensor y = data.poisoned({2, 25}, "y");
+        const PackedLayer layer = test::tiled(g, data, parts);
+        auto multiply = [&] {
+            packed_linear_into(g, data.floats({2, 320}, x, "x"), layer, y, 3, "a", variant, data.floats({320}, norm, "norm"),
+                               1e-5f);
+        };
+        if (!can_run(parts[0], variant)) continue;
+        if (variant == PackedLinearVariant::rows) {
+            EXPECT_THROW(multiply(), Error);
+            continue;
+        }
+        multiply();
+        Executable(g, "packed_linear").run();
+        normed.clear();
+        for (size_t t = 0; t < 2; t++) {
+            double squares = 0;
+            for (size_t i = 0; i < 320; i++) squares += double(x[t * 320 + i]) * x[t * 320 + i];
+            for (size_t i = 0; i < 320; i++) normed.push_back(float(x[t * 320 + i] / std::sqrt(squares / 320 + 1e-5) * norm[i]));
+        }
+        const std::vector<float> all = data.read(y);
+        std::vector<float> found(all.begin() + 3, all.begin() + 23);
+        found.insert(found.end(), all.begin() + 28, all.begin() + 48);
+        EXPECT_LE(worst_error(parts, normed, found), bound(variant));
+    }
+}
+
 TEST(PackedLinear, DequantizesExactly) {
     for (int bits : {1, 2, 3, 4, 8})
         for (DType type : {DType::f32, DType::f16, DType::bf16}) {

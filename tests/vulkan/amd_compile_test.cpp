@@ -30,6 +30,8 @@ const Family families[] = {
     {"packed_matvec_1", 0, 512, {1, 4, 1, 4, 4096, 5, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_2", 0, 512, {1, 4, 1, 4, 4096, 4, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 16, 32}},
+    // Tokens, tiles, depth, chunks of x, copies of the table (log 2), norm, alignment, SwiGLU.
+    {"ternary_matvec_", 0, 512, {1, 2, 4, 128, 3, 3, 1, 1, 0, 0}},
     // Attention: head_dim, the block, heads, the shape of matrices, switches.
     {"attention_units_delta_", 1, 0, {128, 16, 1}},
     {"attention_units_forward_", 4, 0, {128, 32, 4, 2, 4, 16, 16, 16, 1, 1, 1, 1, 0, 1}},
