@@ -57,5 +57,91 @@ TEST(Linear, TernaryLayersGiveWhatTheirDenseFormGives) {
             }
 }
 
+// Of two layers, the same apart from how they are stored.
+void expect_same(Graph& g, test::Tensors& data, const Linear& a, const Linear& b, int64_t tokens, int64_t in, int64_t out,
+                 bool swiglu, bool normed) {
+    Tensor x = data.floats({tokens, in}, test::normal(size_t(tokens * in), 1, 2), "x");
+    const int64_t columns = swiglu ? out / 2 : out;
+    LinearFusion fusion{.eps = 1e-5f, .swiglu = swiglu};
+    if (!swiglu) fusion.residual = data.floats({tokens, columns}, test::normal(size_t(tokens * columns), 5), "r");
+    if (normed) fusion.norm = data.floats({in}, test::uniform(size_t(in), 2, 0.5f, 2), "norm");
+    Tensor y = apply(g, x, a, "a", fusion), expected = apply(g, x, b, "b", fusion);
+    g.keep(y);
+    g.keep(expected);
+    Executable executable(g, "linear");
+    executable.run();
+    // Kernels that fold compute in 16 bits.
+    EXPECT_LE(test::relative_error(test::read_floats(executable, y), test::read_floats(executable, expected)), 5e-3);
+}
+
+TEST(Linear, PackedOnebitLayersGiveWhatTheirDenseFormGives) {
+    const int64_t in = 128, rows = 40;
+    for (int64_t tokens : {1, 3, 9})
+        for (bool swiglu : {false, true})
+            for (bool normed : {false, true}) {
+                SCOPED_TRACE(testing::Message() << tokens << " tokens, swiglu " << swiglu << ", norm " << normed);
+                Graph g(test::device());
+                test::Tensors data(g);
+                Linear packed{.dense = {}, .packed = {}}, dense{.dense = {}, .packed = {}};
+                const std::vector<float> norm = test::uniform(size_t(in), 2, 0.5f, 2);
+                std::vector<float> all;
+                for (uint32_t part = 0; part < 2; part++) {
+                    PackedWeight w = test::random_packed(rows, in, 1, in, 7 + part);
+                    w.centroids = {-1, 1};
+                    for (uint16_t& s : w.scales) s = f32_to_bf16(1);
+                    const std::vector<float> gs = test::uniform(size_t(in), 20 + part, 0.5f, 2),
+                                             h = test::uniform(size_t(rows), 30 + part, 0.5f, 2);
+                    std::vector<float> product = gs;
+                    for (size_t i = 0; i < product.size(); i++) product[i] *= norm[i];
+                    all.insert(all.end(), h.begin(), h.end());
+                    Tensor input = data.floats({in}, gs, "g"), output = data.floats({rows}, h, "h");
+                    dense.onebit.push_back({data.floats({rows, in}, dequantize(w), "sign"), input, output});
+                    packed.packed_onebit.push_back(
+                        {test::tiled(g, data, {w}), input, output, data.floats({in}, product, "normed")});
+                }
+                packed.onebit_factors = data.floats({2 * rows}, all, "factors");
+                expect_same(g, data, packed, dense, tokens, in, 2 * rows, swiglu, normed);
+            }
+}
+
+TEST(Linear, AsymmetricLayersGiveWhatTheirDenseFormGives) {
+    const int64_t in = 128, rows = 40, block = 32, blocks = in / block;
+    for (bool negative : {false, true})
+        for (int64_t tokens : {1, 3, 9})
+            for (bool swiglu : {false, true}) {
+                SCOPED_TRACE(testing::Message() << tokens << " tokens, swiglu " << swiglu << ", negative " << negative);
+                Graph g(test::device());
+                test::Tensors data(g);
+                std::vector<PackedWeight> parts, below;
+                std::vector<float> values, offsets;
+                for (uint32_t part = 0; part < 2; part++) {
+                    PackedWeight w = test::random_packed(rows, in, 2, block, 7 + part);
+                    std::vector<float> full = dequantize(w);
+                    if (negative) {
+                        PackedWeight n = w;
+                        for (float& c : w.centroids) c = std::max(c, 0.f);
+                        for (float& c : n.centroids) c = std::min(c, 0.f);
+                        for (uint16_t& s : n.scales) s = f32_to_bf16(1.5f * bf16_to_f32(s));
+                        const std::vector<float> up = dequantize(w), down = dequantize(n);
+                        for (size_t i = 0; i < full.size(); i++) full[i] = up[i] + down[i];
+                        below.push_back(n);
+                    } else {
+                        const std::vector<float> more = test::normal(size_t(rows * blocks), 40 + part);
+                        for (size_t i = 0; i < full.size(); i++) full[i] += more[i / size_t(block)];
+                        offsets.insert(offsets.end(), more.begin(), more.end());
+                    }
+                    parts.push_back(w);
+                    values.insert(values.end(), full.begin(), full.end());
+                }
+                Linear packed{.dense = {}, .packed = {test::tiled(g, data, parts)}},
+                    dense{.dense = data.floats({2 * rows, in}, values, "dense"), .packed = {}};
+                if (negative)
+                    packed.negative = {test::tiled(g, data, below)};
+                else
+                    packed.offsets = data.floats({2 * rows, blocks}, offsets, "offsets");
+                expect_same(g, data, packed, dense, tokens, in, 2 * rows, swiglu, true);
+            }
+}
+
 }  // namespace
 }  // namespace vkqat
