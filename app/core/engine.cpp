@@ -93,6 +93,7 @@ void Engine::run() {
 
 void Engine::load(LoadRequest request) {
     const uint64_t number = ++load_number_;
+    newest_load_ = number;
     {
         std::lock_guard lock(mutex_);
         if (current_) current_->stop();
@@ -130,7 +131,7 @@ void Engine::drop(const std::string& why, EngineStatus status) {
 
 void Engine::do_load(const LoadRequest& request, uint64_t number) {
     if (number != load_number_) {
-        if (!loaded_) drop("", EngineStatus::empty);
+        if (number == newest_load_) drop("", EngineStatus::empty);
         return;
     }
     const Clock::time_point start = Clock::now();
@@ -188,7 +189,7 @@ void Engine::do_load(const LoadRequest& request, uint64_t number) {
             s.load_seconds = seconds_since(start);
         });
     } catch (const Cancelled&) {
-        if (number + 1 == load_number_) drop("", EngineStatus::empty);  // cancelled; otherwise the next request follows
+        if (number == newest_load_) drop("", EngineStatus::empty);  // cancelled; otherwise the next request follows
     } catch (const std::exception& e) {
         drop(e.what(), EngineStatus::failed);
     }

@@ -120,7 +120,8 @@ private:
     std::deque<std::function<void()>> queue_;
     EngineState state_;
     std::shared_ptr<const ModelProfile> profile_;
-    std::atomic<uint64_t> load_number_ = 0;  // of the newest request; an older one gives up
+    std::atomic<uint64_t> load_number_ = 0;  // grows with every request, cancel and unload: an older load gives up
+    std::atomic<uint64_t> newest_load_ = 0;  // the number of the newest request to load
     std::atomic<bool> end_ = false, live_ = false;
     std::shared_ptr<Answer> current_;
     std::unique_ptr<Loaded> loaded_;  // of the thread only

@@ -181,7 +181,7 @@ void TrainProcess::start(const fs::path& program, const fs::path& new_config, co
     log = new_log;
     std::error_code error;
     fs::create_directories(log.parent_path(), error);
-    std::vector<std::string> words{program.string(), "train", config.string()};
+    std::vector<std::string> words{program.string(), "train", config.filename().string()};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());

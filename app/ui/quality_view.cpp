@@ -354,7 +354,7 @@ void QualityView::details(ImVec2 size) {
     const ModelResult* r = nullptr;
     for (const ModelResult& m : results_.models)
         if (m.name == chosen_) r = &m;
-    ui::begin_card(t, "details", size, 0);
+    ui::begin_card(t, "details", size, size.y > 0 ? 0 : ImGuiChildFlags_AutoResizeY);
     if (!r) {
         ui::text(t, t.colors.dim, "Click a point or a row to see a model.");
         ui::end_card();
@@ -431,14 +431,18 @@ void QualityView::draw(ImVec2) {
         controls();
         const std::vector<const ModelResult*> shown = filtered();
         const float height = ImGui::GetContentRegionAvail().y, right = width > t.px(900) ? t.px(330) : 0;
-        const ImVec2 scatter_size{width - right - (right > 0 ? t.px(14) : 0), height * 0.58f};
+        // Narrow windows have the chosen model below, and scroll.
+        const ImVec2 scatter_size{width - right - (right > 0 ? t.px(14) : 0),
+                                  right > 0 ? height * 0.58f : std::max(t.px(240), height * 0.55f)};
         ImGui::BeginGroup();
         scatter(shown, scatter_size);
-        table(shown, {scatter_size.x, ImGui::GetContentRegionAvail().y});
+        table(shown, {scatter_size.x, right > 0 ? ImGui::GetContentRegionAvail().y : t.px(200)});
         ImGui::EndGroup();
         if (right > 0) {
             ImGui::SameLine(0, t.px(14));
             details({right, height});
+        } else {
+            details({width, 0});
         }
         if (!results_.damaged.empty()) {
             ui::small(t, t.colors.bad, fmt::format("{} files could not be read", results_.damaged.size()));
