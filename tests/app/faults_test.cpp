@@ -77,7 +77,7 @@ TEST_F(DrivenFaults, KilledInTheMiddleOfALoadAllIsThereOnRestart) {
 }
 
 TEST_F(DrivenFaults, ALoadShowsItsProgressAndCanBeCancelled) {
-    desktop->set_vulkan_fault("slow model 700");
+    desktop->set_vulkan_fault("slow model 150");
     desktop->start({"--model", stories.string()});
     desktop->key("ctrl+2");
     ASSERT_TRUE(desktop->click("Cancel load"));
