@@ -43,7 +43,8 @@ std::optional<Launch> launch_of(const Capabilities& c, const TernaryLayer& w, bo
     const bool many = units >= (swiglu ? 400u : 640u) && group <= 2;
     s.tiles = tuning.tiles ? tuning.tiles : many && w.five_to_a_byte ? 4 : (many && !swiglu) || swiglu ? 2 : 1;
     const uint32_t most = std::bit_floor(std::min(c.max_workgroup_invocations, many && !w.five_to_a_byte ? 256u : 512u));
-    s.width = tuning.width ? tuning.width : std::clamp(std::bit_ceil(chunks) * 32, 64u, most);
+    s.width = tuning.width ? std::min(tuning.width, std::bit_floor(c.max_workgroup_invocations))
+                           : std::clamp(std::bit_ceil(chunks) * 32, 64u, most);
     // Sums of all parts in at most 16 KB.
     if (!tuning.width) s.width = std::max(64u, std::min(s.width, std::bit_floor(128 / (s.tiles * group)) * 32));
     const uint32_t parts = s.width / 32;
