@@ -22,7 +22,7 @@ Tensor unfused(Graph& g, Tensor x, const LinearFusion& fusion, const std::string
 // How a matrix-vector kernel is laid out: what measurements force; 0: chosen by the shape and the device.
 struct MatvecTuning {
     uint32_t width = 0;   // invocations of a workgroup
-    uint32_t tiles = 0;   // packed: quads of rows of a workgroup; dense: rows of a subgroup
+    uint32_t tiles = 0;   // packed: quads of rows of a workgroup; ternary: tiles; dense: rows of a subgroup
     uint32_t depth = 0;   // loads of weights on their way
     uint32_t copies = 0;  // packed: of the table in shared memory
     uint32_t slab = 0;    // columns of x in shared memory

@@ -76,7 +76,8 @@ TEST_F(DrivenFaults, KilledInTheMiddleOfALoadAllIsThereOnRestart) {
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
 
-// Not run: it fails in some runs: the window then stayed at "loading weights" for a minute behind the click (issue 7).
+// Not run: it fails in some runs: the window then stayed at "loading weights" for a minute behind the click (issue 7). Whether the click
+// missed a button that had moved, or the load does not notice, has not been examined.
 TEST_F(DrivenFaults, DISABLED_ALoadShowsItsProgressAndCanBeCancelled) {
     desktop->set_vulkan_fault("slow model 150");
     desktop->start({"--model", stories.string()});
