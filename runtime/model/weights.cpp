@@ -5,10 +5,36 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <exception>
 
 #include "runtime/formats/packing.h"
 
 namespace vkqat {
+
+namespace {
+
+// Stands behind what owns buffers while they are filled: when an error (or a load that is cancelled) goes through, the copies
+// that are on their way arrive before the buffers go.
+class Landed {
+public:
+    explicit Landed(Uploader* uploader) : uploader_(uploader) {}
+    Landed(const Landed&) = delete;
+    Landed& operator=(const Landed&) = delete;
+    ~Landed() {
+        if (!uploader_ || std::uncaught_exceptions() == before_) return;
+        try {
+            uploader_->finish();
+        } catch (const Error&) {
+            // The device is lost: nothing runs any more.
+        }
+    }
+
+private:
+    Uploader* uploader_;
+    int before_ = std::uncaught_exceptions();
+};
+
+}  // namespace
 
 void LlamaWeights::count(uint64_t bytes) {
     bytes_ += bytes;
@@ -24,6 +50,7 @@ LlamaWeights::Placed LlamaWeights::place(const TensorView& view) {
     Shape shape = view.shape.size() == 1 ? Shape{view.shape[0]} : Shape{view.shape.at(0), view.shape.at(1)};
     const uint64_t bytes = uint64_t(shape.elements()) * vkqat::bytes(view.dtype);
     Placed p{allocate(bytes, view.name), shape, view.dtype, view.name};
+    const Landed landed(uploader_.get());
     if (planned_) return p;
     RawBytes storage;
     uploader_->copy(p.buffer, 0, contents(view, storage));
@@ -45,6 +72,7 @@ LlamaWeights::Placed LlamaWeights::dense(const ModelFiles& files, const std::vec
     for (int64_t r : rows) all_rows += r;
     DType type = files.get(names[0]).dtype;
     Placed p{{}, {all_rows, cols}, type, names[0]};
+    const Landed landed(uploader_.get());
     if (!is_float(type))
         fail("{}: tensor {}: expected a float type, found {}", files.directory().string(), names[0], vkqat::name(type));
     p.buffer = allocate(uint64_t(all_rows * cols) * vkqat::bytes(type), names[0]);
@@ -114,6 +142,7 @@ void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts
                       other.shape, other.dtype, other.name + ".negative"};
     };
     NegativeSide negative;
+    const Landed landed(uploader_.get());
     if (two_sides) negative = {like(p.scales), like(p.centroids)};
     PackedExtents extents = packed_extents(p.rows, p.in, p.bits, p.block_size);
     const uint64_t row_bytes = uint64_t(packed_row_bytes(p.in, p.bits)), scale_bytes = uint64_t(extents.blocks) * 2;
@@ -187,6 +216,7 @@ void LlamaWeights::add_ternary(Matrix& to, const std::vector<PackedLinear>& part
     std::vector<int64_t> rows;
     for (const PackedLinear& part : parts) rows.push_back(part.out);
     Ternary t = empty_ternary(rows, parts[0].in, parts[0].ternary, name);
+    const Landed landed(uploader_.get());
     int64_t tile = 0, row_of_all = 0;
     for (size_t i = 0; i < parts.size() && !planned_; i++) {
         const PackedLinear& part = parts[i];
@@ -223,6 +253,7 @@ void LlamaWeights::add_offsets(Matrix& to, const std::vector<PackedLinear>& part
     for (const PackedLinear& part : parts) rows += part.out;
     const int64_t blocks = parts[0].in / parts[0].block_size;
     Placed p{allocate(uint64_t(rows * blocks) * 4, name + ".offsets"), {rows, blocks}, DType::f32, name + ".offsets"};
+    const Landed landed(uploader_.get());
     uint64_t done = 0;
     for (const PackedLinear& part : parts) {
         if (planned_) break;
@@ -239,14 +270,18 @@ void LlamaWeights::add_offsets(Matrix& to, const std::vector<PackedLinear>& part
 // What is computed from the files: no bytes of the model.
 LlamaWeights::Placed LlamaWeights::place_floats(const std::vector<float>& values, const std::string& name) {
     Placed p{allocate(values.size() * 4, name), {int64_t(values.size())}, DType::f32, name};
+    const Landed landed(uploader_.get());
     if (!planned_) uploader_->copy(p.buffer, 0, std::as_bytes(std::span(values)));
     return p;
 }
 
 // A sign matrix as a packed layer of 1 bit, one block a row, scales of 1.
 LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::string& name, const TensorView* norm) {
-    Onebit result{
-        empty_packed({layer.out}, layer.in, 1, layer.in, name), place(*layer.input_factor), place(*layer.weight_scale), {}};
+    Onebit result;
+    const Landed landed(uploader_.get());
+    result.sign = empty_packed({layer.out}, layer.in, 1, layer.in, name);
+    result.input_factor = place(*layer.input_factor);
+    result.output_factor = place(*layer.weight_scale);
     if (norm) {
         std::vector<float> product = read_floats(*layer.input_factor);
         const std::vector<float> weight = read_floats(*norm);
@@ -285,6 +320,7 @@ LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::
 LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::vector<std::string>& prefixes,
                                           const std::vector<int64_t>& rows, int64_t cols, const std::string& norm) {
     Matrix m;
+    const Landed landed(uploader_.get());
     std::vector<float> factors;
     for (size_t i = 0; i < prefixes.size(); i++)
         if (auto part = find_onebit_linear(files, prefixes[i], rows[i], cols)) {
@@ -388,14 +424,16 @@ void LlamaWeights::load(const std::filesystem::path& model_directory) {
         for (int64_t i = 0; i < c.layers; i++) {
             forget_pages(files);
             std::string p = fmt::format("model.layers.{}.", i);
-            Layer layer{vector(files, p + "input_layernorm.weight", c.hidden_size),
-                        vector(files, p + "post_attention_layernorm.weight", c.hidden_size),
-                        matrix(files, {p + "self_attn.q_proj", p + "self_attn.k_proj", p + "self_attn.v_proj"},
-                               {c.q_dim(), c.kv_dim(), c.kv_dim()}, c.hidden_size, p + "input_layernorm.weight"),
-                        matrix(files, {p + "self_attn.o_proj"}, {c.hidden_size}, c.q_dim()),
-                        matrix(files, {p + "mlp.gate_proj", p + "mlp.up_proj"}, {c.intermediate_size, c.intermediate_size},
-                               c.hidden_size, p + "post_attention_layernorm.weight"),
-                        matrix(files, {p + "mlp.down_proj"}, {c.hidden_size}, c.intermediate_size)};
+            Layer layer;
+            const Landed landed(uploader_.get());
+            layer.attention_norm = vector(files, p + "input_layernorm.weight", c.hidden_size);
+            layer.mlp_norm = vector(files, p + "post_attention_layernorm.weight", c.hidden_size);
+            layer.qkv = matrix(files, {p + "self_attn.q_proj", p + "self_attn.k_proj", p + "self_attn.v_proj"},
+                               {c.q_dim(), c.kv_dim(), c.kv_dim()}, c.hidden_size, p + "input_layernorm.weight");
+            layer.o = matrix(files, {p + "self_attn.o_proj"}, {c.hidden_size}, c.q_dim());
+            layer.gate_up = matrix(files, {p + "mlp.gate_proj", p + "mlp.up_proj"}, {c.intermediate_size, c.intermediate_size},
+                                   c.hidden_size, p + "post_attention_layernorm.weight");
+            layer.down = matrix(files, {p + "mlp.down_proj"}, {c.hidden_size}, c.intermediate_size);
             layers_.push_back(std::move(layer));
         }
         forget_pages(files);

@@ -182,6 +182,12 @@ testing::AssertionResult Desktop::wait(const std::function<bool(const json&)>& h
     do {
         seen = screen();
         if (!seen.is_null() && !seen.is_discarded() && holds(seen)) return testing::AssertionSuccess();
+        siginfo_t ended{};
+        if (program_ > 0 && ::waitid(P_PID, id_t(program_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == program_)
+            return testing::AssertionFailure()
+                   << "the program has ended: " << (ended.si_code == CLD_EXITED ? "status " : "signal ") << ended.si_status
+                   << "\n"
+                   << text_of(folder / "cpu-vulkan.log");
         sleep_ms(50);
     } while (now() < until);
     std::string notes;

@@ -76,14 +76,13 @@ TEST_F(DrivenFaults, KilledInTheMiddleOfALoadAllIsThereOnRestart) {
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
 
-// Not run: it fails in some runs: the window then stayed at "loading weights" for a minute behind the click (issue 7). Whether the click
-// missed a button that had moved, or the load does not notice, has not been examined.
-TEST_F(DrivenFaults, DISABLED_ALoadShowsItsProgressAndCanBeCancelled) {
+// Copies are on their way when it is cancelled (150 ms each): their buffers stay until they have arrived.
+TEST_F(DrivenFaults, ALoadShowsItsProgressAndCanBeCancelled) {
     desktop->set_vulkan_fault("slow model 150");
     desktop->start({"--model", stories.string()});
     desktop->key("ctrl+2");
     ASSERT_TRUE(desktop->click("Cancel load"));
-    ASSERT_TRUE(desktop->wait([](const json& s) { return !has_widget(s, "Cancel load") && !has_text(s, "Loaded"); }));
+    ASSERT_TRUE(desktop->wait([](const json& s) { return !has_widget(s, "Cancel load") && !has_text(s, "Loaded"); }, 10));
     EXPECT_FALSE(has_text(desktop->screen(), "Failed"));
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
