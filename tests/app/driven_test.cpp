@@ -80,6 +80,19 @@ TEST_F(Driven, StopsSearchesExportsDeletesAndUndoes) {
     ASSERT_TRUE(desktop->wait(is_there));
     EXPECT_NE(text_of(exported).find("## You\n\nLily and the zebra"), std::string::npos);
 
+    desktop->key("ctrl+shift+e");  // and as JSON, which is then imported as another conversation
+    ASSERT_TRUE(desktop->wait_for_text("Export as JSON"));
+    ASSERT_TRUE(desktop->click("Choose"));
+    const fs::path as_json = desktop->folder / "Lily and the zebra.json";
+    ASSERT_TRUE(desktop->wait([&](const json&) { return fs::exists(as_json); }));
+    const size_t there = desktop->saved().size();
+    desktop->key("ctrl+i");
+    ASSERT_TRUE(desktop->wait_for_text("Import a conversation"));
+    desktop->key("ctrl+a");
+    desktop->type(as_json.string());
+    desktop->key("Return");
+    ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) { return saved.size() == there + 1; }));
+
     const size_t before = desktop->saved().size();
     desktop->key("ctrl+shift+d");
     ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) { return saved.size() == before - 1; }));

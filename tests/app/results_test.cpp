@@ -86,6 +86,14 @@ std::string step(int number, double loss) {
            "900, \"memory_bytes\": 1000, \"seconds\": 2}\n";
 }
 
+TEST_F(RunFolder, IsWhereTheConfigurationOrTheArgumentsSay) {
+    write("c/a.toml", "[training]\ndump_folder = \"no\"\n[job]\ndump_folder_2 = \"no\"\ndump_folder = \"out/x\"  # here\n");
+    write("c/b.toml", "[job]\ndescription = \"none\"\n");
+    EXPECT_EQ(dump_folder(folder / "c/a.toml", {}), folder / "c/out/x");
+    EXPECT_EQ(dump_folder(folder / "c/a.toml", {"--job.dump_folder=../y"}), folder / "y");
+    EXPECT_EQ(dump_folder(folder / "c/b.toml", {}), fs::path());
+}
+
 TEST_F(RunFolder, IsReadAsItGrows) {
     write("r/config.toml", "[model]\nsteps = 7\n[training]\nsteps = 300\n");
     write("r/metrics.jsonl",
@@ -128,10 +136,11 @@ TEST_F(RunFolder, SmoothingAndThinningKeepWhatMatters) {
 
 TEST_F(RunFolder, AProcessIsStartedStoppedAndItsEndSeen) {
     TrainProcess process;
-    write("program", "#!/bin/sh\necho \"$@\"\ntrap 'echo stopped; exit 3' INT\nwhile :; do sleep 0.05; done\n");
+    write("program", "#!/bin/sh\necho \"$@ in ${PWD##*/}\"\ntrap 'echo stopped; exit 3' INT\nwhile :; do sleep 0.05; done\n");
     fs::permissions(folder / "program", fs::perms::owner_all);
     EXPECT_FALSE(process.running());
-    process.start(folder / "program", "c.toml", {"--a=1"}, folder / "logs/run.log");
+    fs::create_directories(folder / "c");
+    process.start(folder / "program", folder / "c/c.toml", {"--a=1"}, folder / "logs/run.log");
     EXPECT_TRUE(process.running());
     EXPECT_THROW(process.start(folder / "program", "c.toml", {}, folder / "x.log"), Error);
     ::usleep(300000);
@@ -141,7 +150,7 @@ TEST_F(RunFolder, AProcessIsStartedStoppedAndItsEndSeen) {
     EXPECT_EQ(process.exit_code, 3);
     std::ifstream log(folder / "logs/run.log");
     const std::string text{std::istreambuf_iterator<char>(log), {}};
-    EXPECT_EQ(text, "train c.toml --a=1\nstopped\n");
+    EXPECT_EQ(text, "train c.toml --a=1 in c\nstopped\n");
     EXPECT_THROW(process.start(folder / "none", "c.toml", {}, folder / "x.log"), Error);
 }
 
