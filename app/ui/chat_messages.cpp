@@ -25,6 +25,12 @@ std::string stats_text(const AnswerStats& s) {
     return text;
 }
 
+// The height of a message that was never on the screen, from its length: its text is not read before it comes near.
+float guessed_height(const Theme& t, const Message& m, float width) {
+    const float line = t.size * t.scale * 1.5f, per_line = std::max(8.0f, width / (t.size * t.scale * 0.5f));
+    return line * std::ceil(float(m.content.size()) / per_line + 1) + t.px(40);
+}
+
 bool failed(const AnswerStats& s) { return !s.end.empty() && s.end != "stopped" && s.end != "length" && s.end != "context"; }
 }  // namespace
 
@@ -40,16 +46,19 @@ void ChatView::messages(Conversation& c, float height) {
     const float top = ImGui::GetScrollY(), bottom = top + height;
     if (ImGui::IsMouseClicked(0) && ImGui::IsWindowHovered() && !ImGui::GetIO().KeyShift) selection_.clear();
     if (!ImGui::IsMouseDown(0)) selection_.dragging = false;
+    float shift = 0;
     for (size_t i = 0; i < path.size(); i++) {
         const int at = path[i];
         ImGui::SetCursorPosX(left);
         const float y = ImGui::GetCursorPosY();
         auto& [known_width, known_height] = heights_[at];
-        const bool last = i + 1 == path.size();
-        // What is far away and known stands as an empty place.
-        if (known_width == width && editing_ != at && !last && (y + known_height < top - height || y > bottom + height)) {
+        const bool last = i + 1 == path.size(), known = known_width == width;
+        if (!known) known_height = guessed_height(t, c.messages[size_t(at)], width);
+        // What is far away stands as an empty place.
+        if (editing_ != at && !last && (y + known_height < top - height || y > bottom + height)) {
             ImGui::Dummy({width, known_height});
         } else {
+            const float guessed = known_height;
             ImGui::PushID(at);
             ImGui::BeginGroup();
             message(c, at, 2 * int(i), width, last);
@@ -57,6 +66,11 @@ void ChatView::messages(Conversation& c, float height) {
             ImGui::PopID();
             known_width = width;
             known_height = ImGui::GetItemRectSize().y;
+            // Above what is seen its true height comes with the next frame, together with the scrolling that hides it.
+            if (!known && !last && y + guessed < top && y + known_height < top) {
+                shift += known_height - guessed;
+                ImGui::SetCursorPosY(y + guessed + ImGui::GetStyle().ItemSpacing.y);
+            }
         }
         ImGui::Dummy({0, t.px(10)});
     }
@@ -68,6 +82,11 @@ void ChatView::messages(Conversation& c, float height) {
     const bool below = ImGui::GetScrollY() < ImGui::GetScrollMaxY() - 1;
     if (at_end_ && (app_.chats.generating(c) || below)) ImGui::SetScrollY(ImGui::GetScrollMaxY());
     settling_ = at_end_ && below && !app_.chats.generating(c);
+    for (const auto& [place, text] : texts_) settling_ |= text.parsing();
+    if (shift != 0 && !at_end_) {
+        ImGui::SetScrollY(ImGui::GetScrollY() + shift);
+        settling_ = true;
+    }
     // A selection that is drawn out of the window takes the text along.
     if (selection_.dragging) {
         const float y = ImGui::GetIO().MousePos.y - ImGui::GetWindowPos().y, edge = t.px(16);
@@ -100,7 +119,7 @@ std::string ChatView::selected_text(Conversation& c) {
         const std::vector<int> shown = shown_at(c, path[i]);
         for (size_t k = 0; k < shown.size(); k++) {
             RichText& rich = texts_[{c.id, shown[k]}];
-            rich.set_text(c.messages[size_t(shown[k])].content);
+            rich.set_text(c.messages[size_t(shown[k])].content, true);
             TextPlace from, to;
             if (!selection_.part(int(2 * i + k), rich.end(), from, to)) continue;
             text += (text.empty() ? "" : "\n\n") + rich.between(from, to);
@@ -236,7 +255,9 @@ void ChatView::message(Conversation& c, int at, int item, float width, bool last
         const float x = ImGui::GetCursorPosX(), y = ImGui::GetCursorPosY();
         ImGui::SetCursorPosX(x + width - text_width - 2 * padding);
         const ImVec2 corner = ImGui::GetCursorScreenPos();
-        const float text_height = text.height(t, text_width, -1e9f, 1e9f);
+        const float text_y = corner.y + t.px(9);
+        const float text_height = text.height(t, text_width, ImGui::GetWindowDrawList()->GetClipRectMin().y - text_y,
+                                              ImGui::GetWindowDrawList()->GetClipRectMax().y - text_y);
         ImGui::GetWindowDrawList()->AddRectFilled(
             corner, {corner.x + text_width + 2 * padding, corner.y + text_height + t.px(18)}, t.colors.raised, t.px(14));
         ImGui::SetCursorPos({x + width - text_width - padding, y + t.px(9)});

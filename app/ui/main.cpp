@@ -201,9 +201,12 @@ void run(const Options& o) {
         screen.widgets.clear();
         screen.notes.clear();
         ImGui::NewFrame();
+        watch.part("widgets");
         const ImVec2 size = ImGui::GetIO().DisplaySize;
         app.frame(size.x, size.y);
+        watch.part("lists of triangles");
         ImGui::Render();
+        watch.part("drawing");
         const ImVec4 back = to_vec(app.theme.colors.background);
         const float background[3] = {back.x, back.y, back.z};
         // A screenshot is taken when nothing is under way any more.

@@ -43,6 +43,7 @@ Renderer::Renderer(GLFWwindow* window) : window_(window) {
 
 Renderer::~Renderer() {
     vk_.vkDeviceWaitIdle(device_);
+    textures_.end();
     ImGui_ImplVulkan_Shutdown();
     destroy_swapchain();
     destroy_device();
@@ -248,10 +249,14 @@ void Renderer::start_backend() {
                                         .colorAttachmentCount = 1,
                                         .pColorAttachmentFormats = &format_.format};
     if (!ImGui_ImplVulkan_Init(&info)) fail("the window's drawing could not be set up");
+    VkPhysicalDeviceMemoryProperties memory;
+    VKQAT_INSTANCE(vkGetPhysicalDeviceMemoryProperties)(physical_, &memory);
+    textures_.start(vk_, device_, memory, frames_.size());
 }
 
 void Renderer::recover() {
     if (++losses_ > 3) fail("the device {} that draws the window was lost {} times", device_name_, losses_);
+    textures_.end();
     ImGui_ImplVulkan_Shutdown();
     destroy_swapchain();
     destroy_device();
@@ -307,7 +312,8 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3]) try {
         if (images_.empty()) return true;
     }
     if (watch) watch->pause();
-    Frame& frame = frames_[frame_++ % frames_.size()];
+    const size_t number = frame_++ % frames_.size();
+    Frame& frame = frames_[number];
     must(vk_.vkWaitForFences(device_, 1, &frame.done, VK_TRUE, UINT64_MAX), "waiting for a frame");
     uint32_t index = 0;
     VkResult result = vk_.vkAcquireNextImageKHR(device_, swapchain_, UINT64_MAX, frame.acquired, VK_NULL_HANDLE, &index);
@@ -328,7 +334,8 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3]) try {
         copy = copy_->buffer;
         wanted_.reset();
     }
-    record(frame.commands, images_[index], data, background, copy);
+    if (watch) watch->part("recording");
+    record(number, images_[index], data, background, copy);
     const VkPipelineStageFlags stage = VK_PIPELINE_STAGE_COLOR_ATTACHMENT_OUTPUT_BIT;
     const VkSubmitInfo submit{.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
                               .waitSemaphoreCount = 1,
@@ -339,6 +346,7 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3]) try {
                               .signalSemaphoreCount = 1,
                               .pSignalSemaphores = &images_[index].drawn};
     submissions_++;
+    if (watch) watch->hand_over();
     must(vk_.vkQueueSubmit(queue_, 1, &submit, frame.done), "drawing the window");
     if (watch) watch->pause();
     const VkPresentInfoKHR present{.sType = VK_STRUCTURE_TYPE_PRESENT_INFO_KHR,
@@ -352,17 +360,19 @@ bool Renderer::draw(ImDrawData* data, const float (&background)[3]) try {
         stale_ = true;
     else
         must(result, "presenting the window");
-    if (watch) watch->resume();
+    if (watch) watch->part("afterwards");
     return !stale_;
 } catch (const Lost&) {
     recover();
     return false;
 }
 
-void Renderer::record(VkCommandBuffer commands, Image& image, ImDrawData* data, const float (&background)[3], VkBuffer copy) {
+void Renderer::record(size_t frame, Image& image, ImDrawData* data, const float (&background)[3], VkBuffer copy) {
+    VkCommandBuffer commands = frames_[frame].commands;
     const VkCommandBufferBeginInfo begin{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                          .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     check(vk_.vkBeginCommandBuffer(commands, &begin), "recording the window");
+    if (data->Textures) textures_.record(commands, frame, *data->Textures);
     auto transition = [&](VkImageLayout from, VkImageLayout to) {
         const VkImageMemoryBarrier barrier{.sType = VK_STRUCTURE_TYPE_IMAGE_MEMORY_BARRIER,
                                            .srcAccessMask = VK_ACCESS_MEMORY_WRITE_BIT,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "app/ui/frame_watch.h"
+#include "app/ui/textures.h"
 
 struct GLFWwindow;
 struct ImDrawData;
@@ -62,7 +63,7 @@ private:
     void destroy_device();
     void start_backend();
     void recover();  // makes the device anew after it was lost
-    void record(VkCommandBuffer commands, Image& image, ImDrawData* data, const float (&background)[3], VkBuffer copy);
+    void record(size_t frame, Image& image, ImDrawData* data, const float (&background)[3], VkBuffer copy);
     struct Copy {
         VkBuffer buffer;
         VkDeviceMemory memory;
@@ -90,6 +91,7 @@ private:
     std::optional<Copy> copy_;
     std::optional<Picture> finished_;
     std::vector<Image> images_;
+    Textures textures_;
     std::array<Frame, 2> frames_ = {};
     size_t frame_ = 0;
     uint64_t submissions_ = 0;

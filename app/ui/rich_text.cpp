@@ -1,6 +1,7 @@
 #include "app/ui/rich_text.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 
 #include "app/core/conversation.h"
@@ -42,6 +43,7 @@ float indent_of(const Theme& theme, const TextBlock& block) {
 }
 
 constexpr float code_padding = 12, code_header = 30;
+constexpr size_t long_text = 32 << 10;  // parsing it takes a millisecond
 
 }  // namespace
 
@@ -53,12 +55,21 @@ bool TextSelection::part(int item, TextPlace end, TextPlace& from, TextPlace& to
     return from < to;
 }
 
-void RichText::set_text(std::string_view text) {
+void RichText::set_text(std::string_view text, bool now) {
+    if (parsing_.valid() && (now || parsing_.wait_for(std::chrono::seconds(0)) == std::future_status::ready))
+        take(parsing_.get());
     const uint64_t hash = std::hash<std::string_view>{}(text);
-    if (hash == source_hash_ && text.size() == source_.size()) return;
+    if (parsing_.valid() || (hash == source_hash_ && text.size() == source_.size())) return;
     source_hash_ = hash;
     source_ = text;
-    blocks_ = parse_markdown(source_);
+    if (now || text.size() < long_text)
+        take(parse_markdown(source_));
+    else
+        parsing_ = std::async(std::launch::async, [copy = source_] { return parse_markdown(copy); });
+}
+
+void RichText::take(std::vector<TextBlock> blocks) {
+    blocks_ = std::move(blocks);
     layouts_.resize(blocks_.size());
     tops_.assign(blocks_.size() + 1, 0);
 }
@@ -209,6 +220,7 @@ void RichText::lay_out(const Theme& theme, size_t i, float width) {
 
 float RichText::height(const Theme& theme, float width, float from, float to) {
     float y = 0;
+    if (blocks_.empty() && parsing()) return float(source_.size()) / (width / theme.px(7)) * theme.px(24);
     for (size_t i = 0; i < blocks_.size(); i++) {
         y += gap_before(theme, blocks_[i], i == 0);
         tops_[i] = y;

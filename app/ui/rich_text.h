@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <future>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,8 +37,10 @@ struct TextSelection {
 
 class RichText {
 public:
-    // Parses again only if the text has changed; blocks that did not change keep their layout.
-    void set_text(std::string_view text);
+    // Parses again only if the text has changed; blocks that did not change keep their layout. A long text is parsed on a thread:
+    // until then what was there before is shown. now: waits for it.
+    void set_text(std::string_view text, bool now = false);
+    bool parsing() const { return parsing_.valid(); }  // the text is asked for again in the next frame
     // Its height at a width. Only what is asked for is laid out: what lies outside of `from` .. `to` (below its top edge) and was
     // never seen is guessed.
     float height(const Theme& theme, float width, float from, float to);
@@ -80,7 +83,10 @@ private:
     TextPlace place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const;
     float text_width(const Theme& theme, const TextBlock& block, uint8_t style, uint32_t begin, uint32_t end) const;
 
+    void take(std::vector<TextBlock> blocks);
+
     std::string source_, highlight_;
+    std::future<std::vector<TextBlock>> parsing_;
     uint64_t source_hash_ = 0;
     std::vector<TextBlock> blocks_;
     std::vector<Layout> layouts_;

@@ -16,9 +16,13 @@ std::string screen_to_json(const ui::Screen& screen, const std::string& view, co
                                {"own_longest_ms", times.own_longest},
                                {"own_99_ms", times.own_99},
                                {"cpu_longest_ms", times.cpu_longest},
-                               {"cpu_total_ms", times.cpu_total}}},
+                               {"cpu_total_ms", times.cpu_total},
+                               {"submit_longest_ms", times.submit_longest},
+                               {"over_16_ms", times.over_16},
+                               {"slowest", nlohmann::ordered_json::array()}}},
                              {"widgets", nlohmann::ordered_json::array()},
                              {"notes", nlohmann::ordered_json::array()}};
+    for (const auto& [part, ms] : times.slowest) j["frames"]["slowest"].push_back({part, ms});
     for (const ui::Widget& w : screen.widgets) {
         if (w.label.empty()) continue;
         nlohmann::ordered_json item{{"label", w.label}, {"window", w.window}, {"x", w.x},

@@ -69,14 +69,13 @@ protected:
     // The interface's thread was never kept for longer than 16 ms by a frame, without its presentation. On the clock a frame also
     // holds the time in which other programs had all processors, of which a machine with two cores that builds and tests has
     // much; the kernel counts that time for each thread, and it is taken off (app/ui/frame_watch.h). What is left is the thread's
-    // work, its waiting for locks, files and devices. A lock whose holder is put off by the scheduler still shows, so the bound
-    // holds for 99 of 100 frames, and three times of it for all.
+    // work, its waiting for locks, files and devices. Submitting the drawing is the driver's: lavapipe, which draws on the same
+    // cores, sometimes keeps it waiting for a lock of its threads (10 ms were seen), so it has a wider bound of its own.
     void expect_fluid() const {
         const json frames = desktop->screen()["frames"];
         EXPECT_GT(frames["count"], 30);
-        EXPECT_LT(frames["own_99_ms"].get<double>(), 16) << frames.dump(1);
-        EXPECT_LT(frames["own_longest_ms"].get<double>(), 48) << frames.dump(1);
-        EXPECT_LT(frames["cpu_longest_ms"].get<double>(), 16) << frames.dump(1);
+        EXPECT_LT(frames["own_longest_ms"].get<double>(), 16) << frames.dump(1);
+        EXPECT_LT(frames["submit_longest_ms"].get<double>(), 48) << frames.dump(1);
     }
     fs::path stories;
     std::unique_ptr<Desktop> desktop;

@@ -306,6 +306,13 @@ TEST_F(Driven, StaysFluidWithALongConversationAndIdlesWithoutWork) {
     for (int i = 0; i < 200; i++)
         c["messages"].push_back({{"parent", i - 1}, {"role", i % 2 ? "assistant" : "user"}, {"content", i % 2 ? body : body}});
     std::ofstream(desktop->conversations() / "long.json") << c.dump();
+    // And as two messages, with letters of other scripts.
+    std::string all = "Привет, мир. 你好，世界。\n\n";
+    while (all.size() < 400'000) all += body;
+    c["title"] = "Huge";
+    c["messages"] = json::array(
+        {{{"parent", -1}, {"role", "user"}, {"content", all}}, {{"parent", 0}, {"role", "assistant"}, {"content", all}}});
+    std::ofstream(desktop->conversations() / "huge.json") << c.dump();
     desktop->start({"--model", stories.string()});
     ASSERT_TRUE(desktop->wait([](const json& s) { return has_widget(s, "Long"); }));
     ASSERT_TRUE(desktop->click("Long"));
@@ -314,10 +321,31 @@ TEST_F(Driven, StaysFluidWithALongConversationAndIdlesWithoutWork) {
     // A message in it, answered while it is open: the context has no room for the rest, which is dropped.
     ask("Once");
     ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) {
-        return saved.size() == 1 && saved[0]["messages"].size() == 202 &&
-               saved[0]["messages"][201]["stats"]["tokens"].template get<int>() > 0;
+        const json& long_one = saved.back();
+        return long_one["messages"].size() == 202 && long_one["messages"][201]["stats"]["tokens"].template get<int>() > 0;
     }));
     for (int i = 0; i < 5; i++) desktop->key("Prior");
+    expect_fluid();
+    // What a person does with it: to both ends, a search through all of it, another chat and back (so that it is read and laid
+    // out anew), the other theme, larger letters, a narrower window.
+    for (const char* key : {"ctrl+Home", "Next", "Next", "ctrl+End", "ctrl+f"}) desktop->key(key);
+    desktop->type("weight");
+    desktop->key("ctrl+a");
+    desktop->key("BackSpace");
+    expect_fluid();
+    desktop->key("ctrl+n");
+    desktop->key("ctrl+Next");
+    ASSERT_TRUE(desktop->wait_for_text("Some *words*"));
+    expect_fluid();
+    desktop->key("ctrl+shift+l");
+    expect_fluid();
+    desktop->key("ctrl+equal");
+    expect_fluid();
+    desktop->resize(1000, 700);
+    expect_fluid();
+    ASSERT_TRUE(desktop->click("Huge"));
+    ASSERT_TRUE(desktop->wait_for_text("Привет"));
+    for (const char* key : {"ctrl+Home", "Next", "Next", "ctrl+End"}) desktop->key(key);
     expect_fluid();
 
     std::this_thread::sleep_for(std::chrono::seconds(8));  // messages on the screen have gone
