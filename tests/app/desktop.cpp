@@ -257,6 +257,16 @@ void Desktop::drag(int from_x, int from_y, int to_x, int to_y) {
     sleep_ms(200);
 }
 
+int Desktop::drop(const std::vector<fs::path>& files) {
+    int status = -1;
+#ifdef VKQAT_FAULTS
+    std::vector<std::string> words{std::string(VKQAT_FAULTS) + "/drop_files", "640", "400"};
+    for (const fs::path& file : files) words.push_back(file.string());
+    ::waitpid(spawn(words), &status, 0);
+#endif
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
 void Desktop::key(const std::string& keys) {
     xdotool({"key", "--clearmodifiers", keys});
     sleep_ms(200);

@@ -46,6 +46,8 @@ public:
     void key(const std::string& keys);                                              // as xdotool names them: "ctrl+n"
     void type(const std::string& text);
     void drag(int from_x, int from_y, int to_x, int to_y);  // with the left button
+    // As a file manager does; the program's exit status is 0 when the window has taken them (tests/app/shims/drop_files.cpp).
+    int drop(const std::vector<std::filesystem::path>& files);
     nlohmann::json widget(const std::string& label) const;  // the first one; null if there is none
 
     // The conversations on disk.

@@ -181,6 +181,34 @@ TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
 
+TEST_F(Driven, TakesModelsAndConversationsThatAreDroppedOnIt) {
+    const fs::path models = desktop->folder / "models, and ünder %41", chat = desktop->folder / "a chat.json",
+                   bad = desktop->folder / "bad.json";
+    fs::create_directories(models);
+    fs::create_symlink(stories, models / "stories");
+    std::ofstream(chat) << json{{"format", "vkqat conversation"},
+                                {"version", 1},
+                                {"title", "Dropped"},
+                                {"titled", true},
+                                {"first", 0},
+                                {"messages", {{{"parent", -1}, {"role", "user"}, {"content", "Said elsewhere"}}}}};
+    std::ofstream(bad) << "{";
+    desktop->start();
+    ASSERT_TRUE(desktop->wait_for_text("Talk to a small model"));
+    const int status = desktop->drop({models});
+    if (status == 127) GTEST_SKIP() << "drop_files was not built: needs libx11-dev";
+    ASSERT_EQ(status, 0);
+    ASSERT_TRUE(desktop->wait_for_text("Llama, 5 layers of 64"));
+    EXPECT_EQ(desktop->screen()["view"], "Models");
+    ASSERT_EQ(desktop->drop({chat, bad}), 0);
+    ASSERT_TRUE(desktop->wait_for_text("Said elsewhere"));
+    EXPECT_EQ(desktop->screen()["view"], "Chat");
+    ASSERT_TRUE(desktop->wait_for_text("bad.json"));  // why it is none
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return saved.size() == 1 && saved[0]["title"] == "Dropped"; }));
+    desktop->screenshot("dropped");
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
 // By what the desktop's settings portal says, asked and listened to through gdbus: a stand-in for it answers from a file.
 TEST_F(Driven, FollowsTheDesktopsThemeWhileItRuns) {
     const fs::path bin = desktop->folder / "bin", said = desktop->folder / "portal", log = desktop->folder / "portal.log";
