@@ -18,7 +18,7 @@ struct Arguments {
     std::vector<std::filesystem::path> calibration;
     std::vector<int64_t> budget_blocks;
     int64_t bits = 4, block = 64, block_rows = 1, tokens = 4096, context = 512, seed = 0;
-    bool weighted = false, clip_only = false;
+    bool weighted = false, clip_only = false, five_to_a_byte = false;
     std::shared_ptr<std::string> device;
 };
 
@@ -48,14 +48,18 @@ Batch calibration_batch(const Arguments& a, const LlamaConfig& config) {
 
 void run(const Arguments& a) {
     check_model_directory(a.from);
-    QuantizeOptions options{.quantizer = {.kind = parse_quantizer_kind(a.quantizer),
+    // BitNet b1.58: ternary with one scale for a matrix, and 8-bit inputs of layers when the model runs.
+    const bool bitnet = a.quantizer == "bitnet158";
+    QuantizeOptions options{.quantizer = {.kind = bitnet ? QuantizerKind::ternary : parse_quantizer_kind(a.quantizer),
                                           .bits = int(a.bits),
-                                          .block_dim_1 = a.block_rows,
-                                          .block_dim_2 = a.block},
+                                          .block_dim_1 = bitnet ? 0 : a.block_rows,
+                                          .block_dim_2 = bitnet ? 0 : a.block},
                             .weighted = a.weighted,
                             .clip = !a.clip.empty(),
                             .clip_only = a.clip_only,
                             .budget_blocks = a.budget_blocks,
+                            .five_to_a_byte = a.five_to_a_byte,
+                            .integer_inputs = bitnet,
                             .seed = uint64_t(a.seed)};
     if (a.budget_blocks.empty() && a.block > 1)
         for (int64_t block : {2 * a.block, 4 * a.block, int64_t(0)}) options.budget_blocks.push_back(block);
@@ -112,7 +116,7 @@ void add_quantize_command(CLI::App& app) {
     command->add_option("model", a->from, "a model directory in full precision")->required();
     command->add_option("out", a->to, "the new directory")->required();
     command->add_option("--quantizer", a->quantizer, "nonlinear is k-means")
-        ->check(CLI::IsMember({"nonlinear", "sym_int", "ternary", "binary", "int_asym", "nf"}))
+        ->check(CLI::IsMember({"nonlinear", "sym_int", "ternary", "binary", "bitnet158", "int_asym", "nf"}))
         ->capture_default_str();
     command->add_option("--bits", a->bits, "bits per weight")->check(CLI::IsMember({1, 2, 3, 4, 8}))->capture_default_str();
     command->add_option("--block", a->block, "weights that share a scale, along the inputs; 0: a row")
@@ -135,6 +139,8 @@ void add_quantize_command(CLI::App& app) {
     command->add_flag("--weighted", a->weighted, "k-means weighted by the squares of the inputs; needs --calibration");
     command->add_option("--clip", a->clip, "text on which int_asym and nf search their clipping bounds");
     command->add_flag("--clip-only", a->clip_only, "with --clip: weights are clamped and not rounded, as a start for training");
+    command->add_flag("--five-to-a-byte", a->five_to_a_byte,
+                      "ternary weights (bitnet158, ternary): five to a byte, 1.6 bits instead of 2");
     command->add_option("--tokens", a->tokens, "tokens of text to use")->check(between(2, 1 << 22))->capture_default_str();
     command->add_option("--context", a->context, "tokens of a window")->check(between(2, 1 << 20))->capture_default_str();
     command->add_option("--seed", a->seed, "of k-means")->capture_default_str();

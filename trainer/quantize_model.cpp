@@ -97,6 +97,8 @@ void check(const QuantizeOptions& o, const Batch* calibration) {
         fail("quantizer '{}' cannot quantize a model without training", name(kind));
     if (o.weighted && kind != QuantizerKind::nonlinear) fail("only the quantizer nonlinear can be weighted, not {}", name(kind));
     if (o.clip && !o.quantizer.asymmetric()) fail("clipping is for the quantizers int_asym and nf, not {}", name(kind));
+    if ((o.five_to_a_byte || o.integer_inputs) && kind != QuantizerKind::ternary)
+        fail("five weights to a byte and 8-bit inputs are for ternary weights, not {}", name(kind));
     if (o.clip_only && !o.clip) fail("weights that are only clipped need the text for it");
     if (o.budget && (kind == QuantizerKind::ternary || kind == QuantizerKind::binary))
         fail("a budget chooses bits, and the quantizer {} has one width", name(kind));
@@ -571,8 +573,9 @@ void Quantization::write(QuantizeResult& result) {
         mixed_blocks |= form.block != chosen_[0].block;
         three |= one.bits == 3;
         const int64_t blocks = m.in / one.block_size;
-        for (const TensorInfo& info : packed_tensors(m.layer, m.out, packed_row_bytes(m.in, one.bits), blocks,
-                                                     int64_t(one.centroids.size()), options_.quantizer)) {
+        const int64_t row_bytes = options_.five_to_a_byte ? ternary_row_bytes(m.in) : packed_row_bytes(m.in, one.bits);
+        for (const TensorInfo& info :
+             packed_tensors(m.layer, m.out, row_bytes, blocks, int64_t(one.centroids.size()), options_.quantizer)) {
             result.packed_bytes += uint64_t(byte_size(info));
             tensors.push_back(info);
         }
@@ -591,6 +594,8 @@ void Quantization::write(QuantizeResult& result) {
         settings.quantization->centroids.clear();
     }
     if (settings.quantization && three) settings.quantization->packing = std::string(packing_dense_msb_first);
+    if (settings.quantization && options_.five_to_a_byte) settings.quantization->packing = std::string(packing_ternary);
+    if (settings.quantization && options_.integer_inputs) settings.quantization->activation_bits = 8;
     if (std::error_code error; fs::exists(model_ / "generation_config.json", error))
         settings.generation = read_generation_config(model_);
     for (const TokenizerFile& file : tokenizer_files(model_)) settings.copies.push_back(file.path);
@@ -602,7 +607,8 @@ void Quantization::write(QuantizeResult& result) {
         const Matrix& m = matrices_[found->second];
         const Form& form = chosen_[found->second];
         if (!packed) return sink(to_bytes(clipped(m, form), dtype));
-        const PackedWeight values = quantized(m, form);
+        PackedWeight values = quantized(m, form);
+        if (options_.five_to_a_byte) values.packed = pack_ternary(unpack_indices(values.packed, m.in, 2), m.in);
         sink(vkqat::packed_bytes(values, tensor.name));
     };
     write_model_directory(out_, settings, std::move(tensors), source);

@@ -36,8 +36,10 @@ struct QuantizeOptions {
     // With a budget: the columns of a block that it chooses from for each matrix, beside the quantizer's; 0: a row. Those that do
     // not divide every row do not count.
     std::vector<int64_t> budget_blocks;
-    int budget_rounds = 4;      // of measuring steps among all other quantized parts (bit_budget.h)
-    DType dtype = DType::bf16;  // of what is not packed
+    int budget_rounds = 4;        // of measuring steps among all other quantized parts (bit_budget.h)
+    DType dtype = DType::bf16;    // of what is not packed
+    bool five_to_a_byte = false;  // ternary: 1.6 bits instead of 2
+    bool integer_inputs = false;  // ternary: the inputs of layers are rounded to 8 bits when the model runs (BitNet b1.58)
     uint64_t seed = 0;
 };
 

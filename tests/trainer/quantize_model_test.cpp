@@ -64,6 +64,31 @@ TEST(QuantizeModel, WritesPackedModelsThatPredictAlike) {
     EXPECT_NEAR(t.loss(folder / "int8"), full, 0.01);
 }
 
+TEST(QuantizeModel, TernaryWeightsLieFiveToAByteOnRequest) {
+    ScratchFolder folder;
+    const Trained t(folder);
+    // BitNet b1.58: one scale for a matrix, 8-bit inputs.
+    QuantizeOptions options{.quantizer = {.kind = QuantizerKind::ternary, .bits = 2, .block_dim_1 = 0, .block_dim_2 = 0},
+                            .dtype = DType::f32,
+                            .integer_inputs = true};
+    const QuantizeResult two = quantize(t, folder / "two", options);
+    options.five_to_a_byte = true;
+    const QuantizeResult five = quantize(t, folder / "five", options);
+    const ModelFiles a = ModelFiles::open(folder / "two"), b = ModelFiles::open(folder / "five");
+    for (const auto& [files, result] : {std::pair{&a, &two}, {&b, &five}}) {
+        EXPECT_EQ(files->stored_bytes(), result->packed_bytes + result->dense_bytes);
+        EXPECT_EQ(files->quantization()->activation_bits, 8);
+    }
+    EXPECT_LT(five.packed_bytes, two.packed_bytes);
+    const auto q = find_packed_linear(b, "model.layers.1.self_attn.q_proj", 32, 32);
+    EXPECT_TRUE(q->ternary);
+    EXPECT_EQ(q->weight_packed->bytes.size(), 32u * 7);  // 32 weights: 7 bytes
+    EXPECT_EQ(dequantize(load(*q)), dequantize(load(*find_packed_linear(a, "model.layers.1.self_attn.q_proj", 32, 32))));
+    EXPECT_DOUBLE_EQ(t.loss(folder / "five"), t.loss(folder / "two"));
+    options.quantizer = blocks_of_16(QuantizerKind::nonlinear, 2);
+    EXPECT_THROW(quantize(t, folder / "kmeans", options), Error);
+}
+
 TEST(QuantizeModel, RulesGiveLayersTheirBits) {
     ScratchFolder folder;
     const Trained t(folder);
