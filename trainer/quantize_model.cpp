@@ -3,23 +3,16 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <fstream>
-#include <map>
-#include <memory>
 #include <sstream>
 
-#include "runtime/formats/checkpoint.h"
-#include "runtime/formats/packing.h"
 #include "runtime/ops/cast.h"
 #include "runtime/support/files.h"
 #include "shaders/args/kmeans.h"
 #include "shaders/args/onebit.h"
-#include "trainer/bit_budget.h"
-#include "trainer/calibration.h"
 #include "trainer/clipping.h"
 #include "trainer/export.h"
 #include "trainer/kmeans.h"
-#include "trainer/parameters.h"
+#include "trainer/quantization.h"
 #include "trainer/tokenizer_files.h"
 
 namespace vkqat {
@@ -27,67 +20,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// How a matrix is stored.
-struct Form {
-    int bits = 0;
-    int64_t block = 0;  // columns of a block; 0: a row
-    auto operator<=>(const Form&) const = default;
-};
-
-// What has been found for one matrix in one form.
-struct Fit {
-    std::vector<float> centroids, bounds;
-};
-
-struct Matrix {
-    std::string layer;       // name without .weight
-    int64_t out, in, index;  // index: the layer's number
-    LayerProduct product;
-    std::map<Form, Fit> fits;
-    std::map<Form, double> errors;  // squared error of the weights, each weighed by its input's mean square; with a budget
-};
-
-// Matrices that get their form together: with a budget one each, else all that have one input.
-struct Part {
-    int64_t layer;
-    LayerProduct product;
-    std::vector<size_t> matrices;
-    std::vector<double> divergences;  // at each width, alone
-};
-
-constexpr std::array<std::string_view, 4> product_names = {"qkv", "o", "gate_up", "down"};
-
 LayerProduct product_of(const std::string& name) {
     if (name.ends_with("o_proj")) return LayerProduct::o;
     if (name.ends_with("gate_proj") || name.ends_with("up_proj")) return LayerProduct::gate_up;
     return name.ends_with("down_proj") ? LayerProduct::down : LayerProduct::qkv;
-}
-
-// The widths that budgets choose from: those of which a row of every matrix is a whole number of bytes.
-std::vector<int> widths(const QuantizerConfig& config, const std::vector<Matrix>& matrices) {
-    std::vector<int> all{2, 3, 4, 8};
-    if (config.kind == QuantizerKind::nonlinear) all.insert(all.begin(), 1);
-    if (config.kind == QuantizerKind::nf) all = {3, 4};
-    std::erase_if(all, [&](int bits) {
-        return std::any_of(matrices.begin(), matrices.end(),
-                           [&](const Matrix& m) { return m.in * bits % 8 != 0 || (bits == 3 && m.in % 8 != 0); });
-    });
-    if (all.empty()) fail("no width packs the rows of every layer into whole bytes");
-    return all;
-}
-
-// Each width with the quantizer's block, which comes first, and the others that divide the rows of every matrix. Neighbours with
-// zero points are loaded in blocks of one size.
-std::vector<Form> forms(const QuantizeOptions& o, const std::vector<int>& widths, const std::vector<Matrix>& matrices) {
-    std::vector<int64_t> blocks{o.quantizer.block_dim_2};
-    for (int64_t block : o.quantizer.asymmetric() ? std::vector<int64_t>() : o.budget_blocks)
-        if (std::find(blocks.begin(), blocks.end(), block) == blocks.end() &&
-            std::all_of(matrices.begin(), matrices.end(), [&](const Matrix& m) { return block == 0 || m.in % block == 0; }))
-            blocks.push_back(block);
-    std::vector<Form> all;
-    for (int bits : widths)
-        for (int64_t block : blocks) all.push_back({bits, block});
-    return all;
 }
 
 void check(const QuantizeOptions& o, const Batch* calibration) {
@@ -108,90 +44,14 @@ void check(const QuantizeOptions& o, const Batch* calibration) {
         fail("calibration text is needed for weighted k-means, clipping and budgets");
 }
 
-class Quantization {
-public:
-    Quantization(Device& device, const fs::path& model, const fs::path& out, const QuantizeOptions& options,
-                 const Batch* calibration, const std::function<void(const std::string&)>& line)
-        : device_(device),
-          files_(ModelFiles::open(model)),
-          model_(model),
-          out_(out),
-          work_(out.string() + ".work"),
-          options_(options),
-          calibration_text_(calibration),
-          line_(line) {}
-    QuantizeResult run(const std::function<bool()>& stop);
-    std::vector<PartSensitivity> measure(const std::function<void(int64_t, int64_t)>& progress);
+}  // namespace
 
-private:
-    QuantizerConfig config(const Form& form) const {
-        QuantizerConfig c = options_.quantizer;
-        c.bits = form.bits;
-        c.block_dim_2 = form.block;
-        return c;
-    }
-    Form base(int bits) const { return {bits, options_.quantizer.block_dim_2}; }
-    Form form_of(const std::string& layer) const;
-    std::vector<Form> forms_of(const Matrix& m) const { return options_.budget ? forms_ : std::vector<Form>{form_of(m.layer)}; }
-    void set_up_parts(bool together);
-    std::vector<float> weight(const Matrix& m) const {
-        return read_floats(files_.get(m.layer + ".weight", std::vector{m.out, m.in}));
-    }
-    uint64_t open_model();
-    void open_work_folder();
-    fs::path layer_file(int64_t layer) const { return work_ / fmt::format("layer-{:04}.safetensors", layer); }
-    bool load_layer(int64_t layer);
-    void save_layer(int64_t layer) const;
-    void measure_widths(int64_t layer);
-    void fit_layer(int64_t layer);
-    void measure_layer(int64_t layer);
-    std::vector<float> column_squares(const Buffer& sums, int64_t in) const;
-    void fit(Matrix& m, const Form& form, const std::vector<float>& squares, const Buffer* gram);
-    std::vector<float> clipped(const Matrix& m, const Form& form) const;
-    PackedWeight quantized(const Matrix& m, const Form& form) const;
-    std::vector<float> product_values(int64_t layer, LayerProduct product,
-                                      const std::function<std::vector<float>(size_t)>& matrix) const;
-    uint64_t packed_bytes(const Matrix& m, const Form& form) const;
-    double divergence_of(const std::vector<size_t>& chosen);
-    std::vector<std::vector<BudgetModel::Change>> changes_of(const std::vector<size_t>& chosen,
-                                                             const std::function<bool()>& stop);
-    void choose(QuantizeResult& result, uint64_t dense_bytes, const std::function<bool()>& stop);
-    void write(QuantizeResult& result);
-
-    Device& device_;
-    ModelFiles files_;
-    fs::path model_, out_, work_;
-    const QuantizeOptions& options_;
-    const Batch* calibration_text_;
-    const std::function<void(const std::string&)>& line_;
-    LlamaConfig llama_;
-    std::vector<Parameter> parameters_;
-    std::vector<Matrix> matrices_;
-    std::vector<int> widths_;   // that a budget chooses from
-    std::vector<Form> forms_;   // likewise
-    std::vector<Form> chosen_;  // by matrix
-    std::vector<Part> parts_;   // in the order of their matrices, if there is a budget
-    std::vector<Form> placed_;  // by matrix: how it is in the model on the device; empty: in full precision
-    std::unique_ptr<LlamaWeights> weights_;
-    std::unique_ptr<Calibration> calibration_;
-    std::array<Buffer, 4> squares_, grams_;  // of the present layer's inputs, by product
-};
-
-Form Quantization::form_of(const std::string& layer) const {
-    Form form = base(options_.quantizer.bits);
+MatrixForm Quantization::form_of(const std::string& layer) const {
+    MatrixForm form = base(options_.quantizer.bits);
     for (const BitsRule& rule : options_.rules)
         if ((layer + ".").find(rule.pattern) != std::string::npos)
             form = {rule.bits, rule.block ? rule.block : options_.quantizer.block_dim_2};
     return form;
-}
-
-void Quantization::set_up_parts(bool together) {
-    for (size_t i = 0; i < matrices_.size(); i++) {
-        const Matrix& m = matrices_[i];
-        if (!together || parts_.empty() || parts_.back().layer != m.index || parts_.back().product != m.product)
-            parts_.push_back({m.index, m.product, {}, {}});
-        parts_.back().matrices.push_back(i);
-    }
 }
 
 // The folder of what is measured; another run's with other options is refused.
@@ -201,7 +61,7 @@ void Quantization::open_work_folder() {
                                    fs::absolute(model_).string(), name(q.kind), q.bits, q.block_dim_1, q.block_dim_2,
                                    name(q.scale), options_.weighted, options_.clip, options_.budget > 0, options_.seed);
     for (const BitsRule& rule : options_.rules) text += fmt::format("bits {} {} {}\n", rule.pattern, rule.bits, rule.block);
-    for (const Form& form : forms_) text += fmt::format("form {} {}\n", form.bits, form.block);
+    for (const MatrixForm& form : forms_) text += fmt::format("form {} {}\n", form.bits, form.block);
     if (calibration_text_) {
         uint64_t hash = 1469598103934665603ull;  // FNV-1a
         for (int32_t id : calibration_text_->ids) hash = (hash ^ uint32_t(id)) * 1099511628211ull;
@@ -222,11 +82,11 @@ bool Quantization::load_layer(int64_t layer) {
     const fs::path path = layer_file(layer);
     if (!fs::exists(path)) return false;
     const SafetensorsFile file(path);
-    for (Matrix& m : matrices_) {
+    for (QuantizedMatrix& m : matrices_) {
         if (m.index != layer) continue;
-        for (const Form& form : forms_of(m)) {
+        for (const MatrixForm& form : forms_of(m)) {
             const std::string prefix = fmt::format("{}.{}.{}.", m.layer, form.bits, form.block);
-            Fit& fit = m.fits[form];
+            MatrixFit& fit = m.fits[form];
             if (const TensorView* t = file.find(prefix + "centroids")) fit.centroids = read_floats(*t);
             if (const TensorView* t = file.find(prefix + "bounds")) fit.bounds = read_floats(*t);
             const size_t levels = options_.quantizer.kind == QuantizerKind::nonlinear ? size_t(1) << form.bits : 0;
@@ -243,7 +103,7 @@ bool Quantization::load_layer(int64_t layer) {
     if (options_.budget) {
         const std::vector<float> values = read_floats(file.get("divergence"));
         size_t at = 0;
-        for (Part& part : parts_) {
+        for (BudgetPart& part : parts_) {
             if (part.layer != layer) continue;
             if (values.size() < at + widths_.size()) fail("{}: only {} divergences", path.string(), values.size());
             part.divergences.assign(values.begin() + long(at), values.begin() + long(at + widths_.size()));
@@ -256,7 +116,7 @@ bool Quantization::load_layer(int64_t layer) {
 
 void Quantization::save_layer(int64_t layer) const {
     std::map<std::string, std::vector<float>> values;
-    for (const Matrix& m : matrices_)
+    for (const QuantizedMatrix& m : matrices_)
         if (m.index == layer)
             for (const auto& [form, fit] : m.fits) {
                 const std::string prefix = fmt::format("{}.{}.{}.", m.layer, form.bits, form.block);
@@ -264,7 +124,7 @@ void Quantization::save_layer(int64_t layer) const {
                 if (!fit.bounds.empty()) values[prefix + "bounds"] = fit.bounds;
                 if (auto error = m.errors.find(form); error != m.errors.end()) values[prefix + "error"] = {float(error->second)};
             }
-    for (const Part& part : parts_)
+    for (const BudgetPart& part : parts_)
         if (part.layer == layer)
             values["divergence"].insert(values["divergence"].end(), part.divergences.begin(), part.divergences.end());
     std::vector<TensorInfo> tensors;
@@ -283,9 +143,9 @@ std::vector<float> Quantization::column_squares(const Buffer& sums, int64_t in) 
 }
 
 // Centroids, or bounds, of a matrix in one form.
-void Quantization::fit(Matrix& m, const Form& form, const std::vector<float>& squares, const Buffer* gram) {
+void Quantization::fit(QuantizedMatrix& m, const MatrixForm& form, const std::vector<float>& squares, const Buffer* gram) {
     const QuantizerConfig c = config(form);
-    Fit& result = m.fits[form];
+    MatrixFit& result = m.fits[form];
     const bool clipped = gram && !m.layer.ends_with("q_proj") && !m.layer.ends_with("k_proj");
     if (c.kind != QuantizerKind::nonlinear && !clipped) return;
     const std::vector<float> w = weight(m);
@@ -345,15 +205,15 @@ void Quantization::fit(Matrix& m, const Form& form, const std::vector<float>& sq
 }
 
 // A matrix within the bounds that were found for it, if any were.
-std::vector<float> Quantization::clipped(const Matrix& m, const Form& form) const {
+std::vector<float> Quantization::clipped(const QuantizedMatrix& m, const MatrixForm& form) const {
     std::vector<float> w = weight(m);
-    if (const Fit& fit = m.fits.at(form); !fit.bounds.empty())
+    if (const MatrixFit& fit = m.fits.at(form); !fit.bounds.empty())
         clip_weights(w, fit.bounds, block_layout(config(form), m.out, m.in, m.layer).block_cols);
     return w;
 }
 
 // A matrix as it will be in the written model.
-PackedWeight Quantization::quantized(const Matrix& m, const Form& form) const {
+PackedWeight Quantization::quantized(const QuantizedMatrix& m, const MatrixForm& form) const {
     return pack_layer(clipped(m, form), m.out, m.in, config(form), m.fits.at(form).centroids, m.layer);
 }
 
@@ -397,12 +257,12 @@ void Quantization::measure_layer(int64_t layer) {
 // Fits of the present layer, and at a budget what each form costs there.
 void Quantization::measure_widths(int64_t layer) {
     if (options_.weighted || options_.clip || options_.budget) measure_layer(layer);
-    for (Matrix& m : matrices_) {
+    for (QuantizedMatrix& m : matrices_) {
         if (m.index != layer) continue;
         const auto p = size_t(m.product);
         std::vector<float> squares;
         if (options_.weighted || options_.budget) squares = column_squares(squares_[p], m.in);
-        for (const Form& form : forms_of(m)) {
+        for (const MatrixForm& form : forms_of(m)) {
             fit(m, form, options_.weighted ? squares : std::vector<float>(), options_.clip ? &grams_[p] : nullptr);
             if (!options_.budget) continue;
             const std::vector<float> w = weight(m), q = dequantize(quantized(m, form));
@@ -419,13 +279,13 @@ void Quantization::measure_widths(int64_t layer) {
         }
     }
     if (!options_.budget) return;
-    for (Part& part : parts_) {
+    for (BudgetPart& part : parts_) {
         if (part.layer != layer) continue;
         part.divergences.clear();
         for (int bits : widths_)
             part.divergences.push_back(calibration_->divergence(
                 part.product, product_values(layer, part.product, [&](size_t i) {
-                    const Matrix& m = matrices_[i];
+                    const QuantizedMatrix& m = matrices_[i];
                     const bool in_part = std::find(part.matrices.begin(), part.matrices.end(), i) != part.matrices.end();
                     return in_part ? dequantize(quantized(m, base(bits))) : weight(m);
                 })));
@@ -436,112 +296,6 @@ void Quantization::fit_layer(int64_t layer) {
     measure_widths(layer);
     if (calibration_) calibration_->run_layer();
     save_layer(layer);
-}
-
-uint64_t Quantization::packed_bytes(const Matrix& m, const Form& form) const {
-    const BlockLayout layout = block_layout(config(form), m.out, m.in, m.layer);
-    const int stored = options_.quantizer.kind == QuantizerKind::ternary  ? 2
-                       : options_.quantizer.kind == QuantizerKind::binary ? 1
-                                                                          : form.bits;
-    // Scales, and zero points or the scales of weights below 0.
-    const int of_block = options_.quantizer.kind == QuantizerKind::int_asym ? 3
-                         : options_.quantizer.kind == QuantizerKind::nf     ? 4
-                                                                            : 2;
-    return uint64_t(m.out * packed_row_bytes(m.in, stored)) + uint64_t(m.out * layout.cols * of_block) + (uint64_t(4) << stored);
-}
-
-// The divergence of the model with every part in its form (indices of forms_), which it is left in.
-double Quantization::divergence_of(const std::vector<size_t>& chosen) {
-    if (placed_.empty()) placed_.resize(matrices_.size());
-    for (int64_t layer = 0; layer < llama_.layers; layer++)
-        for (LayerProduct product : layer_products) {
-            bool same = true;
-            for (size_t i = 0; i < matrices_.size(); i++)
-                if (matrices_[i].index == layer && matrices_[i].product == product) {
-                    same &= placed_[i] == forms_[chosen[i]];
-                    placed_[i] = forms_[chosen[i]];
-                }
-            if (!same)
-                calibration_->replace(layer, product, product_values(layer, product, [&](size_t i) {
-                                          return dequantize(quantized(matrices_[i], placed_[i]));
-                                      }));
-        }
-    calibration_->restart();
-    return calibration_->divergence();
-}
-
-// What the divergence changes by when one part goes to the next width up or down. A layer's changes are kept in the folder of
-// what is measured.
-std::vector<std::vector<BudgetModel::Change>> Quantization::changes_of(const std::vector<size_t>& chosen,
-                                                                       const std::function<bool()>& stop) {
-    const double now = divergence_of(chosen);
-    uint64_t hash = 1469598103934665603ull;  // FNV-1a
-    for (size_t choice : chosen) hash = (hash ^ choice) * 1099511628211ull;
-    auto index = [&](const Form& form) { return size_t(std::find(forms_.begin(), forms_.end(), form) - forms_.begin()); };
-    std::vector<std::vector<BudgetModel::Change>> changes(parts_.size());
-    for (int64_t layer = 0; layer < llama_.layers; layer++) {
-        if (stop && stop()) fail("stopped in front of layer {} of {}; the same command goes on from there", layer, llama_.layers);
-        std::vector<float> values;
-        const fs::path file = work_ / fmt::format("changes-{:016x}-{:04}.safetensors", hash, layer);
-        const bool known = fs::exists(file);
-        if (known) values = read_floats(SafetensorsFile(file).get("changes"));
-        size_t at = 0;
-        for (size_t p = 0; p < parts_.size(); p++) {
-            if (parts_[p].layer != layer) continue;
-            const auto width = std::find(widths_.begin(), widths_.end(), forms_[chosen[p]].bits);
-            for (int step : {-1, 1}) {
-                if (step < 0 ? width == widths_.begin() : width + 1 == widths_.end()) continue;
-                const Form other = base(*(width + step));
-                if (!known)
-                    values.push_back(
-                        float(calibration_->divergence(parts_[p].product, product_values(layer, parts_[p].product,
-                                                                                         [&](size_t i) {
-                                                                                             return dequantize(quantized(
-                                                                                                 matrices_[i],
-                                                                                                 i == p ? other : placed_[i]));
-                                                                                         })) -
-                              now));
-                if (at >= values.size()) fail("{}: holds only {} changes", file.string(), values.size());
-                changes[p].push_back({index(other), double(values[at++])});
-            }
-        }
-        if (!known) {
-            SafetensorsWriter writer(file, {{"changes", DType::f32, {int64_t(values.size())}}});
-            writer.write("changes", std::as_bytes(std::span(values)));
-            writer.finish();
-        }
-        calibration_->run_layer();
-    }
-    return changes;
-}
-
-void Quantization::choose(QuantizeResult& result, uint64_t dense_bytes, const std::function<bool()>& stop) {
-    if (options_.budget < dense_bytes)
-        fail("the budget of {:.1f} MB is less than embeddings, norms and head take: {:.1f} MB", double(options_.budget) / 1e6,
-             double(dense_bytes) / 1e6);
-    // Measured is each width with the quantizer's block; other blocks lie between by their errors.
-    std::vector<std::vector<BitChoice>> parts;
-    for (size_t p = 0; p < parts_.size(); p++) {
-        const Matrix& m = matrices_[p];
-        std::vector<ErrorAndLoss> points{{0, 0}};
-        for (size_t i = 0; i < widths_.size(); i++)
-            points.push_back({m.errors.at(base(widths_[i])), parts_[p].divergences.at(i)});
-        parts.emplace_back();
-        for (const Form& form : forms_)
-            parts.back().push_back(
-                {form.bits, form.block, packed_bytes(m, form), m.errors.at(form), loss_at(points, m.errors.at(form))});
-    }
-    const BudgetResult found =
-        search_bits(parts, options_.budget - dense_bytes,
-                    {.loss = [&](const std::vector<size_t>& chosen) { return divergence_of(chosen); },
-                     .changes = [&](const std::vector<size_t>& chosen) { return changes_of(chosen, stop); }},
-                    options_.budget_rounds, line_);
-    for (size_t p = 0; p < parts.size(); p++) chosen_[p] = forms_[found.chosen[p]];
-    result.divergence = found.loss;
-    if (found.uniform < 0) return;
-    result.uniform_divergence = found.uniform_loss;
-    result.uniform_bits = forms_[size_t(found.uniform)].bits;
-    result.uniform_block = forms_[size_t(found.uniform)].block;
 }
 
 void Quantization::write(QuantizeResult& result) {
@@ -562,8 +316,8 @@ void Quantization::write(QuantizeResult& result) {
             tensors.push_back(info);
             continue;
         }
-        const Matrix& m = matrices_[found->second];
-        const Form& form = chosen_[found->second];
+        const QuantizedMatrix& m = matrices_[found->second];
+        const MatrixForm& form = chosen_[found->second];
         const PackedWeight one = [&] {  // one row says what the layer's tensors look like
             std::vector<float> row(size_t(options_.quantizer.block_dim_1 ? options_.quantizer.block_dim_1 : m.out) * size_t(m.in),
                                    1.f);
@@ -604,8 +358,8 @@ void Quantization::write(QuantizeResult& result) {
         const std::string layer = tensor.name.substr(0, tensor.name.rfind('.'));
         const auto found = by_layer.find(layer);
         if (found == by_layer.end()) return sink(to_bytes(read_floats(files_.get(tensor.name, tensor.shape)), dtype));
-        const Matrix& m = matrices_[found->second];
-        const Form& form = chosen_[found->second];
+        const QuantizedMatrix& m = matrices_[found->second];
+        const MatrixForm& form = chosen_[found->second];
         if (!packed) return sink(to_bytes(clipped(m, form), dtype));
         PackedWeight values = quantized(m, form);
         if (options_.five_to_a_byte) values.packed = pack_ternary(unpack_indices(values.packed, m.in, 2), m.in);
@@ -627,17 +381,17 @@ uint64_t Quantization::open_model() {
             dense_bytes += uint64_t(p.shape.elements()) * bytes(options_.dtype);
             continue;
         }
-        Matrix m{p.layer_name(), p.shape[0], p.shape[1], p.layer, product_of(p.layer_name()), {}, {}};
+        QuantizedMatrix m{p.layer_name(), p.shape[0], p.shape[1], p.layer, product_of(p.layer_name()), {}, {}};
         files_.get(m.layer + ".weight", std::vector{m.out, m.in});
-        const Form form = form_of(m.layer);
+        const MatrixForm form = form_of(m.layer);
         in_context(m.layer, [&] { validate(config(form)); });
         block_layout(config(form), m.out, m.in, m.layer);
         chosen_.push_back(form);
         matrices_.push_back(std::move(m));
     }
     if (options_.budget) {
-        widths_ = widths(options_.quantizer, matrices_);
-        forms_ = forms(options_, widths_, matrices_);
+        widths_ = budget_widths(options_.quantizer, matrices_);
+        forms_ = budget_forms(options_, widths_, matrices_);
     }
     if (calibration_text_) {
         weights_ = std::make_unique<LlamaWeights>(device_, model_);
@@ -683,28 +437,6 @@ QuantizeResult Quantization::run(const std::function<bool()>& stop) {
     return result;
 }
 
-std::vector<PartSensitivity> Quantization::measure(const std::function<void(int64_t, int64_t)>& progress) {
-    open_model();
-    set_up_parts(true);
-    std::vector<PartSensitivity> parts;
-    for (int64_t layer = 0; layer < llama_.layers; layer++) {
-        if (progress) progress(layer, llama_.layers);
-        measure_widths(layer);
-        calibration_->run_layer();
-        for (const Part& part : parts_)
-            for (size_t i = 0; i < widths_.size() && part.layer == layer; i++) {
-                PartSensitivity one{.part = fmt::format("layers.{}.{}", layer, product_names[size_t(part.product)]),
-                                    .bits = widths_[i],
-                                    .divergence = part.divergences.at(i)};
-                for (size_t m : part.matrices) one.bytes += packed_bytes(matrices_[m], base(widths_[i]));
-                parts.push_back(std::move(one));
-            }
-    }
-    return parts;
-}
-
-}  // namespace
-
 std::vector<BitsRule> read_bits_table(const fs::path& file) {
     std::istringstream text(read_text_file(file, 1 << 24));
     std::vector<BitsRule> rules;
@@ -730,15 +462,6 @@ QuantizeResult quantize_model(Device& device, const fs::path& model, const fs::p
                               const Batch* calibration, const std::function<void(const std::string&)>& line,
                               const std::function<bool()>& stop) {
     return Quantization(device, model, out, options, calibration, line).run(stop);
-}
-
-std::vector<PartSensitivity> measure_sensitivity(Device& device, const fs::path& model, const QuantizeOptions& options,
-                                                 const Batch& calibration,
-                                                 const std::function<void(int64_t, int64_t)>& progress) {
-    QuantizeOptions at_all_widths = options;
-    at_all_widths.budget = 1;  // any: none is kept to
-    at_all_widths.budget_blocks.clear();
-    return Quantization(device, model, "", at_all_widths, &calibration, {}).measure(progress);
 }
 
 }  // namespace vkqat

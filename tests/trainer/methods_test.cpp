@@ -2,14 +2,11 @@
 #include <cmath>
 
 #include "runtime/formats/onebit_packing.h"
-#include "runtime/model/scorer.h"
 #include "runtime/model/sequences.h"
 #include "runtime/ops/matmul.h"
-#include "tests/trainer/tiny_run.h"
-#include "trainer/export.h"
+#include "tests/trainer/trained_model.h"
 #include "trainer/optimizer.h"
 #include "trainer/teacher.h"
-#include "trainer/tokenizer_files.h"
 
 namespace vkqat {
 namespace {
@@ -35,24 +32,8 @@ std::pair<double, double> first_and_last_loss(const TrainConfig& c) {
     return {first, last};
 }
 
-double loss_of(const fs::path& model, const ScratchFolder& folder, const TrainConfig& c) {
-    const Tokenizer tokenizer = load_tokenizer(c.model.tokenizer_path);
-    auto windows = evaluation_windows(folder / "valid.txt", text_encoder(tokenizer, c.model.tokenizer_path),
-                                      {.context = 33, .keep_remainder = false});
-    const LlamaWeights weights(test::device(), model);
-    Scorer scorer(weights, 4, 32);
-    double sum = 0;
-    for (size_t at = 0; at + 4 <= windows.size() && at < 16; at += 4) {
-        std::vector<std::vector<int32_t>> rows(windows.begin() + long(at), windows.begin() + long(at + 4));
-        for (auto& row : rows) row.resize(32);
-        const Batch b = batch_of_windows(rows, 4, 32);
-        for (float nats : scorer.score(b.ids, b.labels, b.document_start, b.document_end)) sum += double(nats);
-    }
-    return sum;
-}
-
 // The same as loss_of() by the training's own graphs.
-double training_loss(const Checkpoint& checkpoint, const ScratchFolder& folder, const TrainConfig& c) {
+double training_loss(const Checkpoint& checkpoint, const std::vector<Batch>& batches, const TrainConfig& c) {
     const QuantizerConfig quantizer = quantizer_config(c);
     ParameterStore parameters(test::device(), checkpoint.model(),
                               llama_parameters(checkpoint.model(), true, {"output"}, quantizer.kind == QuantizerKind::onebit),
@@ -66,40 +47,9 @@ double training_loss(const Checkpoint& checkpoint, const ScratchFolder& folder, 
     checkpoint.restore(parameters, training);
     training.set_quantized(true);
     training.prepare();
-    const Tokenizer tokenizer = load_tokenizer(c.model.tokenizer_path);
-    auto windows = evaluation_windows(folder / "valid.txt", text_encoder(tokenizer, c.model.tokenizer_path),
-                                      {.context = 33, .keep_remainder = false});
     double sum = 0;
-    for (size_t at = 0; at + 4 <= windows.size() && at < 16; at += 4) {
-        std::vector<std::vector<int32_t>> rows(windows.begin() + long(at), windows.begin() + long(at + 4));
-        for (auto& row : rows) row.resize(32);
-        sum += training.evaluate(batch_of_windows(rows, 4, 32)).first;
-    }
+    for (const Batch& batch : batches) sum += training.evaluate(batch).first;
     return sum;
-}
-
-// A copy of a packed model with the same values in dense fp32.
-void unpack(const fs::path& from, const fs::path& to) {
-    const ModelFiles files = ModelFiles::open(from);
-    ModelSettings settings{.config = read_llama_config(from)};
-    if (files.quantization()->activation_bits)
-        settings.quantization = QuantizationConfig{.activation_bits = files.quantization()->activation_bits,
-                                                   .bitlinear_norm = files.quantization()->bitlinear_norm};
-    std::vector<TensorInfo> tensors;
-    for (const Parameter& p : llama_parameters(settings.config, false, {})) {
-        TensorInfo info{.name = p.name, .dtype = DType::f32};
-        for (int d = 0; d < p.shape.rank(); d++) info.shape.push_back(p.shape[d]);
-        tensors.push_back(info);
-    }
-    write_model_directory(to, settings, tensors, [&](const TensorInfo& tensor, const TensorSink& sink) {
-        const std::string layer = tensor.name.substr(0, tensor.name.rfind('.'));
-        std::vector<float> values;
-        if (files.find(layer + ".weight_packed"))
-            values = dequantize(load(*find_packed_linear(files, layer, tensor.shape[0], tensor.shape[1])));
-        else
-            values = read_floats(files.get(tensor.name));
-        sink(std::as_bytes(std::span(values)));
-    });
 }
 
 // Logits of a text's last token by a prompt in pieces, then by decoding steps, and those of all tokens at once.
@@ -150,7 +100,7 @@ TEST(Methods, PackedModelsGiveTheLogitsOfTheirUnpackedForm) {
         const fs::path packed = fs::path(c.job.dump_folder) / "packed", dense = fs::path(c.job.dump_folder) / "dense";
         const ExportResult exported = export_model(open_checkpoint(c.job.dump_folder, {}), packed, {.dtype = DType::f32});
         EXPECT_EQ(exported.packed_layers, 14u);
-        unpack(packed, dense);
+        test::write_dense_form(packed, dense);
         const auto expected = all_ways(dense), found = all_ways(packed);
         for (size_t i = 0; i < expected.size(); i++) EXPECT_LT(test::relative_error(found[i], expected[i]), packed_bound()) << i;
     }
@@ -284,8 +234,7 @@ TEST(Methods, OnebitLearnsFromItsTeacherAndIsPacked) {
     ScratchFolder folder;
     TrainConfig base = config_of(folder, "base");
     base.training.steps = 60;
-    test::run(base);
-    export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {.dtype = DType::f32});
+    test::train_and_export(base, folder / "teacher");
     TrainConfig c = config_of(folder, "onebit");
     c.quantization.quantizer = "onebit";
     c.checkpoint.initial_load_path = (folder / "teacher").string();
@@ -307,8 +256,9 @@ TEST(Methods, OnebitLearnsFromItsTeacherAndIsPacked) {
     // 2 layers: signs, and 16 bits for each input and output.
     EXPECT_EQ(exported.packed_bytes, 2u * ((32 * 64 + 32 * 32 + 3 * 32 * 64) / 8 + 2 * (64 + 48 + 48 + 64 + 96 + 96 + 96)));
     EXPECT_THROW(find_onebit_linear(ModelFiles::open(out), "model.layers.0.self_attn.q_proj", 32, 64), Error);
-    EXPECT_NEAR(loss_of(out, folder, c), training_loss(checkpoint, folder, c),
-                2e-3 * loss_of(out, folder, c));  // vectors in fp16
+    EXPECT_NEAR(test::loss_of(out, test::held_out_batches(folder, c, 4)),
+                training_loss(checkpoint, test::held_out_batches(folder, c, 4), c),
+                2e-3 * test::loss_of(out, test::held_out_batches(folder, c, 4)));  // vectors in fp16
     const auto found = all_ways(out);
     const size_t vocabulary = found[1].size();
     const std::vector<float> last_row(found[0].end() - long(vocabulary), found[0].end());
@@ -329,8 +279,7 @@ TEST(Methods, OnebitTrainsIn16Bits) {
     ScratchFolder folder;
     TrainConfig base = config_of(folder, "base");
     base.training.steps = 2;
-    test::run(base);
-    export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {});
+    test::train_and_export(base, folder / "teacher", DType::bf16);
     TrainConfig c = config_of(folder, "onebit");
     c.training.precision = bf16 ? "bf16" : "fp16";
     c.training.steps = 2;
@@ -403,8 +352,9 @@ TEST(Methods, ExportedModelsPredictAsInTraining) {
         const fs::path out = folder / (std::string(quantizer) + "-out");
         export_model(checkpoint, out, {.dtype = DType::f32});
         // int_asym: scales are rounded to bf16.
-        const double trained = training_loss(checkpoint, folder, c);
-        EXPECT_NEAR(loss_of(out, folder, c), trained, (quantizes_activations(c) ? 1e-4 : 5e-3) * trained);
+        const double trained = training_loss(checkpoint, test::held_out_batches(folder, c, 4), c);
+        EXPECT_NEAR(test::loss_of(out, test::held_out_batches(folder, c, 4)), trained,
+                    (quantizes_activations(c) ? 1e-4 : 5e-3) * trained);
     }
 }
 
@@ -412,8 +362,7 @@ TEST(Methods, StudentsLearnFromATeacher) {
     ScratchFolder folder;
     TrainConfig base = config_of(folder, "base");
     base.training.steps = 60;
-    test::run(base);
-    export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {});
+    test::train_and_export(base, folder / "teacher", DType::bf16);
     for (const char* loss : {"cakld", "forward", "jsd", "tlsd"}) {
         SCOPED_TRACE(loss);
         TrainConfig c = config_of(folder, loss);
@@ -440,8 +389,7 @@ TEST(Methods, ATeacherMayBePacked) {
     base.quantization.quantizer = "nonlinear";
     base.quantization.target_bit_width = 4;
     base.quantization.qat_start_step = 20;
-    test::run(base);
-    EXPECT_GT(export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {}).packed_layers, 0u);
+    EXPECT_GT(test::train_and_export(base, folder / "teacher", DType::bf16).packed_layers, 0u);
     for (const char* quantizer : {"none", "nonlinear"}) {
         SCOPED_TRACE(quantizer);
         TrainConfig c = config_of(folder, quantizer);
@@ -456,8 +404,7 @@ TEST(Methods, ATeacherMayBePacked) {
 TEST(Methods, DistillationGoesOnWithTheSameBits) {
     ScratchFolder folder;
     TrainConfig base = config_of(folder, "base");
-    test::run(base);
-    export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {});
+    test::train_and_export(base, folder / "teacher", DType::bf16);
     TrainConfig whole = config_of(folder, "whole"), parts = config_of(folder, "parts");
     for (TrainConfig* c : {&whole, &parts}) {
         c->distillation.teacher = (folder / "teacher").string();
@@ -476,8 +423,7 @@ TEST(Methods, ATeacherOfAnotherShapeIsRefused) {
     ScratchFolder folder;
     TrainConfig base = config_of(folder, "base");
     base.training.steps = 1;
-    test::run(base);
-    export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {});
+    test::train_and_export(base, folder / "teacher", DType::bf16);
     LlamaConfig student = read_llama_config(folder / "teacher");
     student.layers = 3;
     EXPECT_NO_THROW(Teacher(test::device(), folder / "teacher", student, {}, 16));

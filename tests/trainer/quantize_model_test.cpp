@@ -2,10 +2,7 @@
 #include "trainer/quantize_model.h"
 
 #include "runtime/formats/packing.h"
-#include "runtime/model/scorer.h"
-#include "tests/trainer/tiny_run.h"
-#include "trainer/export.h"
-#include "trainer/tokenizer_files.h"
+#include "tests/trainer/trained_model.h"
 
 namespace vkqat {
 namespace {
@@ -18,28 +15,18 @@ struct Trained {
     explicit Trained(const ScratchFolder& folder) : model(folder / "model") {
         TrainConfig config = test::tiny_config(folder.path());
         config.training.steps = 40;
-        test::run(config);
-        export_model(open_checkpoint(config.job.dump_folder, {}), model, {.dtype = DType::f32});
-        const Tokenizer tokenizer = load_tokenizer(config.model.tokenizer_path);
-        auto windows = evaluation_windows(folder / "valid.txt", text_encoder(tokenizer, config.model.tokenizer_path),
-                                          {.context = 32, .keep_remainder = false});
-        windows.resize(std::min<size_t>(windows.size(), 16));
-        text = std::make_unique<Batch>(batch_of_windows(windows, int64_t(windows.size()), 32));
+        test::train_and_export(config, model);
+        text = test::held_out_batches(folder, config, 16);
     }
-    double loss(const fs::path& of) const {
-        const LlamaWeights weights(test::device(), of);
-        Scorer scorer(weights, text->batch, text->seq_len);
-        double sum = 0;
-        for (float nats : scorer.score(text->ids, text->labels, text->document_start, text->document_end)) sum += double(nats);
-        return sum / double(text->batch * (text->seq_len - 1));
-    }
+    // Nats for each token.
+    double loss(const fs::path& of) const { return test::loss_of(of, text) / double(text[0].batch * (text[0].seq_len - 1)); }
     fs::path model;
-    std::unique_ptr<Batch> text;
+    std::vector<Batch> text;  // one
 };
 
 QuantizeResult quantize(const Trained& t, const fs::path& out, const QuantizeOptions& options,
                         const std::function<bool()>& stop = {}) {
-    return quantize_model(test::device(), t.model, out, options, t.text.get(), {}, stop);
+    return quantize_model(test::device(), t.model, out, options, &t.text[0], {}, stop);
 }
 
 QuantizerConfig blocks_of_16(QuantizerKind kind, int bits, ScaleStatistic scale = ScaleStatistic::absmean) {
@@ -123,23 +110,7 @@ TEST(QuantizeModel, NeighboursMayDifferInBitsAndBlocks) {
     const auto k = find_packed_linear(files, "model.layers.1.self_attn.k_proj", 16, 32);
     EXPECT_EQ(k->bits, 3);
     EXPECT_EQ(k->block_size, 32);
-    // The same weights, dense.
-    ModelSettings settings{.config = read_llama_config(folder / "mixed")};
-    std::vector<TensorInfo> tensors;
-    for (const Parameter& p : llama_parameters(settings.config, false, {})) {
-        TensorInfo info{.name = p.name, .dtype = DType::f32};
-        for (int d = 0; d < p.shape.rank(); d++) info.shape.push_back(p.shape[d]);
-        tensors.push_back(info);
-    }
-    write_model_directory(folder / "dense", settings, tensors, [&](const TensorInfo& tensor, const TensorSink& sink) {
-        const std::string layer = tensor.name.substr(0, tensor.name.rfind('.'));
-        std::vector<float> values;
-        if (files.find(layer + ".weight_packed"))
-            values = dequantize(load(*find_packed_linear(files, layer, tensor.shape[0], tensor.shape[1])));
-        else
-            values = read_floats(files.get(tensor.name));
-        sink(std::as_bytes(std::span(values)));
-    });
+    test::write_dense_form(folder / "mixed", folder / "dense");
     EXPECT_NEAR(t.loss(folder / "mixed"), t.loss(folder / "dense"), 2e-3);
 }
 
@@ -198,12 +169,12 @@ TEST(QuantizeModel, ClippingLeavesLessErrorInEveryLayerButQueriesAndKeys) {
         layers++;
         EXPECT_LT(std::stod(text.substr(at + 16)), 95) << text;
     };
-    const QuantizeResult packed = quantize_model(test::device(), t.model, folder / "clipped", options, t.text.get(), line);
+    const QuantizeResult packed = quantize_model(test::device(), t.model, folder / "clipped", options, &t.text[0], line);
     EXPECT_EQ(packed.packed_layers, 14u);
     EXPECT_EQ(layers, 10);
     EXPECT_LT(t.loss(folder / "clipped"), t.loss(t.model) + 1);
     options.clip_only = true;
-    EXPECT_EQ(quantize_model(test::device(), t.model, folder / "dense", options, t.text.get(), line).packed_layers, 0u);
+    EXPECT_EQ(quantize_model(test::device(), t.model, folder / "dense", options, &t.text[0], line).packed_layers, 0u);
 }
 
 TEST(QuantizeModel, GoesOnWhereItWasStopped) {
@@ -236,7 +207,7 @@ TEST(QuantizeModel, ClippingGoesOnWhereItWasStopped) {
     int layers = 0, searched = 0;
     EXPECT_THROW(quantize(t, folder / "parts", options, [&] { return layers++ == 1; }), Error);
     const auto line = [&](const std::string& text) { searched += text.find("clipping leaves") != text.npos; };
-    quantize_model(test::device(), t.model, folder / "parts", options, t.text.get(), line);
+    quantize_model(test::device(), t.model, folder / "parts", options, &t.text[0], line);
     EXPECT_EQ(searched, 5);  // of one layer
     EXPECT_TRUE(read_text_file(folder / "whole" / "model.safetensors") == read_text_file(folder / "parts" / "model.safetensors"));
 }

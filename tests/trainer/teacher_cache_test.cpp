@@ -1,8 +1,7 @@
 // A teacher's logits on disk: training from them, and what becomes of files that do not fit.
 #include "trainer/teacher_cache.h"
 
-#include "tests/trainer/tiny_run.h"
-#include "trainer/export.h"
+#include "tests/trainer/trained_model.h"
 
 namespace vkqat {
 namespace {
@@ -15,8 +14,7 @@ TrainConfig with_teacher(const ScratchFolder& folder, const std::string& name) {
     TrainConfig base = test::tiny_config(folder.path());
     if (!fs::exists(folder / "teacher")) {
         base.training.steps = 40;
-        test::run(base);
-        export_model(open_checkpoint(base.job.dump_folder, {}), folder / "teacher", {.dtype = DType::f32});
+        test::train_and_export(base, folder / "teacher");
     }
     base.job.dump_folder = (folder / name).string();
     base.training.steps = 12;
