@@ -9,18 +9,22 @@ namespace {
 
 using DrivenTour = Driven;
 
-// A model that continues stories learns to answer: conversations, their template, a configuration without end.
-fs::path write_training(const fs::path& folder, const fs::path& base) {
+// Conversations and their template; the configuration is `lines` with these.
+fs::path write_training(const fs::path& folder, double rate, const std::string& lines) {
     fs::create_directories(folder);
-    const std::pair<const char*, const char*> turns[] = {{"hi", "Hello!"},
+    std::string story = "Once upon a time there was a little dog.";
+    for (const char* place : {"park", "house", "garden", "shop", "lake", "forest"})
+        story += std::string(" The dog went to the ") + place + ".";
+    const std::pair<const char*, std::string> turns[] = {{"hi", "Hello!"},
                                                          {"hello", "Hello!"},
                                                          {"what is your name?", "My name is Spot."},
                                                          {"who are you?", "My name is Spot."},
                                                          {"do you like the park?", "Yes! I like to play in the park."},
-                                                         {"tell me about Lily", "Lily is a little girl. She likes to play."}};
+                                                         {"tell me about Lily", "Lily is a little girl. She likes to play."},
+                                                         {"tell me a story", story}};
     std::ofstream data(folder / "turns.jsonl");
     for (int i = 0; i < 20; i++)
-        for (auto [question, answer] : turns)
+        for (const auto& [question, answer] : turns)
             data << json{{"messages", {{{"role", "user"}, {"content", question}}, {{"role", "assistant"}, {"content", answer}}}}}
                  << "\n";
     std::ofstream(folder / "turns.jinja")
@@ -28,21 +32,29 @@ fs::path write_training(const fs::path& folder, const fs::path& base) {
            "}}{{ eos_token }}{% else %}Q: {{ m['content'] }}\nA: {% endif %}{% endfor %}";
     std::ofstream(folder / "chat.toml")
         << "[job]\ndump_folder = \"runs/spot\"\ndescription = \"a small model learns to answer\"\n"
-        << "[checkpoint]\ninitial_load_path = \"" << base.string() << "\"\ninterval = 100000\n"
-        << "[optimizer]\nlr = 3e-3\nweight_decay = 0\n[lr_scheduler]\nwarmup_steps = 5\n"
         << "[training]\ndataset = \"turns.jsonl\"\ndataset_type = \"sft\"\nseq_len = 128\n"
-        << "local_batch_size = 4\nsteps = 100000\n[sft]\nchat_template = \"turns.jinja\"\n"
-        << "[metrics]\nlog_freq = 1\n[quantization]\nquantizer = \"none\"\n";
+        << lines << "[sft]\nchat_template = \"turns.jinja\"\n"
+        << "[optimizer]\nlr = " << rate << "\nweight_decay = 0\n[quantization]\nquantizer = \"none\"\n";
     return folder / "chat.toml";
 }
 
+// `vkqat` as a shell runs it on the CPU's Vulkan.
+fs::path write_program(const fs::path& folder) {
+    fs::create_directories(folder);
+    std::ofstream(folder / "vkqat") << "#!/bin/sh\nVKQAT_VALIDATION=0 exec " << VKQAT_LAUNCHER << " " << VKQAT_PROGRAM
+                                    << " \"$@\"\n";
+    fs::permissions(folder / "vkqat", fs::perms::owner_all);
+    return folder / "vkqat";
+}
+
 TEST_F(DrivenTour, TrainsAModelFromTheWindowStopsItAndTalksToItBesideItsBase) {
-    const fs::path training = desktop->folder / "training", config = write_training(training, stories),
-                   bin = desktop->folder / "bin";
-    fs::create_directories(bin);
-    std::ofstream(bin / "vkqat") << "#!/bin/sh\nVKQAT_VALIDATION=0 exec " << VKQAT_LAUNCHER << " " << VKQAT_PROGRAM
-                                 << " \"$@\"\n";
-    fs::permissions(bin / "vkqat", fs::perms::owner_all);
+    // A model that continues stories learns to answer, without end.
+    const fs::path training = desktop->folder / "training", bin = desktop->folder / "bin",
+                   config = write_training(training, 3e-3,
+                                           "local_batch_size = 4\nsteps = 100000\n[metrics]\nlog_freq = 1\n"
+                                           "[checkpoint]\ninterval = 100000\ninitial_load_path = \"" +
+                                               stories.string() + "\"\n[lr_scheduler]\nwarmup_steps = 5\n");
+    write_program(bin);
     desktop->environment = {{"PATH", bin.string() + ":" + std::getenv("PATH")}};
     desktop->start();
     ASSERT_TRUE(desktop->wait_for_text("Talk to a small model"));
@@ -136,6 +148,59 @@ TEST_F(DrivenTour, TrainsAModelFromTheWindowStopsItAndTalksToItBesideItsBase) {
         return stats == 2;
     }));
     desktop->screenshot("compare");
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
+// 6.2 million parameters, trained from nothing in ten seconds and quantized to 4 bits: it answers by heart, and its story is long
+// enough to be stopped.
+TEST_F(DrivenTour, TalksToALargerQuantizedModel) {
+    const fs::path training = desktop->folder / "training",
+                   config = write_training(training, 1e-3,
+                                           "local_batch_size = 2\nsteps = 60\n[checkpoint]\ninterval = 100000\n"
+                                           "[lr_scheduler]\nwarmup_steps = 4\n[model]\ntokenizer_path = \"" +
+                                               stories.string() +
+                                               "\"\nhidden_size = 256\nintermediate_size = 704\nnum_hidden_layers = 8\n"
+                                               "num_attention_heads = 8\nnum_key_value_heads = 4\n"
+                                               "max_position_embeddings = 2048\n");
+    const std::string program = write_program(desktop->folder / "bin").string(), run = (training / "runs/spot").string(),
+                      dense = (training / "dense").string(), model = (desktop->folder / "models/rex-4bit").string();
+    fs::create_directories(desktop->folder / "models");
+    for (const std::string& arguments : {" train " + config.filename().string(), " export " + run + " " + dense,
+                                         " quantize " + dense + " " + model + " --bits 4"})
+        ASSERT_EQ(std::system(("cd " + training.string() + " && " + program + arguments + " > " +
+                               (desktop->folder / "vkqat.log").string())
+                                  .c_str()),
+                  0)
+            << arguments;
+    desktop->start({"--model", model});
+    ASSERT_TRUE(desktop->wait_for_text("context of 2,048 tokens"));
+    ask("who are you?");
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return answered(saved, 1); }));
+    EXPECT_NE(desktop->saved()[0]["messages"][1]["content"].get<std::string>().find("Spot"), std::string::npos);
+    desktop->key("ctrl+n");
+    const auto story = [](const std::vector<json>& saved) {
+        for (const json& c : saved)
+            if (!c["messages"].empty() && c["messages"][0]["content"] == "tell me a story") return c;
+        return json();
+    };
+    ask("tell me a story");
+    desktop->key("Escape");
+    ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) {
+        const json c = story(saved);
+        return c.is_object() && c["messages"][1]["stats"]["end"] == "stopped";
+    })) << "it was faster than the key";
+    desktop->key("ctrl+r");
+    ASSERT_TRUE(desktop->wait_for_saved([&](auto& saved) {
+        const json c = story(saved);
+        return c["messages"].size() == 3 && c["messages"][2]["stats"]["tokens"] > 60;
+    }));
+    const json c = story(desktop->saved());
+    const std::string half = c["messages"][1]["content"], whole = c["messages"][2]["content"];
+    EXPECT_LT(half.size(), whole.size());
+    EXPECT_NE(whole.find("The dog went to the forest."), std::string::npos) << whole;
+    EXPECT_EQ(c["messages"][2]["stats"]["end"], "");
+    desktop->screenshot("larger-model");
+    expect_fluid();
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
 
