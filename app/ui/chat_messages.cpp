@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "app/core/bidi.h"
 #include "app/core/soft_wrap.h"
 #include "app/ui/chat_view.h"
 #include "app/ui/widgets.h"
@@ -249,7 +250,11 @@ void ChatView::message(Conversation& c, int at, int item, float width, bool last
         ImFont* font = t.fonts.regular;
         const float size = t.size * t.scale;
         float natural = 0;
-        if (m.content.size() < 400) natural = font->CalcTextSizeA(size, FLT_MAX, 0, m.content.c_str()).x + t.px(4);
+        if (m.content.size() < 400) {
+            const bool line = m.content.find('\n') == m.content.npos;
+            const std::string shown = line ? in_visual_order(m.content) : m.content;
+            natural = font->CalcTextSizeA(size, FLT_MAX, 0, shown.c_str()).x + t.px(4);
+        }
         const bool plain = natural > 0 && m.content.find_first_of("`#*|>-") == m.content.npos;
         const float text_width = std::ceil(plain ? std::min(natural, inner - 2 * padding) : inner - 2 * padding);
         const float x = ImGui::GetCursorPosX(), y = ImGui::GetCursorPosY();

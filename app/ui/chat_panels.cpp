@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <ctime>
 
+#include "app/core/bidi.h"
 #include "app/core/soft_wrap.h"
 #include "app/ui/chat_view.h"
 #include "app/ui/widgets.h"
@@ -98,7 +99,7 @@ void ChatView::conversation_row(Conversation& c, float width) {
         draw->AddText(t.fonts.regular, size * 0.85f, {x, at.y + (height - size * 0.85f) / 2}, t.colors.accent, icon::pin);
         x += t.px(18);
     }
-    const std::string shown = ui::shortened(t.fonts.regular, size, title, at.x + width - right - x);
+    const std::string shown = in_visual_order(ui::shortened(t.fonts.regular, size, title, at.x + width - right - x));
     draw->AddText(t.fonts.regular, size, {x, at.y + (height - size) / 2 - t.px(1)}, selected ? t.colors.text : t.colors.dim,
                   shown.c_str());
     if (app_.chats.generating(c)) draw->AddCircleFilled({at.x + width - t.px(42), at.y + height / 2}, t.px(3), t.colors.accent);

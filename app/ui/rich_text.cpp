@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 
+#include "app/core/bidi.h"
 #include "app/core/conversation.h"
 #include "app/ui/widgets.h"
 #include "runtime/text/utf8.h"
@@ -98,6 +99,10 @@ float RichText::guess(const Theme& theme, size_t i, float width) const {
 // Lines of text[begin, end) between x and x + width, from y on; y becomes their lower edge.
 void RichText::break_lines(const Theme& theme, Layout& layout, const TextBlock& block, uint32_t begin, uint32_t end, float x,
                            float width, float& y) {
+    if (has_right_to_left(std::string_view(block.text).substr(begin, end - begin))) {
+        break_lines_both_ways(theme, layout, block, begin, end, x, width, y);
+        return;
+    }
     const float height = line_height(theme, block);
     float at = 0;
     auto first = uint32_t(layout.fragments.size());
@@ -156,6 +161,83 @@ void RichText::break_lines(const Theme& theme, Layout& layout, const TextBlock& 
         }
     }
     if (layout.fragments.size() > first || begin == end || (end > begin && text[end - 1] == '\n')) end_line();
+}
+
+void RichText::break_lines_both_ways(const Theme& theme, Layout& layout, const TextBlock& block, uint32_t begin, uint32_t end,
+                                     float x, float width, float& y) {
+    const float height = line_height(theme, block);
+    size_t span = 0;
+    for (uint32_t from = begin; from <= end;) {  // paragraph by paragraph
+        const auto to = uint32_t(std::min<size_t>(block.text.find('\n', from), end));
+        const BidiParagraph p = read_bidi(std::string_view(block.text).substr(from, to - from), block.kind == BlockKind::code);
+        const size_t count = p.shown.size();
+        std::vector<uint8_t> style(count, 0);
+        std::vector<float> advance(count, 0);
+        for (size_t i = 0; i < count; i++) {
+            while (span + 1 < block.spans.size() && block.spans[span].end <= from + p.byte[i]) span++;
+            if (span < block.spans.size()) style[i] = block.spans[span].style;
+            if (!p.shown[i]) continue;
+            std::string one;
+            utf8_append(one, p.shown[i]);
+            advance[i] = font_of(theme, block, style[i])
+                             ->CalcTextSizeA(size_of(theme, block, style[i]), FLT_MAX, 0, one.data(), one.data() + one.size())
+                             .x;
+        }
+        for (size_t first = 0; first == 0 || first < count;) {
+            // As many words as fit, or as many characters of one that is longer than the line.
+            size_t last = first, after_space = first;
+            float used = 0;
+            while (last < count && (used + advance[last] <= width || p.space(last) || last == first)) {
+                used += advance[last];
+                if (p.space(last++)) after_space = last;
+            }
+            if (last < count && after_space > first) last = after_space;
+            const std::vector<uint32_t> order = line_order(p, first, last);
+            float total = 0;
+            for (size_t i = first; i < last; i++) total += advance[i];
+            float at = p.right_to_left ? x + width - total : x;
+            const auto first_fragment = uint32_t(layout.fragments.size());
+            for (size_t k = 0; k < order.size();) {
+                const bool backwards = p.level[order[k]] & 1;
+                size_t n = 1;
+                while (k + n < order.size() && style[order[k + n]] == style[order[k]] &&
+                       order[k + n] == (backwards ? order[k + n - 1] - 1 : order[k + n - 1] + 1) &&
+                       (p.level[order[k + n]] & 1) == int(backwards))
+                    n++;
+                const size_t low = backwards ? order[k + n - 1] : order[k];
+                Turned t{.right_to_left = backwards};
+                float w = 0;
+                for (size_t i = 0; i < n; i++) {
+                    if (p.shown[order[k + i]]) utf8_append(t.shown, p.shown[order[k + i]]);
+                    w += advance[low + i];
+                }
+                float passed = 0;
+                for (size_t i = 0; i <= n; i++) {
+                    t.byte.push_back(from + p.byte[low + i]);
+                    t.edge.push_back(backwards ? w - passed : passed);
+                    if (i < n) passed += advance[low + i];
+                }
+                layout.fragments.push_back({at, t.byte.front(), t.byte.back(), style[low], w, int(layout.turned.size())});
+                layout.turned.push_back(std::move(t));
+                at += w;
+                k += n;
+            }
+            if (order.empty()) layout.fragments.push_back({x, from, from, 0, 0});
+            layout.lines.push_back({y, height, first_fragment, uint32_t(layout.fragments.size()), x});
+            y += height;
+            if (last == first) break;
+            first = last;
+        }
+        from = to + 1;
+    }
+}
+
+float RichText::place_of(const Theme& theme, const TextBlock& block, const Layout& layout, const Fragment& fragment,
+                         uint32_t byte) const {
+    if (fragment.turned < 0) return text_width(theme, block, fragment.style, fragment.begin, byte);
+    const Turned& t = layout.turned[size_t(fragment.turned)];
+    const auto at = std::lower_bound(t.byte.begin(), t.byte.end(), byte) - t.byte.begin();
+    return t.edge[std::min(size_t(at), t.edge.size() - 1)];
 }
 
 void RichText::lay_out(const Theme& theme, size_t i, float width) {
@@ -285,9 +367,9 @@ void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width, 
             auto mark = [&](uint32_t begin, uint32_t end, ImU32 color) {
                 begin = std::max(begin, fragment.begin), end = std::min(end, fragment.end);
                 if (begin >= end) return;
-                const float left = text_width(theme, block, fragment.style, fragment.begin, begin);
-                draw->AddRectFilled({x + left, y},
-                                    {x + left + text_width(theme, block, fragment.style, begin, end), y + line.height}, color);
+                const auto [left, right] =
+                    std::minmax({place_of(theme, block, layout, fragment, begin), place_of(theme, block, layout, fragment, end)});
+                draw->AddRectFilled({x + left, y}, {x + right, y + line.height}, color);
             };
             if (selects) mark(from, to, p.selection);
             if (!highlight_.empty()) {
@@ -304,8 +386,11 @@ void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width, 
                 draw->AddRectFilled({x - theme.px(2), top - theme.px(1)},
                                     {x + fragment.width + theme.px(1), top + size + theme.px(3)}, p.raised, theme.px(4));
             const ImU32 color = fragment.style & style_link ? p.accent : block.quote > 0 ? p.dim : p.text;
-            draw->AddText(font_of(theme, block, fragment.style), size, {x, top}, color, block.text.data() + fragment.begin,
-                          block.text.data() + fragment.end);
+            const std::string_view shown =
+                fragment.turned >= 0 ? std::string_view(layout.turned[size_t(fragment.turned)].shown)
+                                     : std::string_view(block.text).substr(fragment.begin, fragment.end - fragment.begin);
+            draw->AddText(font_of(theme, block, fragment.style), size, {x, top}, color, shown.data(),
+                          shown.data() + shown.size());
             if (fragment.style & style_strike)
                 draw->AddLine({x, top + size * 0.58f}, {x + fragment.width, top + size * 0.58f}, color, theme.px(1));
             if (fragment.style & style_link)
@@ -328,6 +413,15 @@ TextPlace RichText::place_at(const Theme& theme, ImVec2 origin, float width, ImV
             for (uint32_t f = line.first; f < line.last; f++) {
                 const Fragment& fragment = layouts_[i].fragments[f];
                 float x = origin.x + fragment.x;
+                if (fragment.turned >= 0) {
+                    if (mouse.x < x && f > line.first) break;
+                    const Turned& t = layouts_[i].turned[size_t(fragment.turned)];
+                    size_t nearest = 0;
+                    for (size_t c = 1; c < t.edge.size(); c++)
+                        if (std::abs(x + t.edge[c] - mouse.x) < std::abs(x + t.edge[nearest] - mouse.x)) nearest = c;
+                    place.byte = t.byte[nearest];
+                    continue;
+                }
                 if (mouse.x < x) break;
                 for (uint32_t byte = fragment.begin; byte <= fragment.end;) {
                     place.byte = byte;

@@ -53,11 +53,18 @@ public:
     void set_highlight(std::string query) { highlight_ = std::move(query); }
 
 private:
-    struct Fragment {  // a piece of a line in one style
+    struct Fragment {  // a piece of a line in one style; from left to right in their line
         float x;
         uint32_t begin, end;
         uint8_t style;
         float width;
+        int turned = -1;  // where it runs from right to left or is joined: an index into the layout's `turned`
+    };
+    struct Turned {
+        std::string shown;           // from left to right
+        std::vector<uint32_t> byte;  // of the text: where each character begins; one more: the end
+        std::vector<float> edge;     // of each, from the fragment's left edge: where it begins; one more: where the last one ends
+        bool right_to_left = false;
     };
     struct Line {
         float y, height;       // below the block's top edge
@@ -69,6 +76,7 @@ private:
         float width = -1, scale = 0, height = 0;
         std::vector<Fragment> fragments;
         std::vector<Line> lines;
+        std::vector<Turned> turned;
         std::vector<float> rules;    // of a table: lines across, below the block's top edge
         std::vector<float> columns;  // of a table
     };
@@ -79,6 +87,12 @@ private:
     float guess(const Theme& theme, size_t block, float width) const;
     void break_lines(const Theme& theme, Layout& layout, const TextBlock& block, uint32_t begin, uint32_t end, float x,
                      float width, float& y);
+    // The same for text with scripts that are written from right to left.
+    void break_lines_both_ways(const Theme& theme, Layout& layout, const TextBlock& block, uint32_t begin, uint32_t end, float x,
+                               float width, float& y);
+    // How far from a fragment's left edge a byte of the text begins.
+    float place_of(const Theme& theme, const TextBlock& block, const Layout& layout, const Fragment& fragment,
+                   uint32_t byte) const;
     void draw_block(const Theme& theme, size_t block, ImVec2 at, float width, TextPlace from, TextPlace to);
     TextPlace place_at(const Theme& theme, ImVec2 origin, float width, ImVec2 mouse) const;
     float text_width(const Theme& theme, const TextBlock& block, uint8_t style, uint32_t begin, uint32_t end) const;

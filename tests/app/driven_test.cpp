@@ -288,6 +288,34 @@ TEST_F(Driven, KeepsTheUsersPresetsAndCopiesWhatIsSelectedOverSeveralMessages) {
     EXPECT_EQ(desktop->end(SIGTERM), 0);
 }
 
+// What is drawn from right to left is copied as it is written.
+TEST_F(Driven, SelectsAndCopiesRightToLeftText) {
+    const std::string said =
+        "\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd 123 vkqat \u05e9\u05dc \u05de\u05d9\u05dc\u05d4 "
+        "\u0633\u0644\u0627\u0645 \u0644\u0644\u0639\u0627\u0644\u0645";
+    fs::create_directories(desktop->conversations());
+    std::ofstream(desktop->conversations() / "rtl.json") << json{
+        {"format", "vkqat conversation"}, {"version", 1}, {"titled", true},
+        {"title", "Both ways"},           {"first", 0},   {"messages", {{{"parent", -1}, {"role", "user"}, {"content", said}}}}};
+    desktop->start();
+    ASSERT_TRUE(desktop->click("Both ways"));
+    ASSERT_TRUE(desktop->wait([](const json& s) { return has_widget(s, "text"); }));
+    const json w = desktop->widget("text");
+    const int x = w["x"], y = w["y"].get<int>() + w["height"].get<int>() / 2, width = w["width"];
+    desktop->drag(x + width - 1, y, x + width / 2, y);  // from its beginning at the right to its middle
+    desktop->screenshot("right-to-left");
+    desktop->key("ctrl+c");
+    ASSERT_TRUE(desktop->click("Message"));
+    desktop->key("ctrl+v");
+    desktop->key("ctrl+n");
+    ASSERT_TRUE(desktop->wait_for_saved([](auto& saved) { return !saved.empty() && saved[0]["draft"] != ""; }));
+    const std::string draft = desktop->saved()[0]["draft"];
+    EXPECT_TRUE(said.starts_with(draft)) << draft;
+    EXPECT_GT(draft.size(), said.size() / 4);
+    EXPECT_LT(draft.size(), said.size() * 3 / 4);
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+}
+
 // A live profile leaves the text as it is, and shows a node-by-node measurement from within the answer.
 TEST_F(Driven, ShowsALiveProfileOfAnAnswer) {
     fs::create_directories(desktop->conversations());
