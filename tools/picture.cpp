@@ -5,14 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "runtime/formats/json_text.h"
-#include "runtime/formats/packing.h"
+#include "runtime/formats/weight_spread.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
 #include "tools/model.h"
@@ -256,69 +255,25 @@ namespace {
 
 std::string default_layer(const LlamaConfig& c) { return fmt::format("model.layers.{}.mlp.gate_proj", c.layers / 2); }
 
-// Of one of the seven linear layers of attention and MLP: [out, in].
-std::array<int64_t, 2> layer_shape(const LlamaConfig& c, const std::string& layer) {
-    const struct {
-        const char* end;
-        int64_t out, in;
-    } shapes[] = {{"q_proj", c.q_dim(), c.hidden_size},
-                  {"k_proj", c.kv_dim(), c.hidden_size},
-                  {"v_proj", c.kv_dim(), c.hidden_size},
-                  {"o_proj", c.hidden_size, c.q_dim()},
-                  {"gate_proj", c.intermediate_size, c.hidden_size},
-                  {"up_proj", c.intermediate_size, c.hidden_size},
-                  {"down_proj", c.hidden_size, c.intermediate_size}};
-    auto shape = std::find_if(std::begin(shapes), std::end(shapes), [&](auto& s) { return layer.ends_with(s.end); });
-    if (shape == std::end(shapes)) fail("{}: is no linear layer; expected such as {}", layer, default_layer(c));
-    return {shape->out, shape->in};
-}
-
-// What is left of the distribution: how many weights each centroid stands for, over the cell that it stands for.
-void add_packed(Figure& f, const PackedWeight& w) {
-    std::vector<double> counts(w.centroids.size());
-    for (uint8_t index : unpack_indices(w.packed, w.in, w.bits)) counts[index]++;
-    std::vector<double> levels, shares;
-    for (size_t i = 0; i < counts.size(); i++) {
-        if (levels.empty() || w.centroids[i] != levels.back()) {  // ternary has one twice
-            levels.push_back(w.centroids[i]);
-            shares.push_back(0);
-        }
-        shares.back() += counts[i] / double(w.out * w.in);
+void add_spread(Figure& f, const WeightSpread& spread) {
+    f.series.push_back({.mark = Mark::histogram, .x = spread.edges, .y = spread.shares});
+    if (const size_t n = spread.centroids.size()) {
+        for (double level : spread.centroids) f.rules.push_back({level, n <= 16 ? fmt::format("{:.3g}", level) : ""});
+        f.subtitle += fmt::format(", {} bit{}", spread.bits, spread.bits == 1 ? "" : "s");
+        if (spread.block > 0) f.subtitle += fmt::format(", blocks of {}", spread.block);
+        f.subtitle += fmt::format(": the share of each of {} centroids (lines) over its cell", n);
+    } else {
+        f.subtitle += fmt::format(", root mean square {:.3g}; beyond 4 of those nothing is drawn", spread.root_mean_square);
+        if (!f.rules.empty()) f.subtitle += fmt::format("; {} centroids", f.rules.size());
     }
-    const size_t n = levels.size();
-    const double first = n > 1 ? (levels[1] - levels[0]) / 2 : 1, last = n > 1 ? (levels[n - 1] - levels[n - 2]) / 2 : 1;
-    Series s{.mark = Mark::histogram, .y = shares};
-    for (size_t i = 0; i <= n; i++)
-        s.x.push_back(i == 0 ? levels[0] - first : i == n ? levels[n - 1] + last : (levels[i - 1] + levels[i]) / 2);
-    for (double level : levels) f.rules.push_back({level, n <= 16 ? fmt::format("{:.3g}", level) : ""});
-    f.subtitle += fmt::format(", {} bit{}, blocks of {}: the share of each of {} centroids (lines) over its cell", w.bits,
-                              w.bits == 1 ? "" : "s", w.block_size, n);
-    f.x.label = "weight / scale of its block";
-    f.series.push_back(std::move(s));
-}
-
-void add_dense(Figure& f, std::span<const float> weights) {
-    double sum = 0;
-    for (float w : weights) sum += double(w) * w;
-    const double deviation = std::sqrt(sum / double(weights.size())), reach = 4 * deviation;
-    constexpr size_t bins = 96;
-    std::vector<double> counts(bins);
-    for (float w : weights) {
-        const double at = (w + reach) / (2 * reach) * double(bins);
-        if (at >= 0 && at < double(bins)) counts[size_t(at)]++;
-    }
-    Series s{.mark = Mark::histogram};
-    for (size_t i = 0; i <= bins; i++) s.x.push_back(-reach + 2 * reach * double(i) / double(bins));
-    for (double n : counts) s.y.push_back(n / double(weights.size()));
-    f.subtitle += fmt::format(", root mean square {:.3g}; beyond 4 of those nothing is drawn", deviation);
-    if (!f.rules.empty()) f.subtitle += fmt::format("; {} centroids", f.rules.size());
     f.x.label = f.rules.empty() ? "weight" : "weight / scale of its block";
-    f.series.push_back(std::move(s));
 }
+
+constexpr size_t histogram_bins = 96;
 
 // The weights as they are trained, over their block's scale where the checkpoint has centroids.
 void add_trained(Figure& f, const Checkpoint& checkpoint, const std::string& layer) {
-    const auto [out, in] = layer_shape(checkpoint.model(), layer);
+    const auto [name, out, in] = linear_shape(checkpoint.model(), layer);
     std::vector<float> weights = read_floats(checkpoint.weights().get(layer + ".weight"));
     const QuantizerConfig quantizer = quantizer_config(checkpoint.config());
     const TensorView* levels = checkpoint.centroids(layer);
@@ -329,7 +284,7 @@ void add_trained(Figure& f, const Checkpoint& checkpoint, const std::string& lay
         const std::vector<float> values = read_floats(*levels);
         for (float v : values) f.rules.push_back({double(v), values.size() <= 16 ? fmt::format("{:.3g}", v) : ""});
     }
-    add_dense(f, weights);
+    add_spread(f, spread(weights, histogram_bins));
 }
 
 }  // namespace
@@ -351,13 +306,8 @@ Figure weights_figure(const fs::path& path, const std::string& given) {
     check_model_directory(path);
     const LlamaConfig c = read_llama_config(path);
     const std::string layer = given.empty() ? default_layer(c) : given;
-    const auto [out, in] = layer_shape(c, layer);
     Figure f = figure(layer, model_name(path));
-    const ModelFiles files = ModelFiles::open(path);
-    if (auto packed = find_packed_linear(files, layer, out, in))
-        add_packed(f, load(*packed));
-    else
-        add_dense(f, read_floats(files.get(layer + ".weight", std::vector<int64_t>{out, in})));
+    add_spread(f, weight_spread(ModelFiles::open(path), c, layer, histogram_bins));
     return f;
 }
 

@@ -8,8 +8,7 @@
 #include "evaluation/results.h"
 #include "evaluation/scaling_fit.h"
 #include "evaluation/store.h"
-#include "runtime/formats/onebit_packing.h"
-#include "runtime/formats/packing.h"
+#include "runtime/formats/weight_spread.h"
 #include "runtime/model/session.h"
 #include "tools/bench_report.h"
 #include "tools/console.h"
@@ -51,29 +50,23 @@ std::vector<Part> weight_parts(const std::filesystem::path& directory, const Lla
     for (int64_t i = 0; i < c.layers; i++) {
         const std::string prefix = fmt::format("model.layers.{}.", i);
         Part layer{fmt::format("layer {}", i)};
-        auto linear = [&](const char* name, int64_t out, int64_t in) {
-            if (auto signs = find_onebit_linear(files, prefix + name, out, in)) {
+        for (const auto& [name, out, in] : linear_shapes(c)) {
+            const std::string tensor = fmt::format("{}{}", prefix, name);
+            if (auto signs = find_onebit_linear(files, tensor, out, in)) {
                 indices.bytes += double(signs->weight->bytes.size());
                 scales.bytes += double(signs->bytes() - signs->weight->bytes.size());
                 layer.bytes += double(signs->bytes());
-            } else if (auto packed = find_packed_linear(files, prefix + name, out, in)) {
+            } else if (auto packed = find_packed_linear(files, tensor, out, in)) {
                 indices.bytes += double(packed->weight_packed->bytes.size());
                 scales.bytes += double(packed->scale_bytes());
                 centroids.bytes += double(packed->centroids->bytes.size());
                 layer.bytes += double(packed->bytes());
             } else {
-                const double bytes = double(byte_size(files.get(prefix + name + ".weight")));
+                const double bytes = double(byte_size(files.get(tensor + ".weight")));
                 dense.bytes += bytes;
                 layer.bytes += bytes;
             }
-        };
-        linear("self_attn.q_proj", c.q_dim(), c.hidden_size);
-        linear("self_attn.k_proj", c.kv_dim(), c.hidden_size);
-        linear("self_attn.v_proj", c.kv_dim(), c.hidden_size);
-        linear("self_attn.o_proj", c.hidden_size, c.q_dim());
-        linear("mlp.gate_proj", c.intermediate_size, c.hidden_size);
-        linear("mlp.up_proj", c.intermediate_size, c.hidden_size);
-        linear("mlp.down_proj", c.hidden_size, c.intermediate_size);
+        }
         for (const char* norm : {"input_layernorm.weight", "post_attention_layernorm.weight"}) {
             const double bytes = double(byte_size(files.get(prefix + norm)));
             norms.bytes += bytes;

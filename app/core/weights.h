@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "runtime/formats/weight_spread.h"
+
 namespace vkqat {
 
 struct WeightPart {
@@ -21,14 +23,7 @@ struct WeightPart {
 // In the order of the model. Errors as those of reading a model's directory.
 std::vector<WeightPart> weight_parts(const std::filesystem::path& model);
 
-// A histogram. Packed layers: the share of each centroid over the cell that it stands for, in units of the blocks' scales;
-// others: the weights themselves between four root mean squares.
-struct WeightHistogram {
-    std::vector<double> edges, shares;  // edges has one more
-    std::vector<double> centroids;      // empty where the layer is not packed
-    int bits = 0;
-    int64_t block = 0;
-};
-WeightHistogram weight_histogram(const std::filesystem::path& model, const std::string& tensor);
+// A histogram of a linear layer: of its centroids, or of the weights in 64 bins.
+WeightSpread weight_histogram(const std::filesystem::path& model, const std::string& tensor);
 
 }  // namespace vkqat

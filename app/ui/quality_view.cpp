@@ -300,7 +300,7 @@ void QualityView::layers(const ModelResult& r) {
 
 void QualityView::histogram() {
     Theme& t = app_.theme;
-    const WeightHistogram& h = weights_.histogram;
+    const WeightSpread& h = weights_.histogram;
     if (h.shares.empty()) return;
     ImGui::Dummy({0, t.px(6)});
     ui::small(t, t.colors.dim, "Weights of " + weights_.tensor);

@@ -50,7 +50,7 @@ private:
     struct Weights {
         std::vector<WeightPart> parts;
         std::string tensor;
-        WeightHistogram histogram;
+        WeightSpread histogram;
     };
     Weights weights_;  // of the chosen model
     std::filesystem::path weights_of_;

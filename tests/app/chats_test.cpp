@@ -6,17 +6,16 @@
 
 #include <thread>
 
+#include "tests/app/folder_test.h"
+
 namespace vkqat {
 namespace {
 
 namespace fs = std::filesystem;
 
-class ChatsTest : public testing::Test {
+class ChatsTest : public FolderTest {
 protected:
     void SetUp() override {
-        std::string name = (fs::temp_directory_path() / "vkqat-chats-XXXXXX").string();
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder = name;
         store = std::make_unique<Store>(folder);
         // Without a model every answer fails, which is what a model that cannot run looks like.
         chats = std::make_unique<Chats>(*store, Chats::Engines{[this](int, AnswerRequest r) {
@@ -28,13 +27,11 @@ protected:
     void TearDown() override {
         chats.reset();
         store.reset();
-        fs::remove_all(folder);
     }
     void finish() {
         for (int i = 0; i < 200 && !chats->generations().empty(); i++) chats->poll(i), ::usleep(5000);
         ASSERT_TRUE(chats->generations().empty());
     }
-    fs::path folder;
     std::vector<AnswerRequest> requests;
     Engine engine{[] {}};
     std::unique_ptr<Store> store;

@@ -12,29 +12,23 @@
 #include "app/core/runs.h"
 #include "app/core/trace.h"
 #include "runtime/support/error.h"
+#include "tests/app/folder_test.h"
 
 namespace vkqat {
 namespace {
 
 namespace fs = std::filesystem;
 
-class FolderTest : public testing::Test {
+class FilesTest : public FolderTest {
 protected:
-    void SetUp() override {
-        std::string name = (fs::temp_directory_path() / "vkqat-app-XXXXXX").string();
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder = name;
-    }
-    void TearDown() override { fs::remove_all(folder); }
     void write(const fs::path& path, const std::string& text) {
         fs::create_directories((folder / path).parent_path());
         std::ofstream(folder / path, std::ios::app) << text;
     }
-    fs::path folder;
 };
 
-class ResultsFolder : public FolderTest {};
-class RunFolder : public FolderTest {};
+class ResultsFolder : public FilesTest {};
+class RunFolder : public FilesTest {};
 
 std::string result(const std::string& name, double bytes, double perplexity) {
     return "{\"format\": \"vkqat result\", \"format_version\": 1, \"name\": \"" + name +

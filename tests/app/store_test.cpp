@@ -7,22 +7,14 @@
 #include <unistd.h>
 
 #include "runtime/support/files.h"
+#include "tests/app/folder_test.h"
 
 namespace vkqat {
 namespace {
 
 namespace fs = std::filesystem;
 
-class StoreTest : public testing::Test {
-protected:
-    void SetUp() override {
-        std::string name = (fs::temp_directory_path() / "vkqat-store-XXXXXX").string();
-        ASSERT_NE(::mkdtemp(name.data()), nullptr);
-        folder = name;
-    }
-    void TearDown() override { fs::remove_all(folder); }
-    fs::path folder;
-};
+using StoreTest = FolderTest;
 
 TEST_F(StoreTest, SavesAndLoads) {
     Conversation c = new_conversation();

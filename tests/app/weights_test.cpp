@@ -50,7 +50,7 @@ TEST(WeightParts, OfADenseModelAreItsTensors) {
     EXPECT_EQ(parts.front().name, "embedding");
     EXPECT_EQ(parts[1].tensor, "model.layers.0.self_attn.q_proj");
     EXPECT_EQ(parts[1].bits, 32);
-    const WeightHistogram h = weight_histogram(stories, parts[1].tensor);
+    const WeightSpread h = weight_histogram(stories, parts[1].tensor);
     EXPECT_EQ(h.edges.size(), h.shares.size() + 1);
     const double shown = std::accumulate(h.shares.begin(), h.shares.end(), 0.0);
     EXPECT_GT(shown, 0.98);  // little lies beyond four root mean squares
@@ -65,7 +65,7 @@ TEST(ReferenceWeightParts, OfAPackedModelHaveItsBitsAndCentroids) {
     const std::vector<WeightPart> parts = weight_parts(model);
     for (const WeightPart& p : parts) {
         if (p.tensor.empty()) continue;
-        const WeightHistogram h = weight_histogram(model, p.tensor);
+        const WeightSpread h = weight_histogram(model, p.tensor);
         EXPECT_EQ(double(h.bits), p.bits) << p.tensor;
         EXPECT_LE(h.centroids.size(), size_t(1) << h.bits);
         EXPECT_NEAR(std::accumulate(h.shares.begin(), h.shares.end(), 0.0), 1, 1e-9);
