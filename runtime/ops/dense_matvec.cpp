@@ -55,10 +55,12 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     uint32_t width = tuning.width ? tuning.width : 256;
     uint32_t rows = tuning.tiles ? tuning.tiles : group <= 2 && in_cols >= 8192 ? 4 : 2;
     const bool small = in_cols < 8192 && weight.rows() <= 4096;
-    uint32_t split = tuning.split ? tuning.split : small ? 2 : 1;
+    // Few long rows: more workgroups, and x from the caches, which is too large to be brought to each of them.
+    const bool few_long = in_cols >= 8192 && weight.rows() <= 8192 && group == 1;
+    uint32_t split = tuning.split ? tuning.split : small ? 2 : few_long ? 4 : 1;
     split = std::min(split, width / lanes);
     uint32_t depth = tuning.depth ? tuning.depth : rows == 2 && group == 1 && !small ? 4 : 2;
-    const bool staged = tuning.staged != 0;
+    const bool staged = tuning.staged < 0 ? !few_long : tuning.staged != 0;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - 4 * (width / lanes) * group * (rows + 1);
     const int64_t most = budget / (4 * group);
     uint32_t slab = tuning.slab;

@@ -46,10 +46,9 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
     const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
     uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
-    // 1 bit: several runs of a lane where that fills the workgroup (columns in 6 times 32 runs: 25.3 us against 34.8 with 43008
-    // rows).
+    // 1 bit: several runs of a lane where that fills the workgroup. 43008 x 6144 with three: 25.3 us against 34.8.
     if (w.bits == 1 && group == 1 && !tuning.chunks)
-        for (uint32_t n = 2; n <= 3 && usual % (across / chunks) != 0; n++)
+        for (uint32_t n = 2; n <= 3; n++)
             if (across % n == 0 && usual % (across / n) == 0) chunks = n;
     const uint32_t parts = (across + chunks - 1) / chunks;
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
@@ -70,14 +69,18 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     uint32_t copies = tuning.copies ? tuning.copies : 128 / entry_bytes;
     while (copies > 1 && sums + copies * table * entry_bytes > budget) copies /= 2;
     if (sums + copies * table * entry_bytes > budget) return {};
-    // Columns of x at a time: two bytes each, and four for each run.
-    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / 68 * 32);
-    const uint32_t depth = tuning.depth ? tuning.depth : w.bits >= 2 ? 1 : 2;
+    // Columns of x at a time: two bytes each, and four for each run, eight at 1 bit.
+    const uint32_t run_bytes = w.bits == 1 ? 72 : 68;
+    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / run_bytes * 32);
+    const bool apart = w.bits == 1 && slab >= runs * 32 && runs * run_bytes + sums <= budget;
+    // More code than the caches of a processor hold, 128 KB for the kernels of a layer, costs more than waiting: two quads on
+    // their way pay only where many follow one another.
+    const uint32_t depth = tuning.depth ? tuning.depth : fusion.swiglu && group == 1 && chunks == 1 ? 2 : 1;
     int64_t workgroups = 0;
     for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);
     return Launch{{of_bits("packed_matvec", w),
                    {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
-                    norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster}},
+                    norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart}},
                   fusion.swiglu ? workgroups / 2 : workgroups,
                   group};
 }
@@ -169,6 +172,7 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "packed_linear: residual");
     if (tokens == 0) return;
     const Capabilities& c = g.capabilities();
+    if (!aligned(g, w.centroids, 16)) fail("{}: centroids must lie at a multiple of 16 bytes", label);
     if (variant == PackedLinearVariant::matvec && !can_matvec(c, w))
         fail("packed_linear: this device or a block size of {} does not allow the variant", w.block_size);
     const PackedParts parts = packed_parts(w);

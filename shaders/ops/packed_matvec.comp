@@ -25,8 +25,9 @@ layout(constant_id = 7) const uint BLOCK_RUNS = 2;  // block_size / 32
 layout(constant_id = 8) const uint NORM = 0;
 layout(constant_id = 9) const bool VECTOR = true;
 layout(constant_id = 10) const bool SWIGLU = false;
-layout(constant_id = 11) const uint QUADS = 8;     // of a workgroup; with SWIGLU of gate and of up
-layout(constant_id = 12) const uint CLUSTER = 32;  // lanes that shuffles reach, at most 32
+layout(constant_id = 11) const uint QUADS = 8;      // of a workgroup; with SWIGLU of gate and of up
+layout(constant_id = 12) const uint CLUSTER = 32;   // lanes that shuffles reach, at most 32
+layout(constant_id = 13) const bool APART = false;  // 1 bit: there is room for x and the sums at the same time
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
@@ -40,9 +41,10 @@ const uint ENTRY_BITS = BITS == 3 ? 6 : 8, ENTRY_LOG = BITS == 2 ? 3 : 2, COPIES
 const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, ROWS = 4 * QUADS;
 const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
 // Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17
-// words, so that lanes meet in no bank); then the table and, behind it, the sums of rows.
-const uint TABLE = BITS == 1 ? 0 : COPIES << ENTRY_BITS, SUMS_AT = TABLE << ENTRY_LOG >> 2;
-const uint STAGE = SLAB / 32 * 17, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
+// words, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and, behind it, the sums of rows.
+const uint TABLE = BITS == 1 ? 0 : COPIES << ENTRY_BITS, TABLE_END = TABLE << ENTRY_LOG >> 2;
+const uint STAGE = SLAB / 32 * (BITS == 1 ? 18 : 17), X_SUMS = SLAB / 32 * 17;
+const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
 shared ENTRY pool[((STAGE > SUMS_END ? STAGE : SUMS_END) * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
 #if BITS == 2
 #define POOL_WORD(i) pool[(i) / 2][(i) % 2]
@@ -54,15 +56,31 @@ shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 uint lane, copy_at;
 
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
-// The lane's entries of the table, made before there is room for them.
-const uint ENTRIES = BITS == 1 ? 1 : (TABLE + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+// The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16 entries have
+// one in common, each has another of the 16 as its second.
+#if BITS == 4
+const uint AT_ONCE = gl_WorkGroupSize.x >> COPIES_LOG, FIRSTS = (16 + AT_ONCE - 1) / AT_ONCE, ENTRIES = 8 + FIRSTS;
+uint first_index(uint n) { return (gl_LocalInvocationIndex >> COPIES_LOG) + n * AT_ONCE; }
+#elif BITS == 1
+const uint ENTRIES = 1;
+#else
+const uint ENTRIES = (TABLE + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+#endif
 void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
-#if BITS != 1
+#if BITS == 4
+    UNROLL for (uint i = 0; i < 4; i++) {
+        const vec4 four = F32x4(centroids).v[i];
+        entries[2 * i] = packFloat2x16(f16vec2(four.xy));
+        entries[2 * i + 1] = packFloat2x16(f16vec2(four.zw));
+    }
+    UNROLL for (uint n = 0; n < FIRSTS; n++)
+        entries[8 + n] = packFloat2x16(f16vec2(centroid_of(centroids, min(first_index(n), 15)), float16_t(0)));
+#elif BITS != 1
     UNROLL for (uint k = 0; k < ENTRIES; k++) {
         const uint e = min(gl_LocalInvocationIndex + k * gl_WorkGroupSize.x, TABLE - 1) >> COPIES_LOG;
 #if BITS == 8
         entries[k] = floatBitsToUint(F32(centroids).v[e]);
-#elif BITS >= 3
+#elif BITS == 3
         entries[k] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
 #else
         UNROLL for (uint j = 0; j < 2; j++)
@@ -74,13 +92,19 @@ void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
 }
 void build_table(const ENTRY entries[ENTRIES]) {
     barrier();  // x or the table that was there is used no more
-#if BITS != 1
+#if BITS == 4
+    UNROLL for (uint n = 0; n < FIRSTS; n++)
+        if (first_index(n) < 16)
+            UNROLL for (uint k = 0; k < 16; k++)
+                pool[(k * 16 + first_index(n)) << COPIES_LOG | gl_LocalInvocationIndex % COPIES] =
+                    entries[8 + n] & 0xffffu | (k % 2 == 0 ? entries[k / 2] << 16 : entries[k / 2] & 0xffff0000u);
+#elif BITS != 1
     UNROLL for (uint k = 0; k < ENTRIES; k++) {
         const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
         if (TABLE % gl_WorkGroupSize.x == 0 || i < TABLE) pool[i] = entries[k];
     }
-    barrier();
 #endif
+    if (BITS != 1) barrier();
 }
 
 // The index is made from the offset in bytes, which has the entry and the copy side by side: a shift and a mask for each.
@@ -151,6 +175,9 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
     const uint run = i / 8;
     if (i % 8 == 0) POOL_WORD(run * 17 + 16) = exponent;
 #if BITS == 1
+    float sum = x.x + x.y + (x.z + x.w);
+    UNROLL for (uint m = 1; m < 8; m *= 2) sum += subgroupShuffleXor(sum, m);
+    if (i % 8 == 0) POOL_WORD(X_SUMS + run) = floatBitsToUint(sum);
     // Columns c and c + 16 are a pair, times the inverse of what their bit is worth.
     UNROLL for (uint e = 0; e < 4; e++) x[e] *= inverse_of_bit(i % 4 * 4 + e);
     vec4 other;
@@ -165,6 +192,16 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
 #endif
     POOL_WORD(run * 17 + word) = halves.x;
     POOL_WORD(run * 17 + word + 1) = halves.y;
+}
+
+// What this invocation brings of the SLAB columns of a token's x from `first` on.
+void load_slab(const uint token, const uint first, out vec4 x[LOADS], out vec4 weight[LOADS]) {
+    const uint64_t row = a.x + uint64_t(min(token, a.tokens - 1)) * a.in_cols * 4;
+    UNROLL for (uint k = 0; k < LOADS; k++) {
+        const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
+        x[k] = load_columns(row, column, a.in_cols);
+        weight[k] = load_norm(a.norm, column, a.in_cols);
+    }
 }
 
 // The sum over a cluster of lanes of row lane % 4 of four.
@@ -219,6 +256,13 @@ void main() {
     UNROLL for (uint d = 0; d < DEPTH; d++)
         if (d < mine) LOAD_QUAD(d, first_quad + group + d * GROUPS)
 
+    // x of the lane's runs, SLAB columns at a time through shared memory; the next ones are loaded meanwhile.
+    uint x[TOKENS * CHUNKS][16];
+    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
+    vec4 loaded[LOADS], weight[LOADS];
+    load_slab(token0, 0, loaded, weight);
+    ENTRY entries[ENTRIES];
+    make_entries(a.centroids + part * ((INDEX_MASK + 1) * 4), entries);
     const uint FINISHED = (ROWS * TOKENS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
     float residual[FINISHED];
     UNROLL for (uint k = 0; k < FINISHED; k++) {
@@ -228,37 +272,21 @@ void main() {
             residual[k] = F32(a.residual + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row];
     }
 
-    ENTRY entries[ENTRIES];
-    make_entries(a.centroids + part * ((INDEX_MASK + 1) * 4), entries);
-    // x of the lane's runs, SLAB columns at a time through shared memory.
-    uint x[TOKENS * CHUNKS][16];
-    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
     UNROLL for (uint t = 0; t < TOKENS; t++) {
-        const uint64_t x_row = a.x + uint64_t(min(token0 + t, a.tokens - 1)) * a.in_cols * 4;
         float square = 0;
         for (uint first = 0; first < runs * 32; first += SLAB) {
-            vec4 loaded[LOADS], weight[LOADS];
-            UNROLL for (uint k = 0; k < LOADS; k++) {
-                const uint column = first + 4 * (id + k * gl_WorkGroupSize.x);
-                loaded[k] = load_columns(x_row, column, a.in_cols);
-                weight[k] = load_norm(a.norm, column, a.in_cols);
-            }
             if (t != 0 || first != 0) barrier();
             UNROLL for (uint k = 0; k < LOADS; k++) store_columns(id + k * gl_WorkGroupSize.x, loaded[k], weight[k], square);
+            const bool row_ends = first + SLAB >= runs * 32;
+            if (!row_ends || t + 1 < TOKENS)
+                load_slab(token0 + (row_ends ? t + 1 : t), row_ends ? 0 : first + SLAB, loaded, weight);
             barrier();
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
                 const uint run = (c * PARTS + columns_part) * 32 + lane - first / 32;
                 if (run < SLAB / 32) {
                     UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(run * 17 + p);
                     power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(run * 17 + 16));
-#if BITS == 1
-                    float sum = 0;
-                    UNROLL for (uint p = 0; p < 16; p++) {
-                        const vec2 pair = unpackHalf2x16(x[t * CHUNKS + c][p]);
-                        sum += (pair.x + pair.y) / inverse_of_bit(p);
-                    }
-                    x_sum[t * CHUNKS + c] = sum;
-#endif
+                    if (BITS == 1) x_sum[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(X_SUMS + run));
                 }
             }
         }
@@ -282,11 +310,12 @@ void main() {
 #else
         if (pass != 0) make_entries(centroids, entries);
 #endif
-        if (BITS != 1 || pass == 0) build_table(entries);
+        if (BITS != 1 || (pass == 0 && !APART)) build_table(entries);
         const uint quad0 = first_quad + group + pass * second_pass;
+        uint sum_at = SUMS_AT + (pass * TOKENS * ROWS + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;
         for (uint n = 0; n < mine; n += DEPTH) {
             UNROLL for (uint d = 0; d < DEPTH; d++) {
-                if (n + d >= mine) break;
+                if (d != 0 && n + d >= mine) break;
                 float total[TOKENS][4];
                 UNROLL for (uint t = 0; t < TOKENS; t++)
                     UNROLL for (uint r = 0; r < 4; r++) total[t][r] = 0;
@@ -320,10 +349,9 @@ void main() {
                     LOAD_QUAD(d, quad0 + second_pass + d * GROUPS)
                 UNROLL for (uint t = 0; t < TOKENS; t++) {
                     const float sum = row_sum(total[t]);
-                    if (lane % CLUSTER < 4)
-                        POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * ROWS + ((n + d) * GROUPS + group) * 4 + lane % 4) * PITCH +
-                                  columns_part * (32 / CLUSTER) + lane / CLUSTER) = floatBitsToUint(sum);
+                    if (lane % CLUSTER < 4) POOL_WORD(sum_at + t * ROWS * PITCH) = floatBitsToUint(sum);
                 }
+                sum_at += GROUPS * 4 * PITCH;
             }
         }
     }
