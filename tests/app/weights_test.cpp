@@ -59,6 +59,15 @@ TEST(WeightParts, OfADenseModelAreItsTensors) {
     EXPECT_THROW(weight_histogram(stories, "model.norm"), std::exception);
 }
 
+TEST(WeightSpread, OfSignsIsTheShareOfEach) {
+    const std::vector<std::byte> signs{std::byte(0b00000111), std::byte(0)};  // three of sixteen are -1
+    const TensorView view{.bytes = signs};
+    const WeightSpread s = spread(OnebitLinear{.out = 2, .in = 8, .weight = &view});
+    EXPECT_EQ(s.centroids, (std::vector<double>{-1, 1}));
+    EXPECT_EQ(s.shares, (std::vector<double>{3.0 / 16, 13.0 / 16}));
+    EXPECT_EQ(s.edges, (std::vector<double>{-2, 0, 2}));
+}
+
 TEST(ReferenceWeightParts, OfAPackedModelHaveItsBitsAndCentroids) {
     const auto model = test::reference_folder() / "tiny-kmeans-2bit";
     if (!std::filesystem::exists(model / "config.json")) GTEST_SKIP() << "no " << model;
