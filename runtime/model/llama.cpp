@@ -47,40 +47,26 @@ bool folds(const Graph& g, Tensor x, const PackedLayer& w) {
     return packed_linear_folds(g.capabilities(), w) && x.rows() <= packed_linear_tokens;
 }
 
-// The same of a weight with a zero point for each block, or with other scales below 0: two nodes with the norm in both, and
-// SwiGLU.
-bool asymmetric_folds(const Graph& g, Tensor x, const Linear& w) {
-    return w.packed.size() == 1 && w.negative.size() <= 1 && folds(g, x, w.packed[0]) &&
-           (!w.offsets || can_block_offsets(g.capabilities(), x.cols(), w.offsets.cols()));
-}
-Tensor asymmetric_folded(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
-    LinearFusion inner = fusion;
-    inner.swiglu = false;
-    if (fusion.swiglu) inner.residual = {};
-    if (w.offsets) inner.residual = block_offsets(g, x, w.offsets, inner, name + ".offsets");
-    if (!w.negative.empty()) inner.residual = packed_linear(g, x, w.negative[0], name + ".negative", inner);
-    Tensor y = packed_linear(g, x, w.packed[0], name, inner);
-    if (!fusion.swiglu) return y;
-    y = swiglu(g, y);
-    return fusion.residual ? add(g, fusion.residual, y, name + ".residual") : y;
-}
-
-// Sign matrices with what is in front of and behind them: products, beside each other, then their norms. The kernels divide by
+// Sign matrices with what is in front of and behind them: the products, then their norms. The kernels divide by
 // the root mean square of x wherever they multiply by a vector; where the model has no norm, that is undone behind the product.
 bool onebit_folds(const Graph& g, Tensor x, const Linear& w, const LinearFusion& fusion) {
-    return std::all_of(w.packed_onebit.begin(), w.packed_onebit.end(),
-                       [&](const PackedOnebit& part) { return folds(g, x, part.sign) && (!fusion.norm || part.normed_factor); });
+    return (!fusion.norm || w.onebit_normed) && std::all_of(w.packed_onebit.begin(), w.packed_onebit.end(),
+                                                            [&](const PackedOnebit& part) { return folds(g, x, part.sign); });
 }
 Tensor onebit_folded(Graph& g, Tensor x, const Linear& w, const std::string& name, const LinearFusion& fusion) {
     constexpr float no_eps = 1e-30f;  // but for inputs of zero
     std::vector<int64_t> rows;
     for (const PackedOnebit& part : w.packed_onebit) rows.push_back(part.sign.out());
-    Tensor u = g.tensor({x.rows(), w.onebit_factors.elements()}, DType::f32, name);
-    int64_t column = 0;
-    for (const PackedOnebit& part : w.packed_onebit) {
-        packed_linear_into(g, x, part.sign, u, column, name, PackedLinearVariant::automatic,
-                           fusion.norm ? part.normed_factor : part.input_factor, fusion.norm ? fusion.eps : no_eps);
-        column += part.sign.out();
+    Tensor u;
+    if (fusion.norm) {
+        u = packed_linear(g, x, w.onebit_signs, name, {.norm = w.onebit_normed, .eps = fusion.eps});
+    } else {
+        u = g.tensor({x.rows(), w.onebit_factors.elements()}, DType::f32, name);
+        int64_t column = 0;
+        for (const PackedOnebit& part : w.packed_onebit) {
+            packed_linear_into(g, x, part.sign, u, column, name, PackedLinearVariant::automatic, part.input_factor, no_eps);
+            column += part.sign.out();
+        }
     }
     return onebit_output(
         g, u, w.onebit_factors, rows,
@@ -90,15 +76,24 @@ Tensor onebit_folded(Graph& g, Tensor x, const Linear& w, const std::string& nam
 // residual + x W^T of a weight with a zero point for each block, or with other scales below 0.
 Tensor asymmetric_product(Graph& g, Tensor x, const Linear& w, const std::string& name, Tensor residual) {
     Tensor y = residual;
-    if (w.offsets) {
-        Tensor sums = block_sums(g, x, x.cols() / w.offsets.cols(), name + ".block_sums");
+    Linear plain{.dense = {}, .packed = w.packed};
+    if (w.of_blocks[0].zeros) {
+        Tensor sums = block_sums(g, x, w.packed[0].block_size, name + ".block_sums");
+        Tensor offsets = block_offsets(g, w.packed, w.of_blocks, name + ".offsets");
         const Precision precision = g.precision();
         g.set_precision(Precision::f32);  // a small product of two fp32 matrices
-        y = dense_linear(g, sums, w.offsets, name + ".offsets", {.residual = y});
+        y = dense_linear(g, sums, offsets, name + ".offsets", {.residual = y});
         g.set_precision(precision);
+    } else {
+        Linear negative = plain;
+        for (size_t i = 0; i < w.packed.size(); i++) {
+            plain.packed[i].centroids = w.above[i];
+            negative.packed[i].centroids = w.below[i];
+            negative.packed[i].scales = w.of_blocks[i].negative_scales;
+        }
+        y = apply(g, x, negative, name + ".negative", {.residual = y});
     }
-    if (!w.negative.empty()) y = apply(g, x, Linear{.dense = {}, .packed = w.negative}, name + ".negative", {.residual = y});
-    return apply(g, x, Linear{.dense = {}, .packed = w.packed}, name, {.residual = y});
+    return apply(g, x, plain, name, {.residual = y});
 }
 
 // residual + LN(((x * input_factor) sign^T) * output_factor) of each part.
@@ -144,6 +139,12 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
     if (w.ternary.size() == 1 && x.rows() <= ternary_linear_tokens && !w.input_strength &&
         can_ternary_linear(g.capabilities(), w.ternary[0]))
         return ternary_linear(g, x, w.ternary[0], name, fusion, {.second_norm = bool(w.input_norm), .second_eps = w.input_eps});
+    if (w.ternary.size() == 1 && !w.input_strength && g.capabilities().kind != DeviceKind::cpu &&
+        has_ternary_matmul(g.capabilities()))
+        return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
+            return ternary_matmul(g, normed, w.ternary[0], name, {.residual = residual},
+                                  {.second_norm = bool(w.input_norm), .second_eps = w.input_eps});
+        });
     if (w.quantize_inputs)
         return unfused(g, x, fusion, name, [&](Tensor normed, Tensor residual) {
             Linear plain = w;
@@ -155,8 +156,9 @@ Tensor apply(Graph& g, Tensor x, const Linear& w, const std::string& name, const
     if (!w.onebit.empty() || !w.packed_onebit.empty())
         return unfused(g, x, fusion, name,
                        [&](Tensor normed, Tensor residual) { return onebit_product(g, normed, w, name, residual); });
-    if ((w.offsets || !w.negative.empty()) && asymmetric_folds(g, x, w)) return asymmetric_folded(g, x, w, name, fusion);
-    if (w.offsets || !w.negative.empty())
+    if (w.of_blocks.size() == 1 && folds(g, x, w.packed[0]))
+        return packed_asymmetric_linear(g, x, w.packed[0], w.of_blocks[0], name, fusion);
+    if (!w.of_blocks.empty())
         return unfused(g, x, fusion, name,
                        [&](Tensor normed, Tensor residual) { return asymmetric_product(g, normed, w, name, residual); });
     if (w.dense && !g.training()) return dense_linear(g, x, w.dense, name, fusion);

@@ -17,21 +17,24 @@ namespace vkqat {
 struct PackedOnebit {
     PackedLayer sign;                    // table -1, 1, scales of 1
     Tensor input_factor, output_factor;  // [in], [out]
-    Tensor normed_factor = {};  // f32 [in]: input_factor times the weight of the norm in front; absent where there is none
 };
 
 // A linear layer in one graph: dense, sign matrices, or packed in one or more parts whose outputs stand side by side (q, k, v).
 struct Linear {
     Tensor dense;  // [out, in] f32|f16|bf16
     std::vector<PackedLayer> packed;
-    // What asymmetric quantizers add to the product with `packed`: f32 [out, blocks] times the sums of x over as many blocks of
-    // columns; packed layers with the same indices for weights below 0. Absent and empty otherwise.
-    Tensor offsets = {};
-    std::vector<PackedLayer> negative = {};
+    // What blocks of `packed` have besides scales, by part of it; empty: nothing. Where that is scales for weights below 0, the
+    // tables of the weights above 0 and of those below by themselves are here too, f32 as the layer's centroids.
+    std::vector<PackedAsymmetry> of_blocks = {};
+    std::vector<Tensor> above = {}, below = {};
     // Sign matrices whose outputs stand side by side, each with a norm of its own: in training, and packed.
     std::vector<OnebitPart> onebit = {};
     std::vector<PackedOnebit> packed_onebit = {};
     Tensor onebit_factors = {};  // f32 [out]: output factors of all of packed_onebit
+    // The same sign matrices as parts of one layer, and f32 [parts, in]: input factors times the weight of the norm in front
+    // (absent where there is none).
+    PackedLayer onebit_signs = {};
+    Tensor onebit_normed = {};
     // Ternary parts of a layer with 8-bit inputs, computed in integers where tokens are few; then `packed` is empty.
     std::vector<TernaryLayer> ternary = {};
     // Its inputs are 8-bit integers times a scale of each token (runtime/ops/quantize_activations.h), as strongly as

@@ -48,19 +48,21 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
             return m;
         }
         if (random.form == Random::Form::onebit) {
-            for (size_t i = 0; i < rows.size(); i++) {
-                Onebit part{empty_packed({rows[i]}, in, 1, in, name),
-                            dense({in}, DType::f16, 0.5f, 1.5f, name + ".input_factor"),
-                            dense({rows[i]}, DType::f16, 0.5f, 1.5f, name + ".output_factor"),
-                            {}};
-                part.normed_factor.push_back(dense({in}, DType::f32, 0.5f, 1.5f, name + ".normed_factor"));
-                fill(part.sign.indices, 0, 0);
-                fill(part.sign.scales, 1, 1);
-                const float signs[] = {1, -1};
-                if (!planned_) device_.upload(part.sign.centroids.buffer, 0, std::as_bytes(std::span(signs)));
-                m.onebit.push_back(std::move(part));
+            const auto parts = int64_t(rows.size());
+            Onebit o{empty_packed(rows, in, 1, in, name), {}, {}, {}, {}};
+            std::vector<float> signs;
+            for (int64_t r : rows) {
+                o.input_factors.push_back(dense({in}, DType::f16, 0.5f, 1.5f, name + ".input_factor"));
+                o.output_factors.push_back(dense({r}, DType::f16, 0.5f, 1.5f, name + ".output_factor"));
+                signs.insert(signs.end(), {1, -1});
             }
-            m.onebit_factors.push_back(dense({out}, DType::f32, 0.5f, 1.5f, name + ".factors"));
+            o.normed.push_back(
+                dense(parts == 1 ? Shape{in} : Shape{parts, in}, DType::f32, 0.5f, 1.5f, name + ".normed_factors"));
+            o.all_output_factors = dense({out}, DType::f32, 0.5f, 1.5f, name + ".factors");
+            fill(o.signs.indices, 0, 0);
+            fill(o.signs.scales, 1, 1);
+            if (!planned_) device_.upload(o.signs.centroids.buffer, 0, std::as_bytes(std::span(signs)));
+            m.onebit.push_back(std::move(o));
             return m;
         }
         Packed p = empty_packed(rows, in, random.bits, random.block_size, name);
@@ -72,11 +74,20 @@ LlamaWeights::LlamaWeights(Device& device, const LlamaConfig& config, const Rand
             for (int64_t i = 0; i < count; i++) centroids.push_back(2 * (float(i) + 0.5f) / float(count) - 1);
         if (!planned_) device_.upload(p.centroids.buffer, 0, std::as_bytes(std::span(centroids)));
         bytes_ += p.centroids.buffer.bytes();
-        if (random.form == Random::Form::int_asym)
-            m.offsets.push_back(dense({out, in / random.block_size}, DType::f32, -spread, spread, name + ".offsets"));
+        if (random.form == Random::Form::int_asym) {
+            const auto zeros = std::vector<std::byte>(size_t(p.scales.shape.elements()), std::byte{1});
+            OfBlocks& b = m.of_blocks.emplace_back();
+            b.zeros.push_back({allocate(zeros.size(), name + ".zeros"), p.scales.shape, DType::u8, name + ".zeros"});
+            b.center = 1.5f;
+            if (!planned_) device_.upload(b.zeros[0].buffer, 0, zeros);
+            bytes_ += zeros.size();
+        }
         if (random.form == Random::Form::nf) {
-            m.negative.push_back({dense(p.scales.shape, DType::bf16, 0.5f * spread, 1.5f * spread, name + ".negative_scales"),
-                                  dense(p.centroids.shape, DType::f32, -1, 0, name + ".below")});
+            OfBlocks& b = m.of_blocks.emplace_back();
+            b.negative_scales.push_back(
+                dense(p.scales.shape, DType::bf16, 0.5f * spread, 1.5f * spread, name + ".negative_scales"));
+            b.above.push_back(dense(p.centroids.shape, DType::f32, 0, 1, name + ".above"));
+            b.below.push_back(dense(p.centroids.shape, DType::f32, -1, 0, name + ".below"));
         }
         m.packed.push_back(std::move(p));
         return m;

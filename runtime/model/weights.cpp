@@ -117,15 +117,20 @@ namespace {
 // The middle of a table, about which that of weights with a zero point is laid: then its values and the offsets are small.
 float middle(std::span<const float> table) { return (table.front() + table.back()) / 2; }
 
-// The table as the device has it: about its middle for zero points, else one side of 0 where that has scales of its own.
-std::vector<float> device_table(const PackedLinear& part, bool below_zero) {
+// The table as the device has it: about its middle for zero points.
+std::vector<float> device_table(const PackedLinear& part) {
     std::vector<float> table = read_floats(*part.centroids);
     const float center = part.zeros ? middle(table) : 0;
-    for (float& c : table) {
-        c -= center;
-        if (part.negative_scales) c = below_zero ? std::min(c, 0.f) : std::max(c, 0.f);
-    }
+    for (float& c : table) c -= center;
     return table;
+}
+
+// The tables of parts below one another, only what is above 0 or below it.
+std::vector<float> one_side(const std::vector<PackedLinear>& parts, bool below) {
+    std::vector<float> tables;
+    for (const PackedLinear& part : parts)
+        for (float c : read_floats(*part.centroids)) tables.push_back(below ? std::min(c, 0.f) : std::max(c, 0.f));
+    return tables;
 }
 
 }  // namespace
@@ -137,13 +142,19 @@ void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts
     for (const PackedLinear& part : parts) rows.push_back(part.out);
     const bool two_sides = parts[0].negative_scales != nullptr;
     Packed p = empty_packed(rows, parts[0].in, parts[0].bits, parts[0].block_size, name);
-    auto like = [&](const Placed& other) {
-        return Placed{allocate(uint64_t(other.shape.elements()) * vkqat::bytes(other.dtype), other.name + ".negative"),
-                      other.shape, other.dtype, other.name + ".negative"};
-    };
-    NegativeSide negative;
+    OfBlocks of_blocks;
     const Landed landed(uploader_.get());
-    if (two_sides) negative = {like(p.scales), like(p.centroids)};
+    if (two_sides) {
+        const std::string label = name + ".negative_scales";
+        of_blocks.negative_scales.push_back(
+            {allocate(uint64_t(p.scales.shape.elements()) * 2, label), p.scales.shape, DType::bf16, label});
+        of_blocks.above.push_back(place_floats(one_side(parts, false), p.centroids.shape, name + ".above"));
+        of_blocks.below.push_back(place_floats(one_side(parts, true), p.centroids.shape, name + ".below"));
+    }
+    if (parts[0].zeros) {
+        of_blocks.center = middle(read_floats(*parts[0].centroids));
+        of_blocks.zeros.push_back(place_zeros(p, parts, name + ".zeros"));
+    }
     PackedExtents extents = packed_extents(p.rows, p.in, p.bits, p.block_size);
     const uint64_t row_bytes = uint64_t(packed_row_bytes(p.in, p.bits)), scale_bytes = uint64_t(extents.blocks) * 2;
     for (size_t i = 0; i < parts.size() && !planned_; i++) {
@@ -176,20 +187,18 @@ void LlamaWeights::add_packed(Matrix& to, const std::vector<PackedLinear>& parts
                 };
                 tile(1);
                 if (!two_sides) return;
-                layer.scales = g.external(negative.scales.buffer, 0, negative.scales.shape, DType::bf16, negative.scales.name);
+                const Placed& scales = of_blocks.negative_scales[0];
+                layer.scales = g.external(scales.buffer, 0, scales.shape, DType::bf16, scales.name);
                 tile(2);  // with the same indices once more
             });
             for (const auto& bytes : std::span(pieces).subspan(1)) count(bytes.size());
         }
         const uint64_t table_bytes = part.centroids->bytes.size();
-        uploader_->copy(p.centroids.buffer, i * table_bytes, std::as_bytes(std::span<const float>(device_table(part, false))));
-        if (two_sides)
-            uploader_->copy(negative.centroids.buffer, i * table_bytes,
-                            std::as_bytes(std::span<const float>(device_table(part, true))));
+        uploader_->copy(p.centroids.buffer, i * table_bytes, std::as_bytes(std::span<const float>(device_table(part))));
         count(table_bytes);
     }
     to.packed.push_back(std::move(p));
-    if (two_sides) to.negative.push_back(std::move(negative));
+    if (two_sides || parts[0].zeros) to.of_blocks.push_back(std::move(of_blocks));
 }
 
 TernaryLayer LlamaWeights::Ternary::layer(Graph& g) const {
@@ -247,73 +256,86 @@ void LlamaWeights::add_ternary(Matrix& to, const std::vector<PackedLinear>& part
     to.ternary.push_back(std::move(t));
 }
 
-// (middle of the table - zero) * scale of every block, which comes to the product with the table about its middle.
-void LlamaWeights::add_offsets(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name) {
-    int64_t rows = 0;
-    for (const PackedLinear& part : parts) rows += part.out;
-    const int64_t blocks = parts[0].in / parts[0].block_size;
-    Placed p{allocate(uint64_t(rows * blocks) * 4, name + ".offsets"), {rows, blocks}, DType::f32, name + ".offsets"};
+// The zero points of parts below one another, in the order of the device's scales.
+LlamaWeights::Placed LlamaWeights::place_zeros(const Packed& to, const std::vector<PackedLinear>& parts,
+                                               const std::string& name) {
+    const int64_t blocks = to.in / to.block_size;
+    Placed p{allocate(uint64_t(to.scales.shape.elements()), name), to.scales.shape, DType::u8, name};
     const Landed landed(uploader_.get());
-    uint64_t done = 0;
+    if (planned_) return p;
+    std::vector<std::byte> zeros(size_t(to.scales.shape.elements()));
+    int64_t tile = 0;
     for (const PackedLinear& part : parts) {
-        if (planned_) break;
-        std::vector<float> offsets = read_floats(*part.scales);
-        const float center = middle(read_floats(*part.centroids));
-        for (size_t i = 0; i < offsets.size(); i++) offsets[i] *= center - float(std::to_integer<uint8_t>(part.zeros->bytes[i]));
-        uploader_->copy(p.buffer, done, std::as_bytes(std::span<const float>(offsets)));
-        done += offsets.size() * 4;
+        for (int64_t row = 0; row < part.out; row++)
+            for (int64_t b = 0; b < blocks; b++)
+                zeros[size_t(((tile * 8 + row / 4) * blocks + b) * 4 + row % 4)] = part.zeros->bytes[size_t(row * blocks + b)];
+        tile += (part.out + 31) / 32;
         count(part.zeros->bytes.size());
     }
-    to.offsets.push_back(std::move(p));
+    uploader_->copy(p.buffer, 0, zeros);
+    return p;
 }
 
 // What is computed from the files: no bytes of the model.
-LlamaWeights::Placed LlamaWeights::place_floats(const std::vector<float>& values, const std::string& name) {
-    Placed p{allocate(values.size() * 4, name), {int64_t(values.size())}, DType::f32, name};
+LlamaWeights::Placed LlamaWeights::place_floats(const std::vector<float>& values, const Shape& shape, const std::string& name) {
+    Placed p{allocate(values.size() * 4, name), shape, DType::f32, name};
     const Landed landed(uploader_.get());
     if (!planned_) uploader_->copy(p.buffer, 0, std::as_bytes(std::span(values)));
     return p;
 }
 
-// A sign matrix as a packed layer of 1 bit, one block a row, scales of 1.
-LlamaWeights::Onebit LlamaWeights::onebit(const OnebitLinear& layer, const std::string& name, const TensorView* norm) {
-    Onebit result;
+// Sign matrices below one another as a packed layer of 1 bit, one block a row, scales of 1.
+LlamaWeights::Onebit LlamaWeights::onebit(const std::vector<OnebitLinear>& parts, const std::string& name,
+                                          const TensorView* norm) {
+    std::vector<int64_t> rows;
+    for (const OnebitLinear& part : parts) rows.push_back(part.out);
+    const int64_t in = parts[0].in;
+    Onebit result{};
     const Landed landed(uploader_.get());
-    result.sign = empty_packed({layer.out}, layer.in, 1, layer.in, name);
-    result.input_factor = place(*layer.input_factor);
-    result.output_factor = place(*layer.weight_scale);
-    if (norm) {
-        std::vector<float> product = read_floats(*layer.input_factor);
-        const std::vector<float> weight = read_floats(*norm);
-        for (size_t i = 0; i < product.size(); i++) product[i] *= weight[i];
-        result.normed_factor.push_back(place_floats(product, name + ".normed_factor"));
+    result.signs = empty_packed(rows, in, 1, in, name);
+    std::vector<float> factors, normed;
+    for (const OnebitLinear& part : parts) {
+        result.input_factors.push_back(place(*part.input_factor));
+        result.output_factors.push_back(place(*part.weight_scale));
+        const std::vector<float> of_outputs = read_floats(*part.weight_scale);
+        factors.insert(factors.end(), of_outputs.begin(), of_outputs.end());
+        if (!norm) continue;
+        const std::vector<float> of_inputs = read_floats(*part.input_factor), weight = read_floats(*norm);
+        for (size_t i = 0; i < weight.size(); i++) normed.push_back(of_inputs[i] * weight[i]);
     }
+    result.all_output_factors = place_floats(factors, {int64_t(factors.size())}, name + ".factors");
+    const Shape of_parts = parts.size() == 1 ? Shape{in} : Shape{int64_t(parts.size()), in};
+    if (norm) result.normed.push_back(place_floats(normed, of_parts, name + ".normed_factors"));
     if (planned_) return result;
-    const Packed& p = result.sign;
-    const uint64_t row_bytes = uint64_t(layer.in) / 8;
+    const Packed& p = result.signs;
+    const uint64_t row_bytes = uint64_t(in) / 8;
     const auto piece_rows = int64_t((uploader_->piece_bytes() - 1024) / (row_bytes + 2) / 32 * 32);
     if (piece_rows == 0) fail("{}: rows of {} bytes are too long", name, row_bytes);
-    for (int64_t row = 0; row < layer.out; row += piece_rows) {
-        const int64_t n = std::min(piece_rows, layer.out - row);
-        const auto from = layer.weight->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes);
-        std::vector<uint8_t> signs(from.size());  // most significant bit first
-        for (size_t i = 0; i < from.size(); i++) {
-            auto b = std::to_integer<uint32_t>(from[i]);
-            b = (b & 0xf0) >> 4 | (b & 0x0f) << 4;
-            b = (b & 0xcc) >> 2 | (b & 0x33) << 2;
-            signs[i] = uint8_t((b & 0xaa) >> 1 | (b & 0x55) << 1);
+    int64_t tile = 0;
+    for (size_t part = 0; part < parts.size(); part++) {
+        for (int64_t row = 0; row < rows[part]; row += piece_rows) {
+            const int64_t n = std::min(piece_rows, rows[part] - row);
+            const auto from = parts[part].weight->bytes.subspan(uint64_t(row) * row_bytes, uint64_t(n) * row_bytes);
+            std::vector<uint8_t> signs(from.size());  // most significant bit first
+            for (size_t i = 0; i < from.size(); i++) {
+                auto b = std::to_integer<uint32_t>(from[i]);
+                b = (b & 0xf0) >> 4 | (b & 0x0f) << 4;
+                b = (b & 0xcc) >> 2 | (b & 0x33) << 2;
+                signs[i] = uint8_t((b & 0xaa) >> 1 | (b & 0x55) << 1);
+            }
+            const std::vector<uint16_t> ones(size_t(n), f32_to_bf16(1));
+            const std::span<const std::byte> pieces[] = {std::as_bytes(std::span<const uint8_t>(signs)),
+                                                         std::as_bytes(std::span<const uint16_t>(ones))};
+            uploader_->run(pieces, [&](Graph& g, const Buffer& piece, std::span<const uint64_t> offsets) {
+                tile_packed(g, g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed"),
+                            g.external(piece, offsets[1], {n, 1}, DType::bf16, "scales"), p.layer(g), tile + row / 32);
+            });
+            count(from.size());
         }
-        const std::vector<uint16_t> ones(size_t(n), f32_to_bf16(1));
-        const std::span<const std::byte> pieces[] = {std::as_bytes(std::span<const uint8_t>(signs)),
-                                                     std::as_bytes(std::span<const uint16_t>(ones))};
-        uploader_->run(pieces, [&](Graph& g, const Buffer& piece, std::span<const uint64_t> offsets) {
-            tile_packed(g, g.external(piece, offsets[0], {n, int64_t(row_bytes)}, DType::u8, "packed"),
-                        g.external(piece, offsets[1], {n, 1}, DType::bf16, "scales"), p.layer(g), row / 32);
-        });
-        count(from.size());
+        tile += (rows[part] + 31) / 32;
+        const float table[] = {1, -1};
+        uploader_->copy(p.centroids.buffer, part * sizeof(table), std::as_bytes(std::span<const float>(table)));
     }
-    const float table[] = {1, -1};
-    uploader_->copy(p.centroids.buffer, 0, std::as_bytes(std::span<const float>(table)));
     return result;
 }
 
@@ -321,17 +343,13 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
                                           const std::vector<int64_t>& rows, int64_t cols, const std::string& norm) {
     Matrix m;
     const Landed landed(uploader_.get());
-    std::vector<float> factors;
+    std::vector<OnebitLinear> signs;
     for (size_t i = 0; i < prefixes.size(); i++)
-        if (auto part = find_onebit_linear(files, prefixes[i], rows[i], cols)) {
-            m.onebit.push_back(onebit(*part, prefixes[i], norm.empty() ? nullptr : &files.get(norm, std::vector<int64_t>{cols})));
-            const std::vector<float> more = read_floats(*part->weight_scale);
-            factors.insert(factors.end(), more.begin(), more.end());
-        }
-    if (!m.onebit.empty()) m.onebit_factors.push_back(place_floats(factors, prefixes[0] + ".factors"));
-    if (!m.onebit.empty()) {
-        if (m.onebit.size() != prefixes.size())
+        if (auto part = find_onebit_linear(files, prefixes[i], rows[i], cols)) signs.push_back(*part);
+    if (!signs.empty()) {
+        if (signs.size() != prefixes.size())
             fail("{}: of {} and its neighbours some are sign matrices and some are not", files.directory().string(), prefixes[0]);
+        m.onebit.push_back(onebit(signs, prefixes[0], norm.empty() ? nullptr : &files.get(norm, std::vector<int64_t>{cols})));
         packed_ = true;
         return m;
     }
@@ -367,7 +385,8 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
             const PackedLinear& first = packed_parts[i];
             std::string name = prefixes[i];
             auto like_first = [&](const PackedLinear& part) {
-                return part.bits == first.bits && part.block_size == first.block_size && part.ternary == first.ternary;
+                return part.bits == first.bits && part.block_size == first.block_size && part.ternary == first.ternary &&
+                       (!part.zeros || middle(read_floats(*part.centroids)) == middle(read_floats(*first.centroids)));
             };
             while (i < packed_parts.size() && like_first(packed_parts[i])) same.push_back(packed_parts[i++]);
             if (integers)
@@ -375,7 +394,6 @@ LlamaWeights::Matrix LlamaWeights::matrix(const ModelFiles& files, const std::ve
             else
                 add_packed(m, same, name);
         }
-        if (packed_parts[0].zeros) add_offsets(m, packed_parts, prefixes[0]);
     }
     return m;
 }
@@ -454,16 +472,23 @@ LlamaTensors LlamaWeights::tensors(Graph& g) const {
         if (!m.dense.empty()) l.dense = tensor(m.dense[0]);
         for (const Packed& p : m.packed) l.packed.push_back(p.layer(g));
         for (const Ternary& t : m.ternary) l.ternary.push_back(t.layer(g));
-        for (const Onebit& part : m.onebit)
-            l.packed_onebit.push_back({part.sign.layer(g), tensor(part.input_factor), tensor(part.output_factor),
-                                       part.normed_factor.empty() ? Tensor() : tensor(part.normed_factor[0])});
-        if (!m.onebit_factors.empty()) l.onebit_factors = tensor(m.onebit_factors[0]);
-        if (!m.offsets.empty()) l.offsets = tensor(m.offsets[0]);
-        for (size_t i = 0; i < m.negative.size(); i++) {
-            PackedLayer below = l.packed[i];
-            below.scales = tensor(m.negative[i].scales);
-            below.centroids = tensor(m.negative[i].centroids);
-            l.negative.push_back(below);
+        for (const Onebit& o : m.onebit) {
+            l.onebit_signs = o.signs.layer(g);
+            for (size_t i = 0; i < o.input_factors.size(); i++)
+                l.packed_onebit.push_back(
+                    {packed_part(g, l.onebit_signs, i), tensor(o.input_factors[i]), tensor(o.output_factors[i])});
+            l.onebit_factors = tensor(o.all_output_factors);
+            if (!o.normed.empty()) l.onebit_normed = tensor(o.normed[0]);
+        }
+        for (const OfBlocks& b : m.of_blocks) {
+            PackedAsymmetry asymmetry{.center = b.center};
+            if (!b.zeros.empty()) asymmetry.zeros = tensor(b.zeros[0]);
+            if (!b.negative_scales.empty()) {
+                asymmetry.negative_scales = tensor(b.negative_scales[0]);
+                l.above.push_back(tensor(b.above[0]));
+                l.below.push_back(tensor(b.below[0]));
+            }
+            l.of_blocks.push_back(asymmetry);
         }
         return l;
     };

@@ -66,13 +66,15 @@ private:
         std::vector<int64_t> rows;
         PackedLayer layer(Graph& g) const;
     };
-    struct NegativeSide {  // of a Packed: what weights below 0 have
-        Placed scales, centroids;
+    struct OfBlocks {  // of a Packed: zero points, or scales and a table for what is below 0 and a table for what is above
+        std::vector<Placed> zeros, negative_scales, above, below;  // one or none each
+        float center = 0;
     };
-    struct Onebit {
-        Packed sign;
-        Placed input_factor, output_factor;
-        std::vector<Placed> normed_factor;  // one or none: llama.h
+    struct Onebit {  // sign matrices of one width
+        Packed signs;
+        std::vector<Placed> input_factors, output_factors;  // by part
+        Placed all_output_factors;
+        std::vector<Placed> normed;  // one or none: llama.h, onebit_normed
     };
     struct Ternary {  // parts of one width whose inputs are integers
         Placed indices, scales, centroids;
@@ -85,10 +87,8 @@ private:
         std::vector<Placed> dense;
         std::vector<Ternary> ternary;  // then `packed` is empty
         std::vector<Packed> packed;
-        std::vector<Placed> offsets;         // of all parts, if they have zero points; else empty
-        std::vector<NegativeSide> negative;  // by part, if they have such; else empty
-        std::vector<Onebit> onebit;          // sign matrices; then the others are empty
-        std::vector<Placed> onebit_factors;  // one then
+        std::vector<OfBlocks> of_blocks;  // by Packed, of asymmetric quantizers; else empty
+        std::vector<Onebit> onebit;       // one, then the others are empty; or none
     };
     struct Layer {
         Placed attention_norm, mlp_norm;
@@ -100,9 +100,9 @@ private:
     void add_packed(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
     void add_ternary(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
     Ternary empty_ternary(const std::vector<int64_t>& rows, int64_t in, bool five_to_a_byte, const std::string& name);
-    Onebit onebit(const OnebitLinear& layer, const std::string& name, const TensorView* norm);
-    Placed place_floats(const std::vector<float>& values, const std::string& name);
-    void add_offsets(Matrix& to, const std::vector<PackedLinear>& parts, const std::string& name);
+    Onebit onebit(const std::vector<OnebitLinear>& parts, const std::string& name, const TensorView* norm);
+    Placed place_floats(const std::vector<float>& values, const Shape& shape, const std::string& name);
+    Placed place_zeros(const Packed& to, const std::vector<PackedLinear>& parts, const std::string& name);
     Placed dense(const ModelFiles& files, const std::vector<std::string>& names, int64_t cols, const std::vector<int64_t>& rows);
     Placed vector(const ModelFiles& files, const std::string& name, int64_t size);
     // norm: the tensor with the weight of the norm in front, if there is one.

@@ -18,35 +18,33 @@ Tensor block_sums(Graph& g, Tensor x, int64_t size, const std::string& name) {
     return y;
 }
 
-bool can_block_offsets(const Capabilities& c, int64_t columns, int64_t blocks) {
-    return blocks > 0 && columns % blocks == 0 && columns / blocks % 4 == 0 && columns <= 24576 && c.shared_memory_bytes >= 32768;
-}
-
-Tensor block_offsets(Graph& g, Tensor x, Tensor offsets, const LinearFusion& fusion, const std::string& name) {
-    if (!x || !offsets || fusion.swiglu) fail("{}: expected x and offsets, and no SwiGLU", name);
-    const int64_t rows = offsets.rows(), blocks = offsets.cols();
-    expect(x, {x.rows(), x.cols()}, DType::f32, name + ": x");
-    expect(offsets, {rows, blocks}, DType::f32, name + ": offsets");
-    if (g.requires_gradient(x)) fail("{}: block_offsets is for inference, but '{}' requires a gradient", name, x.name());
-    if (!can_block_offsets(g.capabilities(), x.cols(), blocks)) fail("{}: {} blocks of {} columns", name, blocks, x.cols());
-    if (fusion.norm) expect(fusion.norm, {x.cols()}, fusion.norm.dtype(), name + ": norm");
-    Tensor y = g.tensor({x.rows(), rows}, DType::f32, name);
-    if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, name + ": residual");
-    if (count32(x.rows(), name + ": tokens") > 65535) fail("{}: {} tokens at once are too many", name, x.rows());
-    const Capabilities& c = g.capabilities();
-    constexpr uint32_t group_rows = 64;
-    const bool vector = x.cols() % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
-    Grid grid = linear_grid((rows + group_rows - 1) / group_rows);
-    grid.z = uint32_t(x.rows());
-    g.dispatch(Kernel{"block_offsets",
-                      {std::min(256u, c.max_workgroup_invocations / c.subgroup_size * c.subgroup_size), group_rows,
-                       uint32_t(x.cols() / 4), norm_kind(fusion.norm), vector}},
-               {in(x), in(fusion.norm), in(offsets), in(fusion.residual), out(y)},
-               BlockOffsetsArgs{.rows = count32(rows, name + ": rows"),
-                                .in_cols = count32(x.cols(), name + ": columns"),
-                                .block_size = uint32_t(x.cols() / blocks),
-                                .eps = fusion.eps},
-               grid, name, {.flops = 2.0 * double(x.rows()) * double(rows) * double(blocks)});
+Tensor block_offsets(Graph& g, const std::vector<PackedLayer>& layers, const std::vector<PackedAsymmetry>& of_blocks,
+                     const std::string& name) {
+    if (layers.empty() || layers.size() != of_blocks.size())
+        fail("{}: {} layers, {} of zero points", name, layers.size(), of_blocks.size());
+    const int64_t blocks = layers[0].in / layers[0].block_size;
+    int64_t rows = 0, row = 0;
+    for (const PackedLayer& w : layers) rows += w.out();
+    Tensor y = g.tensor({rows, blocks}, DType::f32, name);
+    count32(y.elements(), name);
+    for (size_t i = 0; i < layers.size(); row += layers[i++].out()) {
+        const PackedLayer& w = layers[i];
+        check_packed(w, name);
+        if (w.in / w.block_size != blocks) fail("{}: blocks of {} and of {}", name, layers[0].block_size, w.block_size);
+        if (!of_blocks[i].zeros) fail("{}: a layer without zero points", name);
+        expect(of_blocks[i].zeros, {w.scales.elements()}, DType::u8, name + ": zeros");
+        const PackedParts parts = packed_parts(w);
+        g.dispatch(Kernel{"block_offsets", {64}}, {in(of_blocks[i].zeros), in(w.scales), i == 0 ? out(y) : inout(y)},
+                   BlockOffsetsArgs{.first_row = uint32_t(row),
+                                    .blocks = uint32_t(blocks),
+                                    .tiles_1 = parts.first_tile[1],
+                                    .tiles_2 = parts.first_tile[2],
+                                    .rows_0 = parts.rows[0],
+                                    .rows_1 = parts.rows[1],
+                                    .rows_2 = parts.rows[2],
+                                    .center = of_blocks[i].center},
+                   linear_grid((w.out() * blocks + 63) / 64), name);
+    }
     return y;
 }
 

@@ -1,10 +1,10 @@
-// Sums of neighbouring columns.
+// Sums of neighbouring columns, and what zero points of blocks make of them.
 #pragma once
 
 #include <string>
 
 #include "runtime/graph/graph.h"
-#include "runtime/ops/fusion.h"
+#include "runtime/ops/packed_linear.h"
 
 namespace vkqat {
 
@@ -13,9 +13,9 @@ namespace vkqat {
 // dim.
 Tensor block_sums(Graph& g, Tensor x, int64_t size, const std::string& name);
 
-// For few tokens, in one operation: y[t, o] = residual[t, o] + sum over b of offsets[o, b] block_sums(norm(x))[t, b]. offsets f32
-// [out, blocks]. Of `fusion` the norm and the residual. Blocks of whole 4 columns, rows of at most 24576. Error: shapes; SwiGLU.
-bool can_block_offsets(const Capabilities& c, int64_t columns, int64_t blocks);
-Tensor block_offsets(Graph& g, Tensor x, Tensor offsets, const LinearFusion& fusion, const std::string& name);
+// What block_sums() of x are multiplied by for weights with zero points, below one another: (center - zero) * scale of each
+// block, f32 [sum of out, in / block_size]. Error: shapes; a layer without zero points; more than 2^32 blocks.
+Tensor block_offsets(Graph& g, const std::vector<PackedLayer>& layers, const std::vector<PackedAsymmetry>& of_blocks,
+                     const std::string& name);
 
 }  // namespace vkqat

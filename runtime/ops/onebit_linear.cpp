@@ -1,5 +1,7 @@
 #include "runtime/ops/onebit_linear.h"
 
+#include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "runtime/ops/launch.h"
@@ -144,20 +146,23 @@ Tensor onebit_output(Graph& g, Tensor u, Tensor factors, const std::vector<int64
     if (options.x) expect(options.x, {u.rows(), options.x.cols()}, DType::f32, name + ": x");
     // A workgroup finds the mean and variance of its part by itself and writes a slice of it: tokens are few.
     const Capabilities& c = g.capabilities();
-    const uint32_t width =
-        c.quirks.barriers_are_slow ? 64 : std::min(256u, c.max_workgroup_invocations / c.subgroup_size * c.subgroup_size);
+    const int64_t longest = *std::max_element(rows.begin(), rows.end()), input = options.x ? options.x.cols() : 0;
+    const uint32_t most = std::bit_floor(std::min(c.quirks.barriers_are_slow ? 64u : 1024u, c.max_workgroup_invocations));
+    const auto width = uint32_t(std::clamp<int64_t>(int64_t(std::bit_ceil(uint64_t(longest))), c.subgroup_size, most));
     constexpr int64_t slice = 1024;
     int64_t slices = 0;
     for (size_t i = 0; i < (options.swiglu ? 1 : rows.size()); i++) slices += (rows[i] + slice - 1) / slice;
     Grid grid = linear_grid(slices);
     if (u.rows() > 65535) fail("{}: {} tokens at once are too many", name, u.rows());
     grid.z = uint32_t(u.rows());
-    g.dispatch(Kernel{"onebit_output", {width, uint32_t(slice), options.swiglu}},
+    g.dispatch(Kernel{"onebit_output",
+                      {width, uint32_t(slice), options.swiglu, uint32_t((longest + width - 1) / width),
+                       uint32_t((input + width - 1) / width)}},
                {in(u), in(factors), in(options.x), in(options.residual), out(y)},
                OnebitOutputArgs{.rows_0 = uint32_t(rows[0]),
                                 .rows_1 = uint32_t(rows.size() > 1 ? rows[1] : 0),
                                 .rows_2 = uint32_t(rows.size() > 2 ? rows[2] : 0),
-                                .in_cols = uint32_t(options.x ? options.x.cols() : 0),
+                                .in_cols = uint32_t(input),
                                 .eps = onebit_norm_eps,
                                 .input_eps = options.input_eps},
                grid, name + ".norm", {.flops = 8.0 * double(u.elements())});

@@ -29,7 +29,7 @@ struct Launch {
 Launch rows_launch(const Capabilities& c, const PackedLayer& w, int64_t tokens, int64_t tiles) {
     auto group = uint32_t(std::min<int64_t>(8, int64_t(std::bit_ceil(uint64_t(tokens)))));
     uint32_t width = c.subgroup_size;
-    return {{of_bits("packed_linear_rows", w), {width, group, w.block_size % 32 == 0}},
+    return {{of_bits("packed_linear_rows", w), {width, group, w.block_size % 32 == 0, uint32_t(w.block_size)}},
             (tiles * tile_rows + width - 1) / width,
             group};
 }
@@ -39,10 +39,17 @@ bool can_matvec(const Capabilities& c, const PackedLayer& w) {
            c.shared_memory_bytes >= 32768 && w.block_size % 32 == 0;
 }
 
+// The last constants of packed_matvec.comp.
+struct MatvecBlocks {
+    uint32_t kind = 0;
+    float center = 0;
+    uint32_t norm_stride = 0;
+};
+
 // Lanes have runs of columns, workgroups have quads of rows (packed_matvec.comp); `group` tokens at once. Nothing if that takes
 // too much shared memory.
 std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion,
-                                    const MatvecTuning& tuning, bool vector, uint32_t group) {
+                                    const MatvecTuning& tuning, bool vector, const MatvecBlocks& blocks, uint32_t group) {
     const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
     const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
     uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
@@ -80,15 +87,16 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);
     return Launch{{of_bits("packed_matvec", w),
                    {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
-                    norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart}},
+                    norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart, blocks.kind,
+                    std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride}},
                   fusion.swiglu ? workgroups / 2 : workgroups,
                   group};
 }
 
 Launch matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion, const MatvecTuning& tuning,
-                     bool vector, int64_t tokens) {
+                     bool vector, const MatvecBlocks& blocks, int64_t tokens) {
     for (auto group = uint32_t(std::min<int64_t>(4, int64_t(std::bit_ceil(uint64_t(tokens))))); group != 0; group /= 2)
-        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, group)) return *launch;
+        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, blocks, group)) return *launch;
     fail("packed_linear: {} bytes of shared memory are too few", c.shared_memory_bytes);
 }
 
@@ -107,6 +115,21 @@ PackedParts packed_parts(const PackedLayer& w) {
         p.rows[i] = uint32_t(w.rows[i]);
         p.tiles += uint32_t(tiles_of(w.rows[i]));
     }
+    return p;
+}
+
+PackedLayer packed_part(Graph& g, const PackedLayer& w, size_t part) {
+    check_packed(w, "packed_part");
+    if (part >= w.rows.size()) fail("packed_part: part {} of {}", part, w.rows.size());
+    if (w.rows.size() == 1) return w;
+    const PackedExtents e = packed_extents({w.rows[part]}, w.in, w.bits, w.block_size);
+    const uint64_t tile = packed_parts(w).first_tile[part];
+    const int64_t entries = int64_t(1) << w.bits;
+    PackedLayer p = w;
+    p.rows = {w.rows[part]};
+    p.indices = g.view(w.indices, tile * uint64_t(e.words / e.tiles) * 4, {e.words}, w.indices.name());
+    p.scales = g.view(w.scales, tile * uint64_t(e.scales / e.tiles) * 2, {e.scales}, w.scales.name());
+    p.centroids = g.view(w.centroids, part * uint64_t(entries) * 4, {1, entries}, w.centroids.name());
     return p;
 }
 
@@ -161,33 +184,46 @@ void tile_packed(Graph& g, Tensor packed, Tensor scales, const PackedLayer& laye
 namespace {
 
 void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,
-         const LinearFusion& fusion, PackedLinearVariant variant, const MatvecTuning& tuning) {
+         const LinearFusion& fusion, PackedLinearVariant variant, const MatvecTuning& tuning,
+         const PackedAsymmetry& blocks = {}) {
     check_packed(w, label);
     expect(x, {x.rows(), w.in}, DType::f32, "packed_linear: x");
     if (g.requires_gradient(x)) fail("packed_linear: a packed weight is for inference, but '{}' requires a gradient", x.name());
     const int64_t tokens = x.rows(), out_cols = fusion.swiglu ? w.rows[0] : w.out();
     if (y.dtype() != DType::f32 || y.rows() != tokens || first_column < 0 || first_column + out_cols > y.cols())
         fail("packed_linear: {} columns from {} on do not fit into {} {}", out_cols, first_column, y.name(), y.shape().text());
-    if (fusion.norm) expect(fusion.norm, {w.in}, fusion.norm.dtype(), "packed_linear: norm");
+    const auto all_parts = int64_t(w.rows.size());
+    const bool norm_of_part = fusion.norm && !fusion.swiglu && all_parts > 1 && fusion.norm.shape() == Shape{all_parts, w.in};
+    if (fusion.norm && !norm_of_part) expect(fusion.norm, {w.in}, fusion.norm.dtype(), "packed_linear: norm");
     if (fusion.residual) expect(fusion.residual, y.shape(), DType::f32, "packed_linear: residual");
+    if (blocks.zeros) expect(blocks.zeros, {w.scales.elements()}, DType::u8, "packed_linear: zeros");
+    if (blocks.negative_scales) expect(blocks.negative_scales, w.scales.shape(), DType::bf16, "packed_linear: negative scales");
+    if (blocks.zeros && blocks.negative_scales) fail("packed_linear: blocks have zero points or two scales, not both");
+    if (blocks.negative_scales && w.bits == 1) fail("packed_linear: two scales need 2 bits");
     if (tokens == 0) return;
     const Capabilities& c = g.capabilities();
-    if (!aligned(g, w.centroids, 16)) fail("{}: centroids must lie at a multiple of 16 bytes", label);
+    if (w.bits == 4 && !aligned(g, w.centroids, 16)) fail("{}: centroids must lie at a multiple of 16 bytes", label);
     if (variant == PackedLinearVariant::matvec && !can_matvec(c, w))
         fail("packed_linear: this device or a block size of {} does not allow the variant", w.block_size);
     const PackedParts parts = packed_parts(w);
     const int64_t tiles = parts.tiles;
     const bool vector = w.in % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
+    const MatvecBlocks constants{.kind = blocks.zeros             ? 1u
+                                         : blocks.negative_scales ? 2u
+                                                                  : 0u,
+                                 .center = blocks.center,
+                                 .norm_stride = norm_of_part ? uint32_t(uint64_t(w.in) * bytes(fusion.norm.dtype())) : 0};
     Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
-                                                         : matvec_launch(c, w, fusion, tuning, vector, tokens);
+                                                         : matvec_launch(c, w, fusion, tuning, vector, constants, tokens);
     Grid grid = linear_grid(launch.workgroups);
     const int64_t groups = (tokens + launch.tokens - 1) / launch.tokens;
     if (groups > 65535) fail("packed_linear: {} tokens at once are too many", tokens);
     grid.z = uint32_t(groups);
-    g.dispatch(launch.kernel, {in(x), in(w.indices), in(w.scales), in(w.centroids), in(fusion.norm), in(fusion.residual), out(y)},
+    g.dispatch(launch.kernel,
+               {in(x), in(w.indices), in(w.scales), in(w.centroids), in(blocks.zeros ? blocks.zeros : blocks.negative_scales),
+                in(fusion.norm), in(fusion.residual), out(y)},
                PackedLinearArgs{.tokens = uint32_t(tokens),
                                 .in_cols = uint32_t(w.in),
-                                .block_size = uint32_t(w.block_size),
                                 .y_cols = uint32_t(y.cols()),
                                 .y_first = uint32_t(first_column),
                                 .tiles_1 = parts.first_tile[1],
@@ -195,7 +231,6 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
                                 .rows_0 = parts.rows[0],
                                 .rows_1 = parts.rows[1],
                                 .rows_2 = parts.rows[2],
-                                .tiles = uint32_t(tiles),
                                 .eps = fusion.eps},
                grid, label, {.flops = 2.0 * double(tokens) * double(w.out()) * double(w.in)});
 }
@@ -219,6 +254,16 @@ Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string
         run(g, normed, w, y, 0, label, {}, variant, tuning);
         return residual ? add(g, residual, y, label + ".residual") : y;
     });
+}
+
+Tensor packed_asymmetric_linear(Graph& g, Tensor x, const PackedLayer& w, const PackedAsymmetry& blocks, const std::string& label,
+                                const LinearFusion& fusion, const MatvecTuning& tuning) {
+    if (w.rows.empty()) fail("packed_linear: a weight without rows");
+    if (fusion.swiglu && (w.rows.size() != 2 || w.rows[0] != w.rows[1]))
+        fail("packed_linear: swiglu needs two parts of the same size");
+    Tensor y = g.tensor({x.rows(), fusion.swiglu ? w.rows[0] : w.out()}, DType::f32, label);
+    run(g, x, w, y, 0, label, fusion, PackedLinearVariant::matvec, tuning, blocks);
+    return y;
 }
 
 void packed_linear_into(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_column, const std::string& label,

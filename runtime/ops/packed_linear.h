@@ -47,6 +47,9 @@ PackedParts packed_parts(const PackedLayer& w);
 // Error naming the tensor (`what`: "down") if a layer's tensors do not have the shapes that its sizes ask for.
 void check_packed(const PackedLayer& w, const std::string& what);
 
+// One part of it as a layer of its own.
+PackedLayer packed_part(Graph& g, const PackedLayer& w, size_t part);
+
 // Brings rows from the layout of runtime/formats/packing.h, packed u8 [rows, in * bits / 8] and scales bf16 [rows, blocks], into
 // the layer's tiles from `first_tile` on. The rows of a piece of it are a multiple of 32 but
 // for its last.
@@ -61,10 +64,22 @@ enum class PackedLinearVariant {
 };
 
 // y = x W^T, straight from the packed weight. x f32 [tokens, in] -> f32 [tokens, out], or [tokens, out / 2] with swiglu.
+// With the matvec variant the norm may be [parts, in]: each part has weights of its own (without swiglu).
 // Inference only: Error if x requires a gradient, or a tensor does not have its shape.
 Tensor packed_linear(Graph& g, Tensor x, const PackedLayer& w, const std::string& label = "packed_linear",
                      const LinearFusion& fusion = {}, PackedLinearVariant variant = PackedLinearVariant::automatic,
                      const MatvecTuning& tuning = {});
+
+// What asymmetric quantizers have for each block besides a scale, one of both. Zero points: W = (centroid + center - zero) scale.
+// Negative scales: those of weights whose centroid is below 0 (2 bits and more).
+struct PackedAsymmetry {
+    Tensor zeros = {};  // u8 [PackedExtents::scales], in the order of the scales
+    float center = 0;
+    Tensor negative_scales = {};  // bf16, as the scales
+};
+// The same product with them, as the matvec variant only: an Error where packed_linear_folds() says no.
+Tensor packed_asymmetric_linear(Graph& g, Tensor x, const PackedLayer& w, const PackedAsymmetry& blocks, const std::string& label,
+                                const LinearFusion& fusion = {}, const MatvecTuning& tuning = {});
 
 // Up to how many tokens it is faster than packed_matmul() on a GPU that has both. A step of a 12B with 4 bits on an H200: 7.4 ms
 // for 4 tokens, 11.6 ms for 5 to 8 by packed_matmul().

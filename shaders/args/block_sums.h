@@ -11,16 +11,14 @@ struct BlockSumsArgs {
     ARG_UINT blocks, size;
 };
 
-// y = residual + offsets (sums of norm(x) over blocks)
+// offsets = (center - zero) * scale; zeros and scales as runtime/ops/packed_linear.h has them.
 struct BlockOffsetsArgs {
-    ADDRESSES(5)
-    ADDRESS x;         // f32 [tokens, in]
-    ADDRESS norm;      // weight of an RMS norm of x, [in], or 0
-    ADDRESS offsets;   // f32 [rows, in / block_size]
-    ADDRESS residual;  // f32, as y, or 0; may be y
-    ADDRESS y;         // f32 [tokens, rows]
-    ARG_UINT rows, in_cols, block_size;
-    ARG_FLOAT eps;
+    ADDRESSES(3)
+    ADDRESS zeros;    // u8 [8 tiles, blocks, 4]
+    ADDRESS scales;   // bf16, the same
+    ADDRESS offsets;  // f32 [any, blocks], written from first_row on
+    ARG_UINT first_row, blocks, tiles_1, tiles_2, rows_0, rows_1, rows_2;
+    ARG_FLOAT center;
 };
 
 ARGS_END

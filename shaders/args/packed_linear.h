@@ -6,18 +6,18 @@ ARGS_BEGIN
 // y = x W^T with W[o, i] = centroids[part, index(o, i)] * scales[o, i / block_size], in the tiled layout of
 // runtime/ops/packed_linear.h. The rows of W are those of up to three parts, each padded to whole tiles of 32.
 struct PackedLinearArgs {
-    ADDRESSES(7)
+    ADDRESSES(8)
     ADDRESS x;          // f32 [tokens, in]
     ADDRESS indices;    // u32 [8 tiles, bits, runs, 4]
     ADDRESS scales;     // bf16 [8 tiles, blocks, 4]
     ADDRESS centroids;  // f32 [parts, 2^bits]
-    ADDRESS norm;       // weight of an RMS norm of x, [in], or 0
+    ADDRESS of_blocks;  // with zero points u8 [8 tiles, blocks, 4], with negative scales bf16 as `scales`, or 0
+    ADDRESS norm;       // weight of an RMS norm of x, [in] or [parts, in], or 0
     ADDRESS residual;   // f32, as y, or 0; may be y
     ADDRESS y;          // f32 [tokens, y_cols], written from column y_first on
-    ARG_UINT tokens, in_cols, block_size, y_cols, y_first;
+    ARG_UINT tokens, in_cols, y_cols, y_first;
     ARG_UINT tiles_1, tiles_2;        // first tile of parts 1 and 2; the number of tiles where there is no such part
     ARG_UINT rows_0, rows_1, rows_2;  // rows of the parts
-    ARG_UINT tiles;
     ARG_FLOAT eps;
 };
 

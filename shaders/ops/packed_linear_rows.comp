@@ -13,6 +13,7 @@
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
 layout(constant_id = 1) const uint group_tokens = 1;   // at most 8
 layout(constant_id = 2) const bool whole_runs = true;  // 32 divides block_size
+layout(constant_id = 3) const uint BLOCK_SIZE = 64;
 #define UNROLL [[unroll]]
 
 // The table of centroids: up to 8 in registers, found by selects on the index' bits; more are read from memory.
@@ -38,10 +39,11 @@ float centroid_of(uint64_t centroids, uint index) {
 
 void main() {
     const uint place = invocation_index(), token0 = gl_WorkGroupID.z * group_tokens;
-    const uint tile = min(place / TILE_ROWS, a.tiles - 1), r = place % TILE_ROWS;
+    const uint tiles = a.tiles_2 + (a.rows_2 + TILE_ROWS - 1) / TILE_ROWS;
+    const uint tile = min(place / TILE_ROWS, tiles - 1), r = place % TILE_ROWS;
     const TilePlace at = TILE_PLACE(a, tile);
-    const bool inside = place / TILE_ROWS < a.tiles && r < at.rows;
-    const uint tiled_row = tile * TILE_ROWS + r, runs = runs_of(a.in_cols), blocks = a.in_cols / a.block_size;
+    const bool inside = place / TILE_ROWS < tiles && r < at.rows;
+    const uint tiled_row = tile * TILE_ROWS + r, runs = runs_of(a.in_cols), blocks = a.in_cols / BLOCK_SIZE;
     const uint64_t centroids = a.centroids + at.part * ((INDEX_MASK + 1) * 4);
     load_table(centroids);
     U32 words = U32(quad_address(a.indices, tiled_row, runs));
@@ -63,7 +65,7 @@ void main() {
         do {
             uint word[8];
             UNROLL for (uint i = 0; i < BITS; i++) word[i] = words.v[word_at(r, i0 / 32, i, runs)];
-            const float scale_of_run = bf16_to_float(scales.v[i0 / a.block_size * 4]);
+            const float scale_of_run = bf16_to_float(scales.v[i0 / BLOCK_SIZE * 4]);
             float part[8];
             UNROLL for (uint t = 0; t < 8; t++)
                 if (t < group_tokens) part[t] = 0.0;
@@ -80,7 +82,7 @@ void main() {
     if (i0 < a.in_cols) {
         do {
             const float w = centroid_of(centroids, index_at(a.indices, tiled_row, i0, runs)) *
-                            bf16_to_float(scales.v[i0 / a.block_size * 4]);
+                            bf16_to_float(scales.v[i0 / BLOCK_SIZE * 4]);
             UNROLL for (uint t = 0; t < 8; t++)
                 if (t < group_tokens) sum[t] += w * F32(x_address[t]).v[i0];
             i0++;

@@ -11,7 +11,8 @@
 // From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy
 // for each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an
 // fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand.
-// Sums of a run are fp16 (8 bits: fp32), all others fp32. Grid: (workgroups of each part, 1, groups of TOKENS).
+// Sums of a run are fp16 (8 bits: fp32), all others fp32. Zero points of blocks come to the product with the sums of x of the runs;
+// of scales for weights below 0 a, for those above b, the sums of c x and |c| x are times (b + a) / 2 and (b - a) / 2. Grid: (workgroups of each part, 1, groups of TOKENS).
 #include "common.glsl"
 #include "args/packed_linear.h"
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
@@ -28,6 +29,9 @@ layout(constant_id = 10) const bool SWIGLU = false;
 layout(constant_id = 11) const uint QUADS = 8;      // of a workgroup; with SWIGLU of gate and of up
 layout(constant_id = 12) const uint CLUSTER = 32;   // lanes that shuffles reach, at most 32
 layout(constant_id = 13) const bool APART = false;  // 1 bit: there is room for x and the sums at the same time
+layout(constant_id = 14) const uint BLOCKS = 0;       // what blocks have besides a scale: nothing, a zero point, a scale for c < 0
+layout(constant_id = 15) const float CENTER = 0;      // with zero points W = (centroid + CENTER - zero) * scale
+layout(constant_id = 16) const uint NORM_STRIDE = 0;  // bytes from the norm of one part to that of the next
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
@@ -53,7 +57,10 @@ shared ENTRY pool[((STAGE > SUMS_END ? STAGE : SUMS_END) * 4 + (1u << ENTRY_LOG)
 #endif
 shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 
+const uint ZEROS = 1, TWO_SCALES = 2;
 uint lane, copy_at;
+
+float scale_of(uvec2 four, uint r) { return uintBitsToFloat(r % 2 == 0 ? four[r / 2] << 16 : four[r / 2] & 0xffff0000u); }
 
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
 // The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16 entries have
@@ -195,12 +202,12 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
 }
 
 // What this invocation brings of the SLAB columns of a token's x from `first` on.
-void load_slab(const uint token, const uint first, out vec4 x[LOADS], out vec4 weight[LOADS]) {
+void load_slab(const uint token, const uint64_t norm, const uint first, out vec4 x[LOADS], out vec4 weight[LOADS]) {
     const uint64_t row = a.x + uint64_t(min(token, a.tokens - 1)) * a.in_cols * 4;
     UNROLL for (uint k = 0; k < LOADS; k++) {
         const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
         x[k] = load_columns(row, column, a.in_cols);
-        weight[k] = load_norm(a.norm, column, a.in_cols);
+        weight[k] = load_norm(norm, column, a.in_cols);
     }
 }
 
@@ -220,6 +227,8 @@ float row_sum(const float v[4]) {
         U32x4 from = U32x4(indices_at[c] + uint64_t(quad) * (runs * BITS * 16));                                       \
         UNROLL for (uint j = 0; j < BITS; j++) w[(i) * CHUNKS + c][j] = from.v[j * runs];                              \
         scales[(i) * CHUNKS + c] = U32x2(scales_at[c] + uint64_t(quad) * (blocks * 8)).v[0];                           \
+        if (BLOCKS == ZEROS) other[(i) * CHUNKS + c].x = U32(other_at[c] + uint64_t(quad) * (blocks * 4)).v[0];        \
+        if (BLOCKS == TWO_SCALES) other[(i) * CHUNKS + c] = U32x2(other_at[c] + uint64_t(quad) * (blocks * 8)).v[0];   \
     }
 
 void main() {
@@ -245,14 +254,15 @@ void main() {
     // Quads of the group: first_quad + group + n * GROUPS, n < mine.
     const uint quads = (rows + 3) / 4, mine = (quads + GROUPS - 1 - group) / GROUPS;
 
-    uint64_t indices_at[CHUNKS], scales_at[CHUNKS];
+    uint64_t indices_at[CHUNKS], scales_at[CHUNKS], other_at[CHUNKS];
     UNROLL for (uint c = 0; c < CHUNKS; c++) {
         const uint run = min((c * PARTS + columns_part) * 32 + lane, runs - 1);
         indices_at[c] = a.indices + run * 16;
         scales_at[c] = a.scales + min(run / BLOCK_RUNS, blocks - 1) * 8;
+        other_at[c] = a.of_blocks + min(run / BLOCK_RUNS, blocks - 1) * (BLOCKS == ZEROS ? 4 : 8);
     }
     uvec4 w[DEPTH * CHUNKS][BITS];
-    uvec2 scales[DEPTH * CHUNKS];
+    uvec2 scales[DEPTH * CHUNKS], other[DEPTH * CHUNKS];
     UNROLL for (uint d = 0; d < DEPTH; d++)
         if (d < mine) LOAD_QUAD(d, first_quad + group + d * GROUPS)
 
@@ -260,7 +270,8 @@ void main() {
     uint x[TOKENS * CHUNKS][16];
     float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
     vec4 loaded[LOADS], weight[LOADS];
-    load_slab(token0, 0, loaded, weight);
+    const uint64_t norm = a.norm + part * NORM_STRIDE;
+    load_slab(token0, norm, 0, loaded, weight);
     ENTRY entries[ENTRIES];
     make_entries(a.centroids + part * ((INDEX_MASK + 1) * 4), entries);
     const uint FINISHED = (ROWS * TOKENS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
@@ -279,14 +290,20 @@ void main() {
             UNROLL for (uint k = 0; k < LOADS; k++) store_columns(id + k * gl_WorkGroupSize.x, loaded[k], weight[k], square);
             const bool row_ends = first + SLAB >= runs * 32;
             if (!row_ends || t + 1 < TOKENS)
-                load_slab(token0 + (row_ends ? t + 1 : t), row_ends ? 0 : first + SLAB, loaded, weight);
+                load_slab(token0 + (row_ends ? t + 1 : t), norm, row_ends ? 0 : first + SLAB, loaded, weight);
             barrier();
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
                 const uint run = (c * PARTS + columns_part) * 32 + lane - first / 32;
                 if (run < SLAB / 32) {
                     UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(run * 17 + p);
                     power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(run * 17 + 16));
-                    if (BITS == 1) x_sum[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(X_SUMS + run));
+                    if (BITS == 1) {
+                        x_sum[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(X_SUMS + run));
+                    } else if (BLOCKS == ZEROS) {
+                        vec2 sum = vec2(0);
+                        UNROLL for (uint p = 0; p < 16; p++) sum += vec2(unpackHalf2x16(x[t * CHUNKS + c][p]));
+                        x_sum[t * CHUNKS + c] = sum.x + sum.y;
+                    }
                 }
             }
         }
@@ -322,22 +339,34 @@ void main() {
                 UNROLL for (uint c = 0; c < CHUNKS; c++) {
                     const uint i = d * CHUNKS + c;
                     UNROLL for (uint r = 0; r < 4; r++) {
-                        PAIR sum[TOKENS];
-                        UNROLL for (uint t = 0; t < TOKENS; t++) sum[t] = PAIR(0);
+                        PAIR sum[TOKENS], sizes[TOKENS];
+                        UNROLL for (uint t = 0; t < TOKENS; t++) sum[t] = sizes[t] = PAIR(0);
                         UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
                             PAIR pairs[4];
                             run_pairs(w[i], r, eighth, pairs);
                             UNROLL for (uint j = 0; j < 4; j++)
-                                UNROLL for (uint t = 0; t < TOKENS; t++)
-                                    sum[t] = fma(pairs[j], TO_PAIR(x[t * CHUNKS + c][4 * eighth + j]), sum[t]);
+                                UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                    const PAIR columns = TO_PAIR(x[t * CHUNKS + c][4 * eighth + j]);
+                                    sum[t] = fma(pairs[j], columns, sum[t]);
+                                    if (BLOCKS == TWO_SCALES) sizes[t] = fma(abs(pairs[j]), columns, sizes[t]);
+                                }
                         }
-                        const float scale = uintBitsToFloat(r % 2 == 0 ? scales[i][r / 2] << 16 : scales[i][r / 2] & 0xffff0000u);
+                        float scale = scale_of(scales[i], r), of_sizes = 0, shift = 0;
+                        if (BLOCKS == ZEROS) shift = CENTER - float(bitfieldExtract(other[i].x, int(8 * r), 8));
+                        if (BLOCKS == TWO_SCALES) {
+                            const float below = scale_of(other[i], r);
+                            of_sizes = (scale - below) / 2;
+                            scale = (scale + below) / 2;
+                        }
                         UNROLL for (uint t = 0; t < TOKENS; t++) {
                             float s = float(sum[t].x) + float(sum[t].y);
 #if BITS == 1
                             s = s * bit_set + x_sum[t * CHUNKS + c] * bit_clear;
 #endif
-                            total[t][r] += s * (scale * power[t * CHUNKS + c]);
+                            if (BLOCKS == ZEROS) s += x_sum[t * CHUNKS + c] * shift;
+                            s *= scale;
+                            if (BLOCKS == TWO_SCALES) s += (float(sizes[t].x) + float(sizes[t].y)) * of_sizes;
+                            total[t][r] += s * power[t * CHUNKS + c];
                         }
                     }
                 }

@@ -84,7 +84,8 @@ TEST(Linear, PackedOnebitLayersGiveWhatTheirDenseFormGives) {
                 test::Tensors data(g);
                 Linear packed{.dense = {}, .packed = {}}, dense{.dense = {}, .packed = {}};
                 const std::vector<float> norm = test::uniform(size_t(in), 2, 0.5f, 2);
-                std::vector<float> all;
+                std::vector<float> all, normed_factors;
+                std::vector<PackedWeight> signs;
                 for (uint32_t part = 0; part < 2; part++) {
                     PackedWeight w = test::random_packed(rows, in, 1, in, 7 + part);
                     w.centroids = {-1, 1};
@@ -96,9 +97,14 @@ TEST(Linear, PackedOnebitLayersGiveWhatTheirDenseFormGives) {
                     all.insert(all.end(), h.begin(), h.end());
                     Tensor input = data.floats({in}, gs, "g"), output = data.floats({rows}, h, "h");
                     dense.onebit.push_back({data.floats({rows, in}, dequantize(w), "sign"), input, output});
-                    packed.packed_onebit.push_back(
-                        {test::tiled(g, data, {w}), input, output, data.floats({in}, product, "normed")});
+                    normed_factors.insert(normed_factors.end(), product.begin(), product.end());
+                    signs.push_back(w);
                 }
+                packed.onebit_signs = test::tiled(g, data, signs);
+                packed.onebit_normed = data.floats({2, in}, normed_factors, "normed");
+                for (size_t part = 0; part < 2; part++)
+                    packed.packed_onebit.push_back({packed_part(g, packed.onebit_signs, part), dense.onebit[part].input_factor,
+                                                    dense.onebit[part].output_factor});
                 packed.onebit_factors = data.floats({2 * rows}, all, "factors");
                 expect_same(g, data, packed, dense, tokens, in, 2 * rows, swiglu, normed);
             }
@@ -112,33 +118,42 @@ TEST(Linear, AsymmetricLayersGiveWhatTheirDenseFormGives) {
                 SCOPED_TRACE(testing::Message() << tokens << " tokens, swiglu " << swiglu << ", negative " << negative);
                 Graph g(test::device());
                 test::Tensors data(g);
+                // Tables of -1 .. 1; zero points of 0 to 3, the middle of the file's table is 1.5.
                 std::vector<PackedWeight> parts, below;
-                std::vector<float> values, offsets;
+                std::vector<float> values;
+                std::vector<uint8_t> zeros;
+                const float center = 1.5f;
                 for (uint32_t part = 0; part < 2; part++) {
-                    PackedWeight w = test::random_packed(rows, in, 2, block, 7 + part);
+                    PackedWeight w = test::random_packed(rows, in, 2, block, 7 + part), n = w;
                     std::vector<float> full = dequantize(w);
-                    if (negative) {
-                        PackedWeight n = w;
-                        for (float& c : w.centroids) c = std::max(c, 0.f);
-                        for (float& c : n.centroids) c = std::min(c, 0.f);
-                        for (uint16_t& s : n.scales) s = f32_to_bf16(1.5f * bf16_to_f32(s));
-                        const std::vector<float> up = dequantize(w), down = dequantize(n);
-                        for (size_t i = 0; i < full.size(); i++) full[i] = up[i] + down[i];
-                        below.push_back(n);
-                    } else {
-                        const std::vector<float> more = test::normal(size_t(rows * blocks), 40 + part);
-                        for (size_t i = 0; i < full.size(); i++) full[i] += more[i / size_t(block)];
-                        offsets.insert(offsets.end(), more.begin(), more.end());
+                    for (uint16_t& s : n.scales) s = f32_to_bf16(1.5f * bf16_to_f32(s));
+                    const std::vector<float> other = dequantize(n);
+                    std::vector<uint8_t> zero(size_t((rows + 31) / 32 * 32 * blocks), 0);  // [quads, blocks, 4]
+                    for (size_t i = 0; i < full.size(); i++) {
+                        const size_t b = i / size_t(block), row = b / size_t(blocks);
+                        const auto z = uint8_t((b * 7 + part) % 4);
+                        zero[(row / 4 * size_t(blocks) + b % size_t(blocks)) * 4 + row % 4] = z;
+                        if (!negative) full[i] += (center - float(z)) * bf16_to_f32(w.scales[b]);
+                        if (negative && full[i] < 0) full[i] = other[i];
                     }
+                    zeros.insert(zeros.end(), zero.begin(), zero.end());
                     parts.push_back(w);
+                    below.push_back(n);
                     values.insert(values.end(), full.begin(), full.end());
                 }
                 Linear packed{.dense = {}, .packed = {test::tiled(g, data, parts)}},
                     dense{.dense = data.floats({2 * rows, in}, values, "dense"), .packed = {}};
-                if (negative)
-                    packed.negative = {test::tiled(g, data, below)};
-                else
-                    packed.offsets = data.floats({2 * rows, blocks}, offsets, "offsets");
+                if (negative) {
+                    packed.of_blocks = {{.negative_scales = test::tiled(g, data, below).scales}};
+                    std::vector<float> above_zero, below_zero;
+                    for (const PackedWeight& w : parts)
+                        for (float c : w.centroids)
+                            above_zero.push_back(std::max(c, 0.f)), below_zero.push_back(std::min(c, 0.f));
+                    packed.above = {data.floats({2, 4}, above_zero, "above")};
+                    packed.below = {data.floats({2, 4}, below_zero, "below")};
+                } else {
+                    packed.of_blocks = {{.zeros = data.bytes({int64_t(zeros.size())}, zeros, "zeros"), .center = center}};
+                }
                 expect_same(g, data, packed, dense, tokens, in, 2 * rows, swiglu, true);
             }
 }

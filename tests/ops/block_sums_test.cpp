@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "tests/support/gpu.h"
+#include "tests/support/packed.h"
 
 namespace vkqat {
 namespace {
@@ -27,50 +27,44 @@ TEST(BlockSums, OfAnySize) {
         }
 }
 
-TEST(BlockSums, OffsetsOfFewTokensWithTheirNormAndResidual) {
-    const float eps = 1e-5f;
-    for (auto [rows, in, size] : {std::array<int64_t, 3>{5, 64, 64}, {70, 320, 64}, {130, 48, 4}, {9, 1200, 400}, {64, 4, 4}})
-        for (int64_t tokens : {1, 2, 9})
-            for (bool norm : {false, true}) {
-                SCOPED_TRACE(testing::Message() << rows << " x " << in << ", blocks of " << size << ", " << tokens << " tokens");
-                const int64_t blocks = in / size;
-                const std::vector<float> x = test::normal(size_t(tokens * in), 1, 3),
-                                         weight = test::uniform(size_t(in), 2, 0.5f, 2);
-                const std::vector<float> offsets = test::normal(size_t(rows * blocks), 3),
-                                         residual = test::normal(size_t(tokens * rows), 4);
-                Graph g(test::device());
-                test::Tensors data(g);
-                ASSERT_TRUE(can_block_offsets(g.capabilities(), in, blocks));
-                Tensor y = block_offsets(g, data.floats({tokens, in}, x, "x"), data.floats({rows, blocks}, offsets, "offsets"),
-                                         {.norm = norm ? data.floats({in}, weight, "norm") : Tensor(),
-                                          .eps = eps,
-                                          .residual = data.floats({tokens, rows}, residual, "residual")},
-                                         "offsets");
-                g.keep(y);
-                Executable executable(g, "test");
-                executable.run();
-                std::vector<double> expected;
-                for (int64_t t = 0; t < tokens; t++) {
-                    std::vector<double> row(x.begin() + t * in, x.begin() + (t + 1) * in);
-                    double squares = 0;
-                    for (double v : row) squares += v * v;
-                    for (int64_t i = 0; i < in; i++)
-                        if (norm) row[size_t(i)] *= double(weight[size_t(i)]) / std::sqrt(squares / double(in) + double(eps));
-                    const std::vector<double> sums = sums_of(row, size_t(size));
-                    for (int64_t o = 0; o < rows; o++) {
-                        double sum = residual[size_t(t * rows + o)];
-                        for (int64_t b = 0; b < blocks; b++) sum += double(offsets[size_t(o * blocks + b)]) * sums[size_t(b)];
-                        expected.push_back(sum);
-                    }
-                }
-                EXPECT_LE(test::relative_error(test::read_floats(executable, y), expected), 1e-5);
-            }
+TEST(BlockSums, OffsetsAreZeroPointsAboutTheTablesMiddleTimesScales) {
+    const int64_t in = 192, block = 32, blocks = in / block;
+    const std::vector<int64_t> rows{5, 70, 33};
     Graph g(test::device());
     test::Tensors data(g);
-    Tensor x = data.floats({1, 24}, test::normal(24, 1), "x");
-    EXPECT_THROW(block_offsets(g, x, data.floats({3, 12}, test::normal(36, 1), "offsets"), {}, "offsets"), Error);  // blocks of 2
-    EXPECT_THROW(block_offsets(g, x, data.floats({3, 6}, test::normal(18, 1), "offsets"), {.swiglu = true}, "offsets"), Error);
-    EXPECT_THROW(block_sums(g, x, 5, "sums"), Error);
+    std::vector<PackedWeight> parts;
+    std::vector<uint8_t> zeros;
+    std::vector<double> expected;
+    for (size_t part = 0; part < rows.size(); part++) {
+        parts.push_back(test::random_packed(rows[part], in, 2, block, uint32_t(part)));
+        const size_t before = zeros.size();
+        zeros.resize(before + size_t((rows[part] + 31) / 32 * 32 * blocks));
+        for (int64_t row = 0; row < rows[part]; row++)
+            for (int64_t b = 0; b < blocks; b++) {
+                const auto zero = uint8_t((row * 31 + b * 7 + 3) % 256);
+                zeros[before + size_t((row / 4 * blocks + b) * 4 + row % 4)] = zero;
+                expected.push_back((1.5 - zero) * double(bf16_to_f32(parts[part].scales[size_t(row * blocks + b)])));
+            }
+    }
+    const PackedLayer layer = test::tiled(g, data, parts), other = test::tiled(g, data, {parts[1]});
+    const PackedAsymmetry a{.zeros = data.bytes({int64_t(zeros.size())}, zeros, "zeros"), .center = 1.5f};
+    const std::vector<uint8_t> twos(96 * 6, 2);
+    const PackedAsymmetry b{.zeros = data.bytes({96 * 6}, twos, "zeros"), .center = 0.5f};
+    for (uint16_t s : parts[1].scales) expected.push_back(-1.5 * double(bf16_to_f32(s)));
+    Tensor y = block_offsets(g, {layer, other}, {a, b}, "offsets");
+    g.keep(y);
+    EXPECT_THROW(block_offsets(g, {layer}, {{}}, "offsets"), Error);
+    EXPECT_THROW(block_offsets(g, {layer}, {b}, "offsets"), Error);
+    EXPECT_THROW(block_offsets(g, {layer}, {a, b}, "offsets"), Error);
+    Executable executable(g, "test");
+    executable.run();
+    EXPECT_LE(test::relative_error(test::read_floats(executable, y), expected), 1e-7);
+}
+
+TEST(BlockSums, ErrorOfBlocksThatDoNotDivideARow) {
+    Graph g(test::device());
+    test::Tensors data(g);
+    EXPECT_THROW(block_sums(g, data.floats({1, 24}, test::normal(24, 1), "x"), 5, "sums"), Error);
 }
 
 }  // namespace

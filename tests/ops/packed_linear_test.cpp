@@ -202,6 +202,124 @@ TEST(PackedLinear, FoldsInTheNormTheResidualAndTheGatedActivation) {
                 }
 }
 
+// Zero points, and scales of their own for weights below 0: in the product with norm, residual and SwiGLU.
+TEST(PackedLinear, BlocksWithZeroPointsOrTwoScales) {
+    const int64_t in = 448, ffn = 70, blocks = in / 64;
+    const MatvecTuning shapes[] = {
+        {}, {.width = 128, .tiles = 3, .depth = 2, .copies = 2, .slab = 256}, {.width = 64, .chunks = 2}};
+    for (int bits : {1, 2, 3, 4, 8})
+        for (bool two_scales : {false, true})
+            for (int64_t tokens : {1, 2, 3}) {
+                if (two_scales && bits == 1) continue;
+                SCOPED_TRACE(fmt::format("{} bits, two scales {}, {} tokens", bits, two_scales, tokens));
+                std::vector<PackedWeight> parts{random_packed(ffn, in, bits, 64, 1), random_packed(ffn, in, bits, 64, 2)}, below;
+                Graph g(test::device());
+                test::Tensors data(g);
+                // What the product means, as dense values of each part.
+                std::vector<std::vector<float>> dense;
+                std::vector<uint8_t> zeros;
+                for (PackedWeight& w : parts) {
+                    for (uint16_t& s : w.scales) s = f32_to_bf16(bf16_to_f32(s) * 0.1f);
+                    PackedWeight n = w;
+                    for (uint16_t& s : n.scales) s = f32_to_bf16(bf16_to_f32(s) * 0.7f);
+                    below.push_back(n);
+                    std::vector<float> values = dequantize(w);
+                    const std::vector<float> other = dequantize(n);
+                    std::vector<uint8_t> zero(size_t(96 * blocks), 0);
+                    for (size_t i = 0; i < values.size(); i++) {
+                        const size_t b = i / 64, row = b / size_t(blocks);
+                        const auto z = uint8_t((b * 5 + 1) % 4);
+                        zero[(row / 4 * size_t(blocks) + b % size_t(blocks)) * 4 + row % 4] = z;
+                        if (two_scales)
+                            values[i] = values[i] < 0 ? other[i] : values[i];
+                        else
+                            values[i] += (1.25f - float(z)) * bf16_to_f32(w.scales[b]);
+                    }
+                    zeros.insert(zeros.end(), zero.begin(), zero.end());
+                    dense.push_back(values);
+                }
+                const std::vector<float> x = test::normal(size_t(tokens * in), 3, 4),
+                                         residual = test::normal(size_t(tokens * 2 * ffn), 5);
+                Tensor input = data.floats({tokens, in}, x, "x"),
+                       weight = data.floats({in}, std::vector<float>(size_t(in), 1), "norm");
+                const PackedLayer layer = test::tiled(g, data, parts);
+                PackedAsymmetry of_blocks{.center = 1.25f};
+                if (two_scales)
+                    of_blocks.negative_scales = test::tiled(g, data, below).scales;
+                else
+                    of_blocks.zeros = data.bytes({int64_t(zeros.size())}, zeros, "zeros");
+                Tensor gated = packed_asymmetric_linear(g, input, layer, of_blocks, "gate_up",
+                                                        {.norm = weight, .eps = 1e-5f, .swiglu = true}, shapes[tokens - 1]);
+                Tensor sum = packed_asymmetric_linear(g, input, layer, of_blocks, "o",
+                                                      {.residual = data.floats({tokens, 2 * ffn}, residual, "residual")});
+                g.keep(gated);
+                g.keep(sum);
+                Executable executable(g, "asymmetric");
+                executable.run();
+                std::vector<double> expected_gated, expected;
+                for (int64_t t = 0; t < tokens; t++) {
+                    double squares = 0;
+                    for (int64_t i = 0; i < in; i++) squares += double(x[size_t(t * in + i)]) * x[size_t(t * in + i)];
+                    const double inverse = 1 / std::sqrt(squares / double(in) + 1e-5);
+                    for (const std::vector<float>& w : dense)
+                        for (int64_t o = 0; o < ffn; o++) {
+                            double y = 0;
+                            for (int64_t i = 0; i < in; i++) y += double(x[size_t(t * in + i)]) * w[size_t(o * in + i)];
+                            expected.push_back(y);
+                        }
+                    const double* y = &expected[size_t(t * 2 * ffn)];
+                    for (int64_t o = 0; o < ffn; o++)
+                        expected_gated.push_back(y[o] * inverse / (1 + std::exp(-y[o] * inverse)) * y[ffn + o] * inverse);
+                }
+                for (size_t i = 0; i < expected.size(); i++) expected[i] += residual[i];
+                EXPECT_LE(test::relative_error(test::read_floats(executable, gated), expected_gated),
+                          3e-3);  // as two halves of 1e-3
+                EXPECT_LE(test::relative_error(test::read_floats(executable, sum), expected), 1e-3);
+            }
+    Graph g(test::device());
+    test::Tensors data(g);
+    Tensor x = data.floats({1, 64}, test::normal(64, 1), "x");
+    const PackedLayer w = test::tiled(g, data, {random_packed(8, 64, 2, 32, 1)});
+    Tensor zeros = data.bytes({64}, std::vector<uint8_t>(64, 1), "zeros");
+    EXPECT_NO_THROW(packed_asymmetric_linear(g, x, w, {.zeros = zeros}, "y"));
+    EXPECT_THROW(packed_asymmetric_linear(g, x, w, {.zeros = data.bytes({4}, {1, 2, 3, 4}, "zeros")}, "y"), Error);
+    EXPECT_THROW(packed_asymmetric_linear(g, x, w, {.zeros = zeros, .negative_scales = w.scales}, "y"), Error);
+}
+
+TEST(PackedLinear, PartsMayHaveNormsOfTheirOwn) {
+    for (int64_t tokens : {1, 3}) {
+        const std::vector<PackedWeight> parts{random_packed(40, 320, 1, 320, 1), random_packed(9, 320, 1, 320, 2),
+                                              random_packed(33, 320, 1, 320, 3)};
+        const std::vector<float> x = test::normal(size_t(tokens) * 320, 3, 4), norm = test::uniform(3 * 320, 4, 0.5f, 1.5f);
+        Graph g(test::device());
+        test::Tensors data(g);
+        const PackedLayer layer = test::tiled(g, data, parts);
+        Tensor y = packed_linear(g, data.floats({tokens, 320}, x, "x"), layer, "y",
+                                 {.norm = data.floats({3, 320}, norm, "norm"), .eps = 1e-5f}, PackedLinearVariant::matvec);
+        g.keep(y);
+        // Each part by itself is the same as a layer.
+        std::vector<Tensor> single;
+        for (size_t part = 0; part < 3; part++) {
+            const std::vector<float> weights(norm.begin() + int64_t(part) * 320, norm.begin() + int64_t(part + 1) * 320);
+            single.push_back(packed_linear(g, data.floats({tokens, 320}, x, "x"), packed_part(g, layer, part), "part",
+                                           {.norm = data.floats({320}, weights, "norm"), .eps = 1e-5f},
+                                           PackedLinearVariant::matvec));
+            g.keep(single.back());
+        }
+        Executable executable(g, "norms");
+        executable.run();
+        const std::vector<float> found = test::read_floats(executable, y);
+        size_t column = 0;
+        for (size_t part = 0; part < 3; column += size_t(parts[part++].out)) {
+            const std::vector<float> expected = test::read_floats(executable, single[part]);
+            for (size_t i = 0; i < expected.size(); i++) {
+                const size_t t = i / size_t(parts[part].out), o = i % size_t(parts[part].out);
+                ASSERT_FLOAT_EQ(found[t * 82 + column + o], expected[i]);
+            }
+        }
+    }
+}
+
 TEST(PackedLinear, WritesColumnsOfALargerTensorAndNoOthers) {
     for (PackedLinearVariant variant : variants) {
         PackedWeight a = random_packed(20, 64, 2, 64, 1), b = random_packed(9, 64, 4, 64, 2);
