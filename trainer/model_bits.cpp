@@ -162,7 +162,7 @@ std::vector<PartSensitivity> Quantization::measure(const std::function<void(int6
     std::vector<PartSensitivity> parts;
     for (int64_t layer = 0; layer < llama_.layers; layer++) {
         if (progress) progress(layer, llama_.layers);
-        measure_widths(layer);
+        measure_widths(layer, true);
         calibration_->run_layer();
         for (const BudgetPart& part : parts_)
             for (size_t i = 0; i < widths_.size() && part.layer == layer; i++) {

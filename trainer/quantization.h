@@ -89,7 +89,7 @@ private:
     std::filesystem::path layer_file(int64_t layer) const { return work_ / fmt::format("layer-{:04}.safetensors", layer); }
     bool load_layer(int64_t layer);
     void save_layer(int64_t layer) const;
-    void measure_widths(int64_t layer);
+    void measure_widths(int64_t layer, bool all);  // all: 8 bits too, which otherwise follow from 4
     void fit_layer(int64_t layer);
     void measure_layer(int64_t layer);
     std::vector<float> column_squares(const Buffer& sums, int64_t in) const;

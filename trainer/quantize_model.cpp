@@ -255,7 +255,7 @@ void Quantization::measure_layer(int64_t layer) {
 }
 
 // Fits of the present layer, and at a budget what each form costs there.
-void Quantization::measure_widths(int64_t layer) {
+void Quantization::measure_widths(int64_t layer, bool all) {
     if (options_.weighted || options_.clip || options_.budget) measure_layer(layer);
     for (QuantizedMatrix& m : matrices_) {
         if (m.index != layer) continue;
@@ -282,18 +282,26 @@ void Quantization::measure_widths(int64_t layer) {
     for (BudgetPart& part : parts_) {
         if (part.layer != layer) continue;
         part.divergences.clear();
-        for (int bits : widths_)
+        for (int bits : widths_) {
+            // The divergence goes with the squared error where both are small: 8 bits need no measurement behind 4.
+            const QuantizedMatrix& first = matrices_[part.matrices[0]];
+            if (bits == 8 && !all && !part.divergences.empty() && first.errors.contains(base(4))) {
+                part.divergences.push_back(part.divergences.back() * first.errors.at(base(8)) /
+                                           std::max(first.errors.at(base(4)), 1e-30));
+                continue;
+            }
             part.divergences.push_back(calibration_->divergence(
                 part.product, product_values(layer, part.product, [&](size_t i) {
                     const QuantizedMatrix& m = matrices_[i];
                     const bool in_part = std::find(part.matrices.begin(), part.matrices.end(), i) != part.matrices.end();
                     return in_part ? dequantize(quantized(m, base(bits))) : weight(m);
                 })));
+        }
     }
 }
 
 void Quantization::fit_layer(int64_t layer) {
-    measure_widths(layer);
+    measure_widths(layer, false);
     if (calibration_) calibration_->run_layer();
     save_layer(layer);
 }
