@@ -62,7 +62,7 @@ Tensor ternary_linear(Graph& g, Tensor x, const TernaryLayer& w, const std::stri
 
 // The same for many tokens on matrix units: both sides are bf16 without loss (integers of 8 bits; t times a row's scale), sums
 // are fp32, and s / a comes to them at the end. Weights are unpacked part by part. x and residual as above, without SwiGLU.
-// It has not run on a GPU yet (its test needs bf16 matrix units), so no model uses it.
+// What models use for prompts on such a device; elsewhere they take ternary_as_packed().
 bool has_ternary_matmul(const Capabilities& device);
 Tensor ternary_matmul(Graph& g, Tensor x, const TernaryLayer& w, const std::string& label = "ternary_matmul",
                       const LinearFusion& fusion = {}, const TernaryInput& input = {});
