@@ -188,6 +188,22 @@ Tensor ternary_linear(Graph& g, Tensor x, const TernaryLayer& w, const std::stri
     return y;
 }
 
+Tensor ternary_values(Graph& g, const TernaryLayer& w, size_t part, const std::string& name) {
+    check(w, name);
+    if (part >= w.rows.size()) fail("{}: part {} of {}", name, part, w.rows.size());
+    const int64_t rows = w.rows[part], work = (rows + 3) / 4 * 4 * chunks_of(w) * (chunk_columns(w) / 8);
+    if (work >= int64_t(1) << 32) fail("{}: a weight [{}, {}] is too large", name, rows, w.in);
+    const int64_t row = std::accumulate(w.rows.begin(), w.rows.begin() + long(part), int64_t(0));
+    Tensor weight = g.tensor({rows, w.in}, DType::bf16, name);
+    g.dispatch(
+        Kernel{shader_of("ternary_unpack", w, "_bf16"), {128}},
+        {in(w.indices), in(g.view(w.scales, uint64_t(row) * 2, {rows}, "ternary.scales")), out(weight)},
+        UnpackTernaryArgs{
+            .rows = uint32_t(rows), .in_cols = uint32_t(w.in), .first_tile = packed_parts(like_packed(w)).first_tile[part]},
+        linear_grid((work + 127) / 128), name);
+    return weight;
+}
+
 bool has_ternary_matmul(const Capabilities& device) { return has_matrix_units(device, Precision::bf16); }
 
 Tensor ternary_matmul(Graph& g, Tensor x, const TernaryLayer& w, const std::string& label, const LinearFusion& fusion,
@@ -216,16 +232,9 @@ Tensor ternary_matmul(Graph& g, Tensor x, const TernaryLayer& w, const std::stri
                          .eps = fusion.eps,
                          .second_eps = input.second_eps},
         linear_grid(tokens), label + ".integers");
-    const PackedParts places = packed_parts(like_packed(w));
     int64_t row = 0;
     for (size_t i = 0; i < w.rows.size(); row += w.rows[i++]) {
-        const int64_t rows = w.rows[i], work = rows * chunks_of(w) * 4;
-        if (work >= int64_t(1) << 32) fail("{}: a weight [{}, {}] is too large", label, rows, w.in);
-        Tensor weight = g.tensor({rows, w.in}, DType::bf16, label + ".weight");
-        g.dispatch(Kernel{shader_of("ternary_unpack", w, "_bf16"), {128}},
-                   {in(w.indices), in(g.view(w.scales, uint64_t(row) * 2, {rows}, "ternary.scales")), out(weight)},
-                   UnpackTernaryArgs{.rows = uint32_t(rows), .in_cols = uint32_t(w.in), .first_tile = places.first_tile[i]},
-                   linear_grid((work + 127) / 128), label + ".weight");
+        Tensor weight = ternary_values(g, w, i, label + ".weight");
         matmul(g, Product::nt, q, weight, fusion.residual, y, label,
                {.variant = MatmulVariant::matrix_units,
                 .precision = Precision::bf16,

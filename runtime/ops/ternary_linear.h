@@ -38,6 +38,9 @@ void tile_ternary(Graph& g, Tensor packed, const TernaryLayer& layer, int64_t fi
 // The same layer as packed_linear.h has it, made by nodes of the graph: for products of many tokens.
 PackedLayer ternary_as_packed(Graph& g, const TernaryLayer& w);
 
+// t of one part times the scale of each row, bf16 [rows, in]: the weight but for the part's s.
+Tensor ternary_values(Graph& g, const TernaryLayer& w, size_t part, const std::string& name);
+
 // What stands in front of the product: the norm of LinearFusion, then one without weights.
 struct TernaryInput {
     bool second_norm = false;

@@ -231,6 +231,30 @@ TEST(TernaryLinear, BecomesAPackedLayer) {
         }
 }
 
+TEST(TernaryLinear, UnpacksToDigitsTimesTheRowsScale) {
+    for (bool five : {false, true})
+        for (int64_t in : {4, 36, 64, 80, 100, 320}) {
+            SCOPED_TRACE(fmt::format("five {}, rows of {}", five, in));
+            const std::vector<PackedWeight> parts{random_ternary(37, in, 1), random_ternary(2, in, 2), random_ternary(64, in, 3)};
+            Graph g(test::device());
+            test::Tensors data(g);
+            const TernaryLayer layer = on_device(g, data, parts, five);
+            std::vector<Tensor> found;
+            for (size_t i = 0; i < parts.size(); i++) {
+                found.push_back(ternary_values(g, layer, i, "values"));
+                g.keep(found.back());
+            }
+            EXPECT_THROW(ternary_values(g, layer, 3, "values"), Error);
+            Executable executable(g, "values");
+            executable.run();
+            for (size_t i = 0; i < parts.size(); i++) {
+                PackedWeight w = parts[i];
+                w.centroids = {-1, 0, 1, 1};
+                EXPECT_EQ(test::read_floats(executable, found[i]), dequantize(w)) << "part " << i;
+            }
+        }
+}
+
 TEST(TernaryLinear, ManyTokensOnMatrixUnitsAreAsExact) {
     if (!has_ternary_matmul(test::device().capabilities())) GTEST_SKIP() << "no matrix units for bf16";
     const float eps = 1e-5f;
