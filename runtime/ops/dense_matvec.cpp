@@ -59,7 +59,7 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     const bool few_long = in_cols >= 8192 && weight.rows() <= 8192 && group == 1;
     uint32_t split = tuning.split ? tuning.split : small ? 2 : few_long ? 4 : 1;
     split = std::min(split, width / lanes);
-    uint32_t depth = tuning.depth ? tuning.depth : rows == 2 && group == 1 && !small ? 4 : 2;
+    uint32_t depth = tuning.depth ? tuning.depth : rows == 2 && group == 1 && weight.rows() > 8192 ? 4 : 2;
     const bool staged = tuning.staged < 0 ? !few_long : tuning.staged != 0;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - 4 * (width / lanes) * group * (rows + 1);
     const int64_t most = budget / (4 * group);

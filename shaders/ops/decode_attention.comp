@@ -56,21 +56,37 @@ vec4 floats(uint64_t row, uint d) {
     return x;
 }
 
-// The same, rotated.
-vec4 rotated(uint64_t row, uint64_t angles, uint d) {
+// Four elements of a row from d on and the four that they are rotated with.
+void load_pairs(uint64_t row, uint d, out vec4 x, out vec4 y) {
+    if (VECTOR) {
+        const uint at = min(d, HEAD_DIM - 4), pair = at < HALF ? at + HALF : at - HALF;
+        x = F32x4(row).v[at / 4], y = F32x4(row).v[pair / 4];
+        return;
+    }
+    UNROLL for (uint e = 0; e < 4; ++e) {
+        const uint at = min(d + e, HEAD_DIM - 1), pair = at < HALF ? at + HALF : at - HALF;
+        x[e] = F32(row).v[at], y[e] = F32(row).v[pair];
+    }
+}
+// These rotated; 0 behind the row's end.
+vec4 rotate(vec4 x, vec4 y, uint64_t angles, uint d) {
     if (VECTOR) {
         const uint at = min(d, HEAD_DIM - 4), pair = at < HALF ? at + HALF : at - HALF, angle = min(at, pair);
-        const vec4 x = F32x4(row).v[at / 4], y = F32x4(row).v[pair / 4];
         const vec4 c = F32x4(angles).v[angle / 4], s = F32x4(angles).v[(angle + HALF) / 4];
         return mix(mix(x * c + y * s, x * c - y * s, bvec4(at < HALF)), vec4(0), bvec4(d >= HEAD_DIM));
     }
     vec4 z;
     UNROLL for (uint e = 0; e < 4; ++e) {
         const uint at = min(d + e, HEAD_DIM - 1), pair = at < HALF ? at + HALF : at - HALF, angle = min(at, pair);
-        const float x = F32(row).v[at], y = F32(row).v[pair], c = F32(angles).v[angle], s = F32(angles).v[angle + HALF];
-        z[e] = mix(mix(x * c + y * s, x * c - y * s, at < HALF), 0.0, d + e >= HEAD_DIM);
+        const float c = F32(angles).v[angle], s = F32(angles).v[angle + HALF];
+        z[e] = mix(mix(x[e] * c + y[e] * s, x[e] * c - y[e] * s, at < HALF), 0.0, d + e >= HEAD_DIM);
     }
     return z;
+}
+vec4 rotated(uint64_t row, uint64_t angles, uint d) {
+    vec4 x, y;
+    load_pairs(row, d, x, y);
+    return rotate(x, y, angles, d);
 }
 
 uint element(uint i, uint h) { return ((i * SPLIT + share) * QUADS + h) * 4; }  // of vector h of this lane's piece i
@@ -183,6 +199,19 @@ void main() {
     const uint head = gl_WorkGroupID.x * HEADS, part = gl_WorkGroupID.y, row = gl_WorkGroupID.z;
     const uint sequences = gl_NumWorkGroups.z;
     const uint64_t y = a.y + (uint64_t(row) * a.heads + head) * (HEAD_DIM * 4);
+    const uint group = a.heads / a.kv_heads, kv_head = head / group;
+    const uint64_t qkv = a.qkv + uint64_t(row) * ((a.heads + 2 * a.kv_heads) * HEAD_DIM * 4);
+    // What does not depend on the position is on its way before that is known.
+    const uint64_t new_key = qkv + (a.heads + kv_head) * (HEAD_DIM * 4), new_value = new_key + a.kv_heads * (HEAD_DIM * 4);
+    vec4 q_x, q_y, key_x[MINE], key_y[MINE], value[MINE];
+    if (SUBGROUPS > 1) load_pairs(qkv + (head + min(thread, HEADS * PADDED - 1) / PADDED) * (HEAD_DIM * 4), thread % PADDED * 4, q_x, q_y);
+    if (part == 0 && subgroup == 0) {
+        UNROLL for (uint i = 0; i < PIECES; ++i)
+            UNROLL for (uint h = 0; h < QUADS; ++h) {
+                load_pairs(new_key, element(i, h), key_x[i * QUADS + h], key_y[i * QUADS + h]);
+                value[i * QUADS + h] = floats(new_value, element(i, h));
+            }
+    }
     const uint position = U32(a.positions).v[row];
     const bool live = position < a.max_positions;
     const uint keys = live ? position : 0;  // without the new one
@@ -193,12 +222,10 @@ void main() {
         return;
     }
     const uint end = min(begin + length, keys), last = max(end, 1) - 1;
-    const uint group = a.heads / a.kv_heads, kv_head = head / group;
     const uint kv_stride = a.kv_heads * (HEAD_DIM * 16 / PIECE);  // bytes
     const uint64_t cache_row = (uint64_t(row) * a.max_positions) * kv_stride + kv_head * (HEAD_DIM * 16 / PIECE);
     const uint64_t cache_k = a.cache_k + cache_row, cache_v = a.cache_v + cache_row;
     const uint64_t scales = (uint64_t(row) * a.kv_heads + kv_head) * a.max_positions * 4;
-    const uint64_t qkv = a.qkv + uint64_t(row) * ((a.heads + 2 * a.kv_heads) * HEAD_DIM * 4);
     const uint64_t angles = a.table + uint64_t(min(position, a.table_positions - 1)) * (HEAD_DIM * 4);
 
     uint first = begin + subgroup * (STEP * SLOTS), key = first + slot;
@@ -217,7 +244,8 @@ void main() {
                 UNROLL for (uint h = 0; h < QUADS; ++h)
                     q[r * MINE + i * QUADS + h] = rotated(qkv + (head + r) * (HEAD_DIM * 4), angles, element(i, h)) * a.scale;
     } else {
-        for (uint i = thread; i < HEADS * PADDED; i += threads)
+        if (thread < HEADS * PADDED) shared_q[thread] = rotate(q_x, q_y, angles, thread % PADDED * 4) * a.scale;
+        for (uint i = thread + threads; i < HEADS * PADDED; i += threads)
             shared_q[i] = rotated(qkv + (head + i / PADDED) * (HEAD_DIM * 4), angles, i % PADDED * 4) * a.scale;
         barrier();
         UNROLL for (uint r = 0; r < HEADS; ++r)
@@ -235,7 +263,7 @@ void main() {
         vec4 x[MINE];
         UNROLL for (uint i = 0; i < PIECES; ++i)
             UNROLL for (uint h = 0; h < QUADS; ++h)
-                x[i * QUADS + h] = rotated(qkv + (a.heads + kv_head) * (HEAD_DIM * 4), angles, element(i, h));
+                x[i * QUADS + h] = rotate(key_x[i * QUADS + h], key_y[i * QUADS + h], angles, element(i, h));
         to_cache(x, cache_k + uint64_t(position) * kv_stride, a.scales_k + scales + uint64_t(position) * 4, write);
         UNROLL for (uint r = 0; r < HEADS; ++r) {
             float s = 0;
@@ -244,9 +272,7 @@ void main() {
             top[r] = mix(LOWEST, s, slot == 0);
             sum[r] = mix(0.0, 1.0, slot == 0);
         }
-        UNROLL for (uint i = 0; i < PIECES; ++i)
-            UNROLL for (uint h = 0; h < QUADS; ++h)
-                x[i * QUADS + h] = floats(qkv + (a.heads + a.kv_heads + kv_head) * (HEAD_DIM * 4), element(i, h));
+        UNROLL for (uint i = 0; i < MINE; ++i) x[i] = value[i];
         to_cache(x, cache_v + uint64_t(position) * kv_stride, a.scales_v + scales + uint64_t(position) * 4, write);
         UNROLL for (uint r = 0; r < HEADS; ++r)
             UNROLL for (uint i = 0; i < MINE; ++i) acc[r * MINE + i] = mix(vec4(0), x[i], bvec4(slot == 0));
