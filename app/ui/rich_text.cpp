@@ -292,9 +292,13 @@ void RichText::lay_out(const Theme& theme, size_t i, float width) {
             layout.rules.push_back(y);
             break;
         }
-        default:
-            break_lines(theme, layout, block, 0, uint32_t(size), indent, width - indent, y);
+        default: {
+            const std::string_view first_line = std::string_view(block.text).substr(0, block.text.find('\n'));
+            layout.marked_right = !block.marker.empty() && has_right_to_left(first_line) && read_bidi(first_line).right_to_left;
+            const float left = layout.marked_right ? theme.px(14) * float(block.quote) : indent;
+            break_lines(theme, layout, block, 0, uint32_t(size), left, width - indent, y);
             break;
+        }
     }
     layout.height = y;
     layouts_[i] = std::move(layout);
@@ -327,8 +331,9 @@ void RichText::draw_block(const Theme& theme, size_t i, ImVec2 at, float width, 
     if (!block.marker.empty()) {
         const float size = theme.size * theme.scale;
         const float w = theme.fonts.regular->CalcTextSizeA(size, FLT_MAX, 0, block.marker.c_str()).x;
-        draw->AddText(theme.fonts.regular, size, {at.x + indent - w - theme.px(6), at.y + (line_height(theme, block) - size) / 2},
-                      p.dim, block.marker.c_str());
+        const float x = layout.marked_right ? at.x + width - theme.px(20) * float(block.indent) + theme.px(6)
+                                            : at.x + indent - w - theme.px(6);
+        draw->AddText(theme.fonts.regular, size, {x, at.y + (line_height(theme, block) - size) / 2}, p.dim, block.marker.c_str());
     }
     if (block.kind == BlockKind::rule) {
         draw->AddLine({at.x + indent, at.y + theme.px(4)}, {at.x + width, at.y + theme.px(4)}, p.border, theme.px(1));

@@ -74,6 +74,7 @@ private:
     struct Layout {
         uint64_t hash = 0;
         float width = -1, scale = 0, height = 0;
+        bool marked_right = false;  // a list's item that begins at the right: so does its marker
         std::vector<Fragment> fragments;
         std::vector<Line> lines;
         std::vector<Turned> turned;
