@@ -77,7 +77,19 @@ void App::say(std::string text, bool bad, std::function<void()> undo) {
     if (toasts_.size() > 4) toasts_.erase(toasts_.begin());
 }
 
-void App::save_settings() { store.write(settings_file(), to_json(settings)); }
+void App::for_this_time(const std::string& theme_name, double scale) {
+    const Look saved{settings.theme, settings.scale};
+    if (!theme_name.empty()) settings.theme = theme_name;
+    if (scale > 0) settings.scale = scale;
+    given_ = {Look{settings.theme, settings.scale}, saved};
+}
+
+void App::save_settings() {
+    Settings kept = settings;
+    if (given_ && kept.theme == given_->first.theme) kept.theme = given_->second.theme;
+    if (given_ && kept.scale == given_->first.scale) kept.scale = given_->second.scale;
+    store.write(settings_file(), to_json(kept));
+}
 
 void App::save_presets() { store.write(presets_file(), presets_to_json(presets)); }
 

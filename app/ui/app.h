@@ -66,6 +66,8 @@ public:
     double wake_after() const;              // seconds until a frame is wanted, or a negative number
     void dropped(const std::vector<std::string>& paths);
     void finish();  // before the program ends: stops and saves
+    // From the command line: not saved, as long as nobody chooses another. "" and 0: as in the settings.
+    void for_this_time(const std::string& theme_name, double scale);
 
     // ---- shared by the views
     Theme theme;
@@ -102,6 +104,11 @@ private:
     void shortcut_sheet();
     std::vector<Command> commands();
 
+    struct Look {
+        std::string theme;
+        double scale = 0;
+    };
+    std::optional<std::pair<Look, Look>> given_;  // of the command line, and the settings' in its place
     EngineState states_[2];
     std::vector<Toast> toasts_;
     std::string palette_query_;

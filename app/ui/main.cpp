@@ -137,8 +137,7 @@ void run(const Options& o) {
     AppOptions app_options{o.model, o.view, [] { glfwPostEmptyEvent(); }};
     Context context;
     App app(app_options);
-    if (!o.theme.empty()) app.settings.theme = o.theme;
-    if (o.scale > 0) app.settings.scale = o.scale;
+    app.for_this_time(o.theme, o.scale);
     int width = app.settings.width, height = app.settings.height;
     if (!o.size.empty() && std::sscanf(o.size.c_str(), "%dx%d", &width, &height) != 2)
         throw UsageError("--size: expected WIDTHxHEIGHT");

@@ -179,6 +179,13 @@ TEST_F(Driven, TheOtherViewsShowWhatIsMeasuredAndWhatTheirFoldersHold) {
         return text_of(desktop->folder / "config/vkqat/settings.json").find("\"light\"") != std::string::npos;
     }));
     EXPECT_EQ(desktop->end(SIGTERM), 0);
+    // What the command line says holds for that time only.
+    desktop->start({"--theme", "dark", "--scale", "1.5"});
+    ASSERT_TRUE(desktop->wait([](const json& s) { return s["dark"] == true; }));
+    EXPECT_EQ(desktop->end(SIGTERM), 0);
+    const json kept = json::parse(text_of(desktop->folder / "config/vkqat/settings.json"));
+    EXPECT_EQ(kept["theme"], "light");
+    EXPECT_EQ(kept["scale"], 0);
 }
 
 TEST_F(Driven, TakesModelsAndConversationsThatAreDroppedOnIt) {
