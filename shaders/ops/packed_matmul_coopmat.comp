@@ -68,13 +68,15 @@ uint table_entry(uint64_t centroids, uint e) {
                                               ENTRY(RUN_INDEX(word, first, 2 * (i) + 1)) << 16) * f16vec2(float16_t(s)))
 #endif
 
-// An invocation's unit i: row unit % BLOCK_N of the block, columns 32 * (unit / BLOCK_N) on of the step.
+// An invocation's units: a row of the block and 32 columns of the step, whose neighbours are those of neighbouring invocations.
 #define RUNS (BLOCK_K / 32)
 #define UNITS ((BLOCK_N * RUNS + THREADS - 1) / THREADS)
 #define UNIT(i) (gl_LocalInvocationIndex + (i) * THREADS)
+#define UNIT_ROW(i) (UNIT(i) / RUNS % BLOCK_N)
+#define UNIT_RUN(i) (UNIT(i) % RUNS)
 #define FETCH_WORDS(k0)                                                                                                    \
     UNROLL for (uint i = 0; i < UNITS; ++i) {                                                                              \
-        const uint run = min((k0) / 32 + UNIT(i) / BLOCK_N, runs - 1);                                                     \
+        const uint run = min((k0) / 32 + UNIT_RUN(i), runs - 1);                                                           \
         const uint64_t at = words_start + (words_at[i] + run * 16);                                                        \
         if (BITS == 4 || BITS == 8) {                                                                                      \
             UNROLL for (uint j = 0; j < BITS / 4; ++j) {                                                                   \
@@ -87,7 +89,7 @@ uint table_entry(uint64_t centroids, uint e) {
             words[i * BITS + 1] = q.y;                                                                                     \
         } else if (BITS == 3) {                                                                                            \
             UNROLL for (uint j = 0; j < 3; ++j) {                                                                          \
-                const uint n = UNIT(i) % BLOCK_N % 4 * 3 + j;                                                              \
+                const uint n = UNIT_ROW(i) % 4 * 3 + j;                                                                    \
                 words[i * BITS + j] = U32(at + (n / 4 * runs * 16 + n % 4 * 4)).v[0];                                      \
             }                                                                                                              \
         } else {                                                                                                           \
@@ -115,7 +117,7 @@ uint table_entry(uint64_t centroids, uint e) {
     uint16_t scale[UNITS];                                                                                                 \
     uvec4 weights[UNITS * 4];                                                                                              \
     UNROLL for (uint i = 0; i < UNITS; ++i) {                                                                              \
-        const uint row = UNIT(i) % BLOCK_N, tile = min(row / TILE_ROWS, last_tile), r = row % TILE_ROWS;                   \
+        const uint row = UNIT_ROW(i), tile = min(row / TILE_ROWS, last_tile), r = row % TILE_ROWS;                         \
         words_at[i] = (tile * 8 + r / 4) * runs * (BITS * 16);                                                             \
         if (BITS != 3) words_at[i] += r % 4 * BITS / 4 * runs * 16 + r % 4 * BITS % 4 * 4;                                 \
         scales_at[i] = (tile * 8 + r / 4) * blocks * 8 + r % 4 * 2;                                                        \
@@ -136,7 +138,7 @@ uint table_entry(uint64_t centroids, uint e) {
     UNROLL for (uint i = 0; i < UNITS; ++i) {                                                                              \
         if (BLOCK_N * RUNS % THREADS == 0 || UNIT(i) < BLOCK_N * RUNS) {                                                   \
             UNROLL for (uint j = 0; j < 4; ++j)                                                                            \
-                tiles[B_AT + UNIT(i) % BLOCK_N * B_STRIDE + UNIT(i) / BLOCK_N * 4 + j] = weights[i * 4 + j];               \
+                tiles[B_AT + UNIT_ROW(i) * B_STRIDE + UNIT_RUN(i) * 4 + j] = weights[i * 4 + j];                           \
         }                                                                                                                  \
     }
 #define C_COLUMN (part_column + n0)
