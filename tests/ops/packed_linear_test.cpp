@@ -209,8 +209,8 @@ TEST(PackedLinear, BlocksWithZeroPointsOrTwoScales) {
         {}, {.width = 128, .tiles = 3, .depth = 2, .copies = 2, .slab = 256}, {.width = 64, .chunks = 2}};
     for (int bits : {1, 2, 3, 4, 8})
         for (bool two_scales : {false, true})
-            for (int64_t tokens : {1, 2, 3}) {
-                if (two_scales && bits == 1) continue;
+            for (int64_t tokens : {1, 2, 3}) {  // several where they differ: each case is two kernels to be compiled
+                if ((two_scales && bits == 1) || (tokens == 2 && bits != 4) || (tokens == 3 && bits != 3)) continue;
                 SCOPED_TRACE(fmt::format("{} bits, two scales {}, {} tokens", bits, two_scales, tokens));
                 std::vector<PackedWeight> parts{random_packed(ffn, in, bits, 64, 1), random_packed(ffn, in, bits, 64, 2)}, below;
                 Graph g(test::device());
