@@ -18,7 +18,7 @@ if(VKQAT_SANITIZE)
   if(loader)
     get_filename_component(loader_folder ${loader} DIRECTORY)
     target_link_options(vkqat_options INTERFACE
-      "LINKER:--dynamic-linker=${loader},--disable-new-dtags,-rpath,${loader_folder}")
+      "LINKER:--dynamic-linker=${loader},--disable-new-dtags,-rpath,${loader_folder},--allow-shlib-undefined")
   endif()
 endif()
 
