@@ -1,5 +1,7 @@
 #include "app/ui/renderer.h"
 
+#include "app/ui/image_transition.h"
+
 #define GLFW_INCLUDE_NONE
 #include <GLFW/glfw3.h>
 #include <imgui.h>
@@ -29,8 +31,6 @@ void must(VkResult result, const char* what) {
     if (result == VK_ERROR_DEVICE_LOST) throw Lost{};
     check(result, what);
 }
-
-constexpr VkImageSubresourceRange whole_image{VK_IMAGE_ASPECT_COLOR_BIT, 0, 1, 0, 1};
 
 }  // namespace
 
@@ -373,20 +373,8 @@ void Renderer::record(size_t frame, Image& image, ImDrawData* data, const float 
                                          .flags = VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT};
     check(vk_.vkBeginCommandBuffer(commands, &begin), "recording the window");
     if (data->Textures) textures_.record(commands, frame, *data->Textures);
-    auto transition = [&](VkImageLayout from, VkImageLayout to) {
-        const VkImageMemoryBarrier barrier{.sType = VK_STRUCTURE_TYPE_IMAGE_MEMORY_BARRIER,
-                                           .srcAccessMask = VK_ACCESS_MEMORY_WRITE_BIT,
-                                           .dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT,
-                                           .oldLayout = from,
-                                           .newLayout = to,
-                                           .srcQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
-                                           .dstQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
-                                           .image = image.image,
-                                           .subresourceRange = whole_image};
-        vk_.vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, 0, 0, nullptr,
-                                 0, nullptr, 1, &barrier);
-    };
-    transition(VK_IMAGE_LAYOUT_UNDEFINED, VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL);
+    auto become = [&](VkImageLayout from, VkImageLayout to) { transition(vk_, commands, image.image, from, to); };
+    become(VK_IMAGE_LAYOUT_UNDEFINED, VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL);
     VkRenderingAttachmentInfo color{.sType = VK_STRUCTURE_TYPE_RENDERING_ATTACHMENT_INFO,
                                     .imageView = image.view,
                                     .imageLayout = VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL,
@@ -402,15 +390,15 @@ void Renderer::record(size_t frame, Image& image, ImDrawData* data, const float 
     ImGui_ImplVulkan_RenderDrawData(data, commands);
     vk_.vkCmdEndRendering(commands);
     if (copy) {
-        transition(VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL, VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL);
+        become(VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL, VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL);
         const VkRect2D& r = copy_->region;
         const VkBufferImageCopy region{.imageSubresource = {VK_IMAGE_ASPECT_COLOR_BIT, 0, 0, 1},
                                        .imageOffset = {r.offset.x, r.offset.y, 0},
                                        .imageExtent = {r.extent.width, r.extent.height, 1}};
         vk_.vkCmdCopyImageToBuffer(commands, image.image, VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL, copy, 1, &region);
-        transition(VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL, VK_IMAGE_LAYOUT_PRESENT_SRC_KHR);
+        become(VK_IMAGE_LAYOUT_TRANSFER_SRC_OPTIMAL, VK_IMAGE_LAYOUT_PRESENT_SRC_KHR);
     } else {
-        transition(VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL, VK_IMAGE_LAYOUT_PRESENT_SRC_KHR);
+        become(VK_IMAGE_LAYOUT_COLOR_ATTACHMENT_OPTIMAL, VK_IMAGE_LAYOUT_PRESENT_SRC_KHR);
     }
     check(vk_.vkEndCommandBuffer(commands), "recording the window");
 }

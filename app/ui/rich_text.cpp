@@ -205,7 +205,7 @@ void RichText::break_lines_both_ways(const Theme& theme, Layout& layout, const T
                        (p.level[order[k + n]] & 1) == int(backwards))
                     n++;
                 const size_t low = backwards ? order[k + n - 1] : order[k];
-                Turned t{.right_to_left = backwards};
+                Turned t;
                 float w = 0;
                 for (size_t i = 0; i < n; i++) {
                     if (p.shown[order[k + i]]) utf8_append(t.shown, p.shown[order[k + i]]);

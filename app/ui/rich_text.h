@@ -64,7 +64,6 @@ private:
         std::string shown;           // from left to right
         std::vector<uint32_t> byte;  // of the text: where each character begins; one more: the end
         std::vector<float> edge;     // of each, from the fragment's left edge: where it begins; one more: where the last one ends
-        bool right_to_left = false;
     };
     struct Line {
         float y, height;       // below the block's top edge

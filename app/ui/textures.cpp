@@ -4,14 +4,10 @@
 
 #include <cstring>
 
+#include "app/ui/image_transition.h"
 #include "runtime/vulkan/vulkan.h"
 
 namespace vkqat {
-namespace {
-
-constexpr VkImageSubresourceRange whole_image{VK_IMAGE_ASPECT_COLOR_BIT, 0, 1, 0, 1};
-
-}  // namespace
 
 void Textures::start(const VolkDeviceTable& vk, VkDevice device, const VkPhysicalDeviceMemoryProperties& memory, size_t frames) {
     vk_ = vk;
@@ -92,7 +88,6 @@ void Textures::free(const Texture& texture) {
 
 Textures::Staging Textures::stage(VkDeviceSize size) {
     Staging s;
-    s.size = size;
     const VkBufferCreateInfo info{
         .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = size, .usage = VK_BUFFER_USAGE_TRANSFER_SRC_BIT};
     check(vk_.vkCreateBuffer(device_, &info, nullptr, &s.buffer), "creating a buffer");
@@ -140,25 +135,12 @@ void Textures::record(VkCommandBuffer commands, size_t number, ImVector<ImTextur
         const Staging staging = stage(row * r.h);
         frame.staging.push_back(staging);
         for (int y = 0; y < r.h; y++) std::memcpy(staging.mapped + size_t(y) * row, data->GetPixelsAt(r.x, r.y + y), row);
-        auto transition = [&](VkImageLayout from, VkImageLayout to) {
-            const VkImageMemoryBarrier barrier{.sType = VK_STRUCTURE_TYPE_IMAGE_MEMORY_BARRIER,
-                                               .srcAccessMask = VK_ACCESS_MEMORY_WRITE_BIT,
-                                               .dstAccessMask = VK_ACCESS_MEMORY_READ_BIT | VK_ACCESS_MEMORY_WRITE_BIT,
-                                               .oldLayout = from,
-                                               .newLayout = to,
-                                               .srcQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
-                                               .dstQueueFamilyIndex = VK_QUEUE_FAMILY_IGNORED,
-                                               .image = texture.image,
-                                               .subresourceRange = whole_image};
-            vk_.vkCmdPipelineBarrier(commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, 0, 0,
-                                     nullptr, 0, nullptr, 1, &barrier);
-        };
-        transition(anew ? VK_IMAGE_LAYOUT_UNDEFINED : VK_IMAGE_LAYOUT_SHADER_READ_ONLY_OPTIMAL,
+        transition(vk_, commands, texture.image, anew ? VK_IMAGE_LAYOUT_UNDEFINED : VK_IMAGE_LAYOUT_SHADER_READ_ONLY_OPTIMAL,
                    VK_IMAGE_LAYOUT_TRANSFER_DST_OPTIMAL);
         const VkBufferImageCopy region{
             .imageSubresource = {VK_IMAGE_ASPECT_COLOR_BIT, 0, 0, 1}, .imageOffset = {r.x, r.y, 0}, .imageExtent = {r.w, r.h, 1}};
         vk_.vkCmdCopyBufferToImage(commands, staging.buffer, texture.image, VK_IMAGE_LAYOUT_TRANSFER_DST_OPTIMAL, 1, &region);
-        transition(VK_IMAGE_LAYOUT_TRANSFER_DST_OPTIMAL, VK_IMAGE_LAYOUT_SHADER_READ_ONLY_OPTIMAL);
+        transition(vk_, commands, texture.image, VK_IMAGE_LAYOUT_TRANSFER_DST_OPTIMAL, VK_IMAGE_LAYOUT_SHADER_READ_ONLY_OPTIMAL);
         data->SetStatus(ImTextureStatus_OK);
     }
 }

@@ -31,7 +31,6 @@ private:
     struct Staging {
         VkBuffer buffer = VK_NULL_HANDLE;
         VkDeviceMemory memory = VK_NULL_HANDLE;
-        VkDeviceSize size = 0;
         std::byte* mapped = nullptr;
     };
     struct Frame {

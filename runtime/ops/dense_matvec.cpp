@@ -58,7 +58,8 @@ Tensor dense_linear(Graph& g, Tensor x, Tensor weight, const std::string& label,
     uint32_t width = tuning.width ? tuning.width : 256;
     uint32_t rows = tuning.tiles ? tuning.tiles : group <= 2 && in_cols >= 8192 ? 4 : 2;
     const bool small = in_cols < 8192 && weight.rows() <= 4096;
-    // Few long rows: more workgroups, and x from the caches, which is too large to be brought to each of them.
+    // Few long rows: more workgroups, and x from the caches, which is too large to be brought to each of them (3072 x 11264 on an
+    // H200: 24.3 to 25.3 us against 28.7).
     const bool few_long = in_cols >= 8192 && weight.rows() <= 8192 && group == 1;
     uint32_t split = tuning.split ? tuning.split : small ? 2 : few_long ? 4 : 1;
     split = std::min(split, width / lanes);

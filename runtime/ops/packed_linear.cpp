@@ -80,8 +80,8 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t run_bytes = w.bits == 1 ? 72 : 68;
     const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / run_bytes * 32);
     const bool apart = w.bits == 1 && slab >= runs * 32 && runs * run_bytes + sums <= budget;
-    // More code than the caches of a processor hold, 128 KB for the kernels of a layer, costs more than waiting: two quads on
-    // their way pay only where many follow one another.
+    // Code costs time (docs/performance.md, 31B): two quads on their way pay only where many follow one another and a lane has
+    // one run. gate_up of 12B at 4, 3, 2 bits: 26.9, 24.8, 22.3 us against 28.1, 26.4, 23.6; down 19.9 against 17.0 at 4 bits.
     const uint32_t depth = tuning.depth ? tuning.depth : fusion.swiglu && group == 1 && chunks == 1 ? 2 : 1;
     int64_t workgroups = 0;
     for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);

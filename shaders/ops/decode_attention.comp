@@ -204,7 +204,10 @@ void main() {
     // What does not depend on the position is on its way before that is known.
     const uint64_t new_key = qkv + (a.heads + kv_head) * (HEAD_DIM * 4), new_value = new_key + a.kv_heads * (HEAD_DIM * 4);
     vec4 q_x, q_y, key_x[MINE], key_y[MINE], value[MINE];
-    if (SUBGROUPS > 1) load_pairs(qkv + (head + min(thread, HEADS * PADDED - 1) / PADDED) * (HEAD_DIM * 4), thread % PADDED * 4, q_x, q_y);
+    if (SUBGROUPS > 1) {
+        const uint mine = min(thread, HEADS * PADDED - 1);
+        load_pairs(qkv + (head + mine / PADDED) * (HEAD_DIM * 4), thread % PADDED * 4, q_x, q_y);
+    }
     if (part == 0 && subgroup == 0) {
         UNROLL for (uint i = 0; i < PIECES; ++i)
             UNROLL for (uint h = 0; h < QUADS; ++h) {

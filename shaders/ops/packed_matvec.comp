@@ -11,8 +11,9 @@
 // From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy
 // for each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an
 // fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand.
-// Sums of a run are fp16 (8 bits: fp32), all others fp32. Zero points of blocks come to the product with the sums of x of the runs;
-// of scales for weights below 0 a, for those above b, the sums of c x and |c| x are times (b + a) / 2 and (b - a) / 2. Grid: (workgroups of each part, 1, groups of TOKENS).
+// Sums of a run are fp16 (8 bits: fp32), all others fp32. Zero points of blocks come to the product with the sums of x of the
+// runs. With scales a for weights below 0 and b for those above, the sums of c x and of |c| x are multiplied by (b + a) / 2 and
+// (b - a) / 2. Grid: (workgroups of each part, 1, groups of TOKENS).
 #include "common.glsl"
 #include "args/packed_linear.h"
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
@@ -45,7 +46,8 @@ const uint ENTRY_BITS = BITS == 3 ? 6 : 8, ENTRY_LOG = BITS == 2 ? 3 : 2, COPIES
 const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, ROWS = 4 * QUADS;
 const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
 // Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17
-// words, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and, behind it, the sums of rows.
+// words, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and, behind it, the sums of
+// rows.
 const uint TABLE = BITS == 1 ? 0 : COPIES << ENTRY_BITS, TABLE_END = TABLE << ENTRY_LOG >> 2;
 const uint STAGE = SLAB / 32 * (BITS == 1 ? 18 : 17), X_SUMS = SLAB / 32 * 17;
 const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
@@ -63,8 +65,8 @@ uint lane, copy_at;
 float scale_of(uvec2 four, uint r) { return uintBitsToFloat(r % 2 == 0 ? four[r / 2] << 16 : four[r / 2] & 0xffff0000u); }
 
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
-// The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16 entries have
-// one in common, each has another of the 16 as its second.
+// The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16
+// entries have one in common, each has another of the 16 as its second.
 #if BITS == 4
 const uint AT_ONCE = gl_WorkGroupSize.x >> COPIES_LOG, FIRSTS = (16 + AT_ONCE - 1) / AT_ONCE, ENTRIES = 8 + FIRSTS;
 uint first_index(uint n) { return (gl_LocalInvocationIndex >> COPIES_LOG) + n * AT_ONCE; }
@@ -329,7 +331,8 @@ void main() {
 #endif
         if (BITS != 1 || (pass == 0 && !APART)) build_table(entries);
         const uint quad0 = first_quad + group + pass * second_pass;
-        uint sum_at = SUMS_AT + (pass * TOKENS * ROWS + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;
+        uint sum_at =
+            SUMS_AT + (pass * TOKENS * ROWS + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;
         for (uint n = 0; n < mine; n += DEPTH) {
             UNROLL for (uint d = 0; d < DEPTH; d++) {
                 if (d != 0 && n + d >= mine) break;

@@ -1,7 +1,7 @@
 #include "evaluation/figure.h"
 
 #include "evaluation/results.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

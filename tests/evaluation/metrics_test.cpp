@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "evaluation/store.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <random>
 
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

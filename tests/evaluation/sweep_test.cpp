@@ -5,7 +5,7 @@
 #include "evaluation/results.h"
 #include "runtime/support/error.h"
 #include "runtime/support/files.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

@@ -5,7 +5,7 @@
 #include "evaluation/task_toml.h"
 #include "evaluation/text.h"
 #include "runtime/support/error.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

@@ -8,7 +8,7 @@
 #include "runtime/support/files.h"
 #include "runtime/text/chat_template.h"
 #include "runtime/text/tokenizer.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat {
 namespace {

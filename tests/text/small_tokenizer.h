@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "runtime/text/tokenizer.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat::test {
 

@@ -7,9 +7,9 @@
 #include <sstream>
 
 #include "tests/support/reference.h"
+#include "tests/support/scratch_folder.h"
 #include "tests/tools/program.h"
 #include "tests/tools/small_model.h"
-#include "tests/trainer/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

@@ -6,9 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "tests/support/scratch_folder.h"
 #include "tests/tools/program.h"
 #include "tests/tools/small_model.h"
-#include "tests/trainer/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

@@ -8,9 +8,9 @@
 
 #include "runtime/support/files.h"
 #include "runtime/text/tokenizer.h"
+#include "tests/support/scratch_folder.h"
 #include "tests/tools/program.h"
 #include "tests/tools/small_model.h"
-#include "tests/trainer/scratch_folder.h"
 #include "trainer/sft_examples.h"
 
 namespace vkqat::test {

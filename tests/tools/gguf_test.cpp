@@ -5,8 +5,8 @@
 #include <nlohmann/json.hpp>
 
 #include "tests/support/reference.h"
+#include "tests/support/scratch_folder.h"
 #include "tests/tools/program.h"
-#include "tests/trainer/scratch_folder.h"
 
 namespace vkqat::test {
 namespace {

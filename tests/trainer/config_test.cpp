@@ -7,8 +7,8 @@
 #include <set>
 
 #include "runtime/support/error.h"
-#include "scratch_folder.h"
 #include "tests/support/reference.h"
+#include "tests/support/scratch_folder.h"
 #include "trainer/config_keys.h"
 #include "trainer/flavors.h"
 
@@ -298,7 +298,7 @@ TEST(TrainConfig, TheWrittenConfigurationReadsBackEqual) {
     c.training.global_batch_size = 2 * c.training.local_batch_size;
     c.quantization.quantizer = "nonlinear";
     c.training.dataset_type = "sft";
-    c.checkpoint.keep_best = false;  // it needs checkpoints, which are off here
+    c.checkpoint.keep_best = false;    // it needs checkpoints, which are off here
     c.distillation.hidden_weight = 0;  // does not go with a cache
     for (bool several : {true, false}) {
         TrainConfig one = c;

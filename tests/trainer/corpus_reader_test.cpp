@@ -6,7 +6,7 @@
 
 #include <vector>
 
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 #include "trainer/byte_source.h"
 
 namespace vkqat {

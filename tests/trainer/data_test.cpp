@@ -10,7 +10,7 @@
 
 #include "runtime/support/error.h"
 #include "tests/support/reference.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 #include "trainer/random.h"
 
 namespace vkqat {

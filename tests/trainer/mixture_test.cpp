@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 #include "trainer/data.h"
 
 namespace vkqat {

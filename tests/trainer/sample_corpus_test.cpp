@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "runtime/support/files.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 #include "trainer/corpus_reader.h"
 #include "trainer/sample_grammar.h"
 

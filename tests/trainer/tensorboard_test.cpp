@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "runtime/support/files.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 
 namespace vkqat {
 namespace {

@@ -8,7 +8,7 @@
 #include "runtime/support/files.h"
 #include "runtime/text/bpe_trainer.h"
 #include "tests/support/gpu.h"
-#include "tests/trainer/scratch_folder.h"
+#include "tests/support/scratch_folder.h"
 #include "trainer/sample_corpus.h"
 #include "trainer/train.h"
 
