@@ -62,6 +62,8 @@ void Graph::add_node(const Kernel& kernel, std::vector<Access> accesses, uint32_
                      const Grid& grid, std::string label, const Cost& cost) {
     if (accesses.size() != address_count)
         fail("node '{}': its arguments hold {} addresses, {} tensors were given", label, address_count, accesses.size());
+    if (args.size() > capabilities().push_constant_bytes)
+        fail("node '{}': {} bytes of arguments, the device takes {}", label, args.size(), capabilities().push_constant_bytes);
     Node node;
     node.label = scope_.empty() ? std::move(label) : scope_ + "." + label;
     node.pipeline = device_.pipelines().request(kernel);

@@ -1,6 +1,7 @@
 #include "runtime/model/llama.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "runtime/ops/add.h"
 #include "runtime/ops/block_sums.h"
@@ -221,15 +222,48 @@ Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
     return rms_norm(g, x, weights.norm, eps, rounded);
 }
 
+namespace {
+
+// Packed, with nothing beside it.
+bool is_plain(const Linear& w) {
+    return w.packed.size() == 1 && w.of_blocks.empty() && w.packed_onebit.empty() && w.ternary.empty() && !w.quantize_inputs;
+}
+
+// What follows the attention of layer i, if a chain can do it.
+std::optional<PackedChainWeights> chain_of(const Graph& g, const LlamaConfig& config, const LlamaTensors& weights, size_t i) {
+    const LlamaLayerTensors& w = weights.layers[i];
+    const LlamaLayerTensors* next = i + 1 < weights.layers.size() ? &weights.layers[i + 1] : nullptr;
+    for (const Linear* l : {&w.o, &w.gate_up, &w.down, next ? &next->qkv : &w.down})
+        if (!is_plain(*l)) return {};
+    PackedChainWeights chain{.o = w.o.packed[0],
+                             .gate_up = w.gate_up.packed[0],
+                             .down = w.down.packed[0],
+                             .mlp_norm = w.mlp_norm,
+                             .eps = float(config.rms_norm_eps)};
+    if (next) chain.next_norm = next->attention_norm, chain.qkv = next->qkv.packed[0];
+    if (!has_packed_chain(g, chain)) return {};
+    return chain;
+}
+
+}  // namespace
+
 Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,
-                    Tensor logits) {
+                    Tensor logits, const PackedChainMemory& chains) {
     auto eps = float(config.rms_norm_eps);
-    Tensor x = embedded;
+    Tensor x = embedded, qkv;
     for (int64_t i = 0; i < config.layers; i++) {
         const LlamaLayerTensors& w = weights.layers[size_t(i)];
         g.set_scope(fmt::format("layers.{}", i));
-        Tensor qkv = apply(g, x, w.qkv, "qkv", {.norm = w.attention_norm, .eps = eps});
-        x = apply(g, attend(g, i, qkv), w.o, "o", {.residual = x});
+        if (!qkv) qkv = apply(g, x, w.qkv, "qkv", {.norm = w.attention_norm, .eps = eps});
+        Tensor attended = attend(g, i, qkv);
+        qkv = {};
+        if (chains.arrivals && x.rows() == 1)
+            if (auto chain = chain_of(g, config, weights, size_t(i))) {
+                const PackedChained done = packed_chain(g, attended, x, *chain, chains);
+                x = done.hidden, qkv = done.qkv;
+                continue;
+            }
+        x = apply(g, attended, w.o, "o", {.residual = x});
         Tensor gated = apply(g, x, w.gate_up, "gate_up", {.norm = w.mlp_norm, .eps = eps, .swiglu = true});
         x = apply(g, gated, w.down, "down", {.residual = x});
     }

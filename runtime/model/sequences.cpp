@@ -55,6 +55,8 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     positions_ = allocate_filled(std::vector<uint32_t>(n, UINT32_MAX), "positions");
     counters_ =
         allocate_filled(std::vector<uint32_t>(size_t(decode_attention_counters(count_, head_shape(c))), 0), "attention counters");
+    arrivals_ = allocate_filled({0}, "arrivals");
+    in_vain_ = allocate_host(4, "arrivals");
     seen_ = allocate_filled(std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
@@ -70,6 +72,7 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     std::vector<float> table = llama_rope_table(c, context_);
     device_.upload(rope_, 0, std::as_bytes(std::span(table)));
     std::fill_n(parameters_.mapped_as<SamplerParameters>().begin(), n, greedy_parameters());
+    in_vain_.mapped_as<uint32_t>()[0] = 0;
     std::fill_n(limits_.mapped_as<uint32_t>().begin(), n, uint32_t(context_));
     arena_ = std::make_shared<Arena>(device_, workspace_, "activations");
     for (Prefill& p : prefills_) p.recording.executable = std::make_unique<Executable>(*p.recording.graph, "prefill", arena_);
@@ -143,7 +146,9 @@ std::unique_ptr<Graph> Sequences::decode_graph() const {
             }
             return decode_attention(to, qkv, table, k, v, position, shape, context_, options);
         },
-        logits);
+        logits,
+        {.arrivals = g.external(arrivals_, 0, {1}, DType::u32, "arrivals"),
+         .in_vain = g.external(in_vain_, 0, {1}, DType::u32, "in vain")});
     sample(g, logits, sampler(g, -1, position, {}));
     return graph;
 }
@@ -307,6 +312,11 @@ std::vector<float> Sequences::logits(int64_t at) const {
     std::vector<float> values(size_t(weights_.config().vocab_size));
     device_.download(logits_, uint64_t(at) * values.size() * 4, std::as_writable_bytes(std::span(values)));
     return values;
+}
+
+void Sequences::fail_in_vain() const {
+    fail("decoding: {} did not run the workgroups of one dispatch together, so the tokens are wrong; set VKQAT_CHAINS=0 in the "
+         "environment to have separate dispatches instead", device_.capabilities().name);
 }
 
 uint64_t Sequences::decode(int64_t steps) { return decode_.executable->replay(uint32_t(steps)); }

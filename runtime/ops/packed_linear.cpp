@@ -61,13 +61,14 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
     const uint32_t cluster = std::min(c.subgroup_size, 32u), pitch = parts * (32 / cluster) | 1;
-    // So many quads that each of a large GPU's 132 processors has a workgroup, or several where their sums would not fit.
+    // So many quads that each processor (132 where that is not known) has a workgroup, or several where their sums would not fit.
+    const int64_t processors = c.processors ? c.processors : 132;
     int64_t all = 0;
     for (int64_t r : w.rows) all += (r + 3) / 4;
     const uint32_t row_bytes = passes * group * pitch * 4;
     uint32_t quads = tuning.tiles;
     for (int64_t rounds = 1; quads == 0 || (!tuning.tiles && quads > groups && quads * 4 * row_bytes > 12288); rounds++) {
-        const int64_t each = (all / passes + rounds * 132 - 1) / (rounds * 132);
+        const int64_t each = (all / passes + rounds * processors - 1) / (rounds * processors);
         quads = uint32_t((each + groups - 1) / groups * groups);
     }
     const uint32_t table = w.bits == 1 ? 0 : w.bits == 3 ? 64 : 256, entry_bytes = w.bits == 2 ? 8 : 4;

@@ -1,6 +1,7 @@
 #include "runtime/vulkan/capabilities.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 
 namespace vkqat {
@@ -130,6 +131,21 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
         VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &host};
         vkGetPhysicalDeviceProperties2(device, &more);
         c.host_memory_alignment = host.minImportedHostPointerAlignment;
+    }
+    if (has_extension(extensions, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME)) {
+        VkPhysicalDeviceShaderSMBuiltinsPropertiesNV sm{
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV};
+        VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &sm};
+        vkGetPhysicalDeviceProperties2(device, &more);
+        c.processors = sm.shaderSMCount;
+        const char* chains = std::getenv("VKQAT_CHAINS");
+        c.workgroups_run_together = p12.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && c.memory_model && !(chains && *chains == '0');
+    } else if (has_extension(extensions, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
+        VkPhysicalDeviceShaderCorePropertiesAMD core{
+            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD};
+        VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &core};
+        vkGetPhysicalDeviceProperties2(device, &more);
+        c.processors = core.shaderEngineCount * core.shaderArraysPerEngineCount * core.computeUnitsPerShaderArray;
     }
     // Drivers may accept a cooperative-matrix pipeline that they do not advertise, and then abort: only the feature counts.
     if (has_coopmat && coopmat.cooperativeMatrix && c.memory_model)

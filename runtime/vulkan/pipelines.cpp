@@ -32,7 +32,7 @@ std::filesystem::path cache_path(const Capabilities& c) {
 }  // namespace
 
 Pipelines::Pipelines(Device& device, bool disk_cache) : device_(device) {
-    VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, push_constant_bytes};
+    VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, std::min(push_constant_bytes, device.capabilities().push_constant_bytes)};
     VkPipelineLayoutCreateInfo info{.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
                                     .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
     check(device_.vk().vkCreatePipelineLayout(device_.handle(), &info, nullptr, &layout_), "creating the pipeline layout");

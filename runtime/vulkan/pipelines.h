@@ -46,7 +46,8 @@ public:
     // Compiles what was requested, on all cores.
     void compile_pending();
     VkPipelineLayout layout() const { return layout_; }
-    static constexpr uint32_t push_constant_bytes = 128;
+    // At most; a device that has fewer refuses nodes with more (graph.cpp).
+    static constexpr uint32_t push_constant_bytes = 256;
 
     // Compiles the kernel once more and returns what the driver says about it; empty where it says nothing.
     std::vector<PipelineStatistic> statistics(const Kernel& kernel);

@@ -1,5 +1,5 @@
 // Argument structs are written once, in these headers, for GLSL and for C++: first the device addresses of the tensors, in the
-// order in which the node names them, then sizes and numbers. At most 128 bytes.
+// order in which the node names them, then sizes and numbers. At most 128 bytes where any device is to run it, 256 at all.
 #ifndef VKQAT_ARGS_H
 #define VKQAT_ARGS_H
 

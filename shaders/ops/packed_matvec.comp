@@ -37,137 +37,19 @@ layout(constant_id = 16) const uint NORM_STRIDE = 0;  // bytes from the norm of 
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
 
-#if BITS == 2
-#define ENTRY uvec2
-#else
-#define ENTRY uint
-#endif
-const uint ENTRY_BITS = BITS == 3 ? 6 : 8, ENTRY_LOG = BITS == 2 ? 3 : 2, COPIES = 1u << COPIES_LOG;
+#include "ops/packed_table.glsl"
 const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, ROWS = 4 * QUADS;
 const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
 // Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17
 // words, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and, behind it, the sums of
 // rows.
-const uint TABLE = BITS == 1 ? 0 : COPIES << ENTRY_BITS, TABLE_END = TABLE << ENTRY_LOG >> 2;
 const uint STAGE = SLAB / 32 * (BITS == 1 ? 18 : 17), X_SUMS = SLAB / 32 * 17;
 const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
-shared ENTRY pool[((STAGE > SUMS_END ? STAGE : SUMS_END) * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
-#if BITS == 2
-#define POOL_WORD(i) pool[(i) / 2][(i) % 2]
-#else
-#define POOL_WORD(i) pool[i]
-#endif
+const uint POOL_WORDS = STAGE > SUMS_END ? STAGE : SUMS_END;
+#include "ops/packed_runs.glsl"
 shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 
 const uint ZEROS = 1, TWO_SCALES = 2;
-uint lane, copy_at;
-
-float scale_of(uvec2 four, uint r) { return uintBitsToFloat(r % 2 == 0 ? four[r / 2] << 16 : four[r / 2] & 0xffff0000u); }
-
-float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
-// The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16
-// entries have one in common, each has another of the 16 as its second.
-#if BITS == 4
-const uint AT_ONCE = gl_WorkGroupSize.x >> COPIES_LOG, FIRSTS = (16 + AT_ONCE - 1) / AT_ONCE, ENTRIES = 8 + FIRSTS;
-uint first_index(uint n) { return (gl_LocalInvocationIndex >> COPIES_LOG) + n * AT_ONCE; }
-#elif BITS == 1
-const uint ENTRIES = 1;
-#else
-const uint ENTRIES = (TABLE + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
-#endif
-void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
-#if BITS == 4
-    UNROLL for (uint i = 0; i < 4; i++) {
-        const vec4 four = F32x4(centroids).v[i];
-        entries[2 * i] = packFloat2x16(f16vec2(four.xy));
-        entries[2 * i + 1] = packFloat2x16(f16vec2(four.zw));
-    }
-    UNROLL for (uint n = 0; n < FIRSTS; n++)
-        entries[8 + n] = packFloat2x16(f16vec2(centroid_of(centroids, min(first_index(n), 15)), float16_t(0)));
-#elif BITS != 1
-    UNROLL for (uint k = 0; k < ENTRIES; k++) {
-        const uint e = min(gl_LocalInvocationIndex + k * gl_WorkGroupSize.x, TABLE - 1) >> COPIES_LOG;
-#if BITS == 8
-        entries[k] = floatBitsToUint(F32(centroids).v[e]);
-#elif BITS == 3
-        entries[k] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
-#else
-        UNROLL for (uint j = 0; j < 2; j++)
-            entries[k][j] = packFloat2x16(
-                f16vec2(centroid_of(centroids, e >> (4 * j) & 3), centroid_of(centroids, e >> (4 * j + 2) & 3)));
-#endif
-    }
-#endif
-}
-void build_table(const ENTRY entries[ENTRIES]) {
-    barrier();  // x or the table that was there is used no more
-#if BITS == 4
-    UNROLL for (uint n = 0; n < FIRSTS; n++)
-        if (first_index(n) < 16)
-            UNROLL for (uint k = 0; k < 16; k++)
-                pool[(k * 16 + first_index(n)) << COPIES_LOG | gl_LocalInvocationIndex % COPIES] =
-                    entries[8 + n] & 0xffffu | (k % 2 == 0 ? entries[k / 2] << 16 : entries[k / 2] & 0xffff0000u);
-#elif BITS != 1
-    UNROLL for (uint k = 0; k < ENTRIES; k++) {
-        const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
-        if (TABLE % gl_WorkGroupSize.x == 0 || i < TABLE) pool[i] = entries[k];
-    }
-#endif
-    if (BITS != 1) barrier();
-}
-
-// The index is made from the offset in bytes, which has the entry and the copy side by side: a shift and a mask for each.
-const uint AT = COPIES_LOG + ENTRY_LOG;
-ENTRY entry(uint word, uint bit) {
-    const uint v = bit >= AT ? word >> (bit - AT) : word << (AT - bit);
-    return pool[((v & (((1u << ENTRY_BITS) - 1) << AT)) | copy_at) >> ENTRY_LOG];
-}
-
-#if BITS == 8
-#define PAIR vec2
-#else
-#define PAIR f16vec2
-#endif
-#define TO_PAIR(halves) PAIR(unpackFloat2x16(halves))
-
-// At 1 bit: where the bits of columns p and p + 16 stand when they are masked, 10 to 14: the exponent of a half.
-uint bit_of(uint p) { return p == 15 ? 14 : 10 + p % 5; }
-float inverse_of_bit(uint p) { return uintBitsToFloat((127 + 15 - (1u << (bit_of(p) - 10))) << 23); }
-
-// Pairs of weights 4 * eighth .. + 3 of a run from its words; at 1 bit columns p and p + 16, else 2 p and 2 p + 1.
-#define WORD(i) w[(i) / 4][(i) % 4]
-void run_pairs(const uvec4 w[BITS], const uint r, const uint eighth, out PAIR pairs[4]) {
-    const uint first = r * BITS;  // word
-#if BITS == 1
-    UNROLL for (uint j = 0; j < 4; j++) {
-        const uint p = 4 * eighth + j, v = WORD(first);
-        const uint moved = p == 15 ? v >> 1 : p >= 10 ? v : p >= 5 ? v << 5 : v << 10;
-        pairs[j] = TO_PAIR(moved & (0x00010001u << bit_of(p)));
-    }
-#elif BITS == 2
-    UNROLL for (uint j = 0; j < 2; j++) {
-        const uvec2 e = entry(WORD(first + eighth / 2), 16 * (eighth % 2) + 8 * j);
-        pairs[2 * j] = TO_PAIR(e.x);
-        pairs[2 * j + 1] = TO_PAIR(e.y);
-    }
-#elif BITS == 3
-    UNROLL for (uint j = 0; j < 4; j++) {
-        const uint p = 4 * eighth + j;
-        if (p < 15)
-            pairs[j] = TO_PAIR(entry(WORD(first + min(p / 5, 2)), 6 * (p % 5)));
-        else
-            pairs[j] = TO_PAIR(entry(last_pair(WORD(first), WORD(first + 1), WORD(first + 2)), 0));
-    }
-#elif BITS == 4
-    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = TO_PAIR(entry(WORD(first + eighth), 8 * j));
-#else
-    UNROLL for (uint j = 0; j < 4; j++) {
-        const uint word = WORD(first + eighth * 2 + j / 2);
-        pairs[j] = vec2(uintBitsToFloat(entry(word, 16 * (j % 2))), uintBitsToFloat(entry(word, 16 * (j % 2) + 8)));
-    }
-#endif
-}
-
 // Columns 4 i .. 4 i + 3 of a slab to shared memory, as fp16 with a power of two for each run, whose eight vectors are in
 // neighbouring lanes.
 const uint LOADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
@@ -211,16 +93,6 @@ void load_slab(const uint token, const uint64_t norm, const uint first, out vec4
         x[k] = load_columns(row, column, a.in_cols);
         weight[k] = load_norm(norm, column, a.in_cols);
     }
-}
-
-// The sum over a cluster of lanes of row lane % 4 of four.
-float row_sum(const float v[4]) {
-    const bool odd = lane % 2 != 0, second = lane / 2 % 2 != 0;
-    const float low = (odd ? v[1] : v[0]) + subgroupShuffleXor(odd ? v[0] : v[1], 1);
-    const float high = (odd ? v[3] : v[2]) + subgroupShuffleXor(odd ? v[2] : v[3], 1);
-    float sum = (second ? high : low) + subgroupShuffleXor(second ? low : high, 2);
-    UNROLL for (uint m = 4; m < CLUSTER; m *= 2) sum += subgroupShuffleXor(sum, m);
-    return sum;
 }
 
 #define WORKGROUPS(rows) (((rows) + ROWS - 1) / ROWS)
@@ -329,7 +201,9 @@ void main() {
 #else
         if (pass != 0) make_entries(centroids, entries);
 #endif
-        if (BITS != 1 || (pass == 0 && !APART)) build_table(entries);
+        if (BITS != 1 || (pass == 0 && !APART)) barrier();  // x or the table that was there is used no more
+        store_table(entries);
+        if (BITS != 1) barrier();
         const uint quad0 = first_quad + group + pass * second_pass;
         uint sum_at =
             SUMS_AT + (pass * TOKENS * ROWS + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;

@@ -1,0 +1,147 @@
+#include "runtime/ops/packed_chain.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "runtime/ops/launch.h"
+#include "shaders/args/packed_chain.h"
+
+namespace vkqat {
+namespace {
+
+struct Plan {
+    uint32_t workgroups = 0, width;
+    uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
+    uint32_t chunks, slabs, copies;
+};
+
+uint32_t share_of(int64_t rows, uint32_t workgroups) {
+    return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8;
+}
+uint32_t workgroups_of(int64_t rows, uint32_t share) { return uint32_t((rows + share - 1) / share); }
+
+// Why there is no plan, or nothing.
+std::string refused(const Capabilities& c, const PackedChainWeights& w) {
+    const bool next = bool(w.next_norm);
+    std::vector<const PackedLayer*> layers{&w.o, &w.gate_up, &w.down};
+    if (next) layers.push_back(&w.qkv);
+    for (const PackedLayer* l : layers) {
+        if (l->rows.empty()) return "a weight is absent";
+        if (l->bits != w.o.bits || l->block_size != w.o.block_size) return "weights differ in bits or blocks";
+        if (l->block_size % 32) return "blocks are no multiple of 32";
+        for (int64_t rows : l->rows)
+            if (rows % 32) return "a matrix's rows are no multiple of 32";
+    }
+    const int64_t hidden = w.o.out();
+    if (w.o.rows.size() != 1 || w.down.rows.size() != 1 || w.gate_up.rows.size() != 2 || w.gate_up.rows[0] != w.gate_up.rows[1] ||
+        w.gate_up.in != hidden || w.down.in != w.gate_up.rows[0] || w.down.out() != hidden)
+        return "shapes do not follow one another";
+    if (next && (w.qkv.rows.size() != 3 || w.qkv.rows[1] != w.qkv.rows[2] || w.qkv.in != hidden)) return "q, k and v do not fit";
+    if (next && w.next_norm.dtype() != w.mlp_norm.dtype()) return "norms differ in type";
+    if (!c.memory_model || !c.float16 || c.subgroup_size < 8 || c.subgroup_size > 64 || c.max_workgroup_invocations < 256 ||
+        c.push_constant_bytes < sizeof(PackedChainArgs))
+        return "the device cannot run it";
+    return "";
+}
+
+std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const PackedChainTuning& tuning, Plan& p) {
+    if (std::string why = refused(c, w); !why.empty()) return why;
+    const int bits = w.o.bits;
+    const uint32_t width = p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
+    const bool next = bool(w.next_norm);
+    const uint32_t most = std::min(256u, tuning.workgroups ? tuning.workgroups : c.processors);
+    if (most == 0) return "the number of processors is not known";
+    const int64_t hidden = w.o.out(), inner = w.down.in, q = next ? w.qkv.rows[0] : 0, kv = next ? w.qkv.rows[1] : 0;
+    p.hidden_share = share_of(hidden, most);
+    p.inner_share = share_of(inner, most);
+    p.qkv_share = next ? share_of(q + 2 * kv, most) : 8;
+    while (workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share) > most) {
+        if (most < 3) return "q, k and v need three workgroups";
+        p.qkv_share += 8;
+    }
+    p.workgroups = std::max({workgroups_of(hidden, p.hidden_share), workgroups_of(inner, p.inner_share),
+                             workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share)});
+    const uint32_t of_squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;
+    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * of_squares}) > width ||
+        p.workgroups * ((p.hidden_share + 7) / 8) > 2048)
+        return "matrices are too tall";
+    auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
+    const int64_t widest = std::max({hidden, inner, w.o.in});
+    p.chunks = std::max(1u, tuning.chunks);
+    if (const char* e = std::getenv("VKQAT_CHUNKS")) p.chunks = uint32_t(std::atoi(e));  // EXPERIMENT
+    while (parts(widest) > width / 32) p.chunks++;
+    // At 1 bit several runs of a lane may pay: instructions of a subgroup, some 220 for a quad's run and 60 for the quad.
+    auto instructions = [&] {
+        auto step = [&](uint32_t rows, int64_t in) {
+            const uint32_t groups = width / 32 / parts(in);
+            return (rows / 4 + groups - 1) / groups * (60 + 220 * p.chunks);
+        };
+        return step(p.hidden_share, w.o.in) + 2 * step(p.inner_share, hidden) + step(p.hidden_share, inner) +
+               (next ? step(p.qkv_share, hidden) : 0);
+    };
+    if (bits == 1 && !tuning.chunks) {
+        uint32_t best = p.chunks, least = instructions();
+        for (p.chunks++; p.chunks <= 3; p.chunks++)
+            if (instructions() < least) best = p.chunks, least = instructions();
+        p.chunks = best;
+    }
+    const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
+    auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
+    const uint32_t all_sums = std::max({sums(2 * p.inner_share, hidden), sums(p.hidden_share, w.o.in), sums(p.hidden_share, inner),
+                                        sums(p.qkv_share, hidden)});
+    const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
+    p.copies = 128 / entry_bytes;
+    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - width / 2 - 16;
+    const uint32_t slab = width / 4 * (bits == 1 ? 72 : 68);
+    while (p.copies > 1 && p.copies * table + all_sums + slab > budget) p.copies /= 2;
+    if (p.copies * table + all_sums + slab > budget) return "shared memory is too small";
+    p.slabs = std::min((budget - p.copies * table - all_sums) / slab, uint32_t((widest / 8 + width - 1) / width));
+    return "";
+}
+
+}  // namespace
+
+bool has_packed_chain(const Graph& g, const PackedChainWeights& w) {
+    Plan p;
+    return g.capabilities().workgroups_run_together && plan_for(g.capabilities(), w, {}, p).empty();
+}
+
+PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const PackedChainWeights& w,
+                           const PackedChainMemory& memory,
+                           const PackedChainTuning& tuning) {
+    const Capabilities& c = g.capabilities();
+    Plan p;
+    if (std::string why = plan_for(c, w, tuning, p); !why.empty()) fail("packed_chain: {}", why);
+    const bool next = bool(w.next_norm);
+    const int64_t hidden = w.o.out(), inner = w.down.in, q = next ? w.qkv.rows[0] : 0, kv = next ? w.qkv.rows[1] : 0;
+    check_packed(w.o, "packed_chain: o");
+    check_packed(w.gate_up, "packed_chain: gate_up");
+    check_packed(w.down, "packed_chain: down");
+    if (next) check_packed(w.qkv, "packed_chain: qkv");
+    expect(attended, {1, w.o.in}, DType::f32, "packed_chain: attended");
+    expect(residual, {1, hidden}, DType::f32, "packed_chain: residual");
+    expect(w.mlp_norm, {hidden}, w.mlp_norm.dtype(), "packed_chain: mlp_norm");
+    if (next) expect(w.next_norm, {hidden}, w.next_norm.dtype(), "packed_chain: next_norm");
+    expect(memory.arrivals, {1}, DType::u32, "packed_chain: arrivals");
+    expect(memory.in_vain, {1}, DType::u32, "packed_chain: in_vain");
+    for (Tensor t : {attended, w.o.centroids, w.gate_up.centroids, w.down.centroids})
+        if (!aligned(g, t, 16)) fail("packed_chain: {} must lie at a multiple of 16 bytes", t.name());
+
+    PackedChained result{.hidden = g.tensor({1, hidden}, DType::f32, "hidden")};
+    if (next) result.qkv = g.tensor({1, q + 2 * kv}, DType::f32, "qkv");
+    const int64_t widest = std::max({hidden, inner, w.o.in});
+    Tensor handed_on = g.tensor({4 * (widest / 2 + widest / 4 + 2048)}, DType::u32, "handed_on");
+    const double weights = double(w.o.in * hidden + 3 * inner * hidden + (q + 2 * kv) * hidden);
+    g.dispatch(Kernel{fmt::format("packed_chain_{}", w.o.bits),
+                      {p.width, uint32_t(w.o.in), uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share,
+                       p.inner_share, p.qkv_share, p.chunks, p.slabs, uint32_t(std::countr_zero(p.copies)),
+                       uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), std::min(32u, c.subgroup_size)}},
+               {in(attended), in(residual), out(result.hidden), in(w.o.indices), in(w.o.scales), in(w.o.centroids),
+                in(w.mlp_norm), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
+                in(w.down.scales), in(w.down.centroids), in(w.next_norm), in(w.qkv.indices), in(w.qkv.scales), in(w.qkv.centroids),
+                out(result.qkv), out(handed_on), inout(memory.arrivals), out(memory.in_vain)},
+               PackedChainArgs{.steps = next ? 5u : 4u, .eps = w.eps}, Grid{p.workgroups}, "chain", {.flops = 2 * weights});
+    return result;
+}
+
+}  // namespace vkqat

@@ -1,0 +1,43 @@
+// What lies between the attention of one layer and that of the next, in one dispatch, for one token: o, gate, up, down, q, k, v
+// with norms, residuals and SwiGLU. Its workgroups wait for one another instead of for the end of dispatches.
+#pragma once
+
+#include "runtime/ops/packed_linear.h"
+
+namespace vkqat {
+
+// h = residual + o attended; h += down swiglu(gate_up rms_norm(h, mlp_norm)); qkv = qkv rms_norm(h, next_norm).
+struct PackedChainWeights {
+    PackedLayer o, gate_up, down;  // [hidden, attended], [inner; inner, hidden], [hidden, inner]
+    Tensor mlp_norm;               // f32|f16|bf16 [hidden]
+    Tensor next_norm = {};         // of the next layer, as mlp_norm; absent: there is none
+    PackedLayer qkv = {};          // [q; kv; kv, hidden]
+    float eps = 0;
+};
+
+// What measurements force; 0: chosen.
+struct PackedChainTuning {
+    uint32_t workgroups = 0, chunks = 0;
+};
+
+// Whether packed_chain() can run and is faster than five dispatches.
+bool has_packed_chain(const Graph& g, const PackedChainWeights& w);
+
+// u32 [1] each, that all chains of a device share; 0 before the first run. in_vain is not 0 after a workgroup has waited for
+// others for seconds in vain: results since then are wrong. It may be memory of the host.
+struct PackedChainMemory {
+    Tensor arrivals, in_vain;
+};
+
+struct PackedChained {
+    Tensor hidden;  // f32 [1, hidden]
+    Tensor qkv;     // f32 [1, q + 2 kv], or absent
+};
+// attended: f32 [1, attended]; residual: f32 [1, hidden]. Arithmetic as that of
+// PackedLinearVariant::matvec, but that fp16 activations have a power of two for each eight columns at first.
+// Error if a shape does not fit, or what a workgroup needs is not there.
+PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const PackedChainWeights& w,
+                           const PackedChainMemory& memory,
+                           const PackedChainTuning& tuning = {});
+
+}  // namespace vkqat

@@ -1,0 +1,28 @@
+#ifndef VKQAT_ARGS_PACKED_CHAIN_H
+#define VKQAT_ARGS_PACKED_CHAIN_H
+#include "args.h"
+ARGS_BEGIN
+
+// What lies between the attention of one layer and that of the next, for one token. Weights in the tiled layout of
+// runtime/ops/packed_linear.h.
+struct PackedChainArgs {
+    ADDRESSES(21)
+    ADDRESS attended;  // f32 [attended]
+    ADDRESS residual;  // f32 [hidden]
+    ADDRESS hidden;    // f32 [hidden]: residual + o, then + down
+    ADDRESS o_indices, o_scales, o_centroids;
+    ADDRESS mlp_norm;                                              // [hidden]
+    ADDRESS gate_up_indices, gate_up_scales, gate_up_centroids;
+    ADDRESS down_indices, down_scales, down_centroids;
+    ADDRESS next_norm, qkv_indices, qkv_scales, qkv_centroids;     // of the next layer, or 0
+    ADDRESS qkv;                                                   // f32 [q + 2 kv], or 0
+    ADDRESS handed_on;  // what steps hand on: fp16 [x of o, x of gate and up, ...]: see the shader
+    ADDRESS arrivals;   // u32 [1]: how often workgroups arrived
+    ADDRESS in_vain;    // u32 [1]: set once a workgroup waited in vain
+    ARG_UINT steps;     // 5, or 4 without q, k, v
+    ARG_FLOAT eps;
+};
+
+ARGS_END
+
+#endif
