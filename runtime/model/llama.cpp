@@ -250,6 +250,11 @@ std::optional<PackedChainWeights> chain_of(const Graph& g, const LlamaConfig& co
 Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,
                     Tensor logits, const PackedChainMemory& chains) {
     auto eps = float(config.rms_norm_eps);
+    std::vector<std::optional<PackedChainWeights>> chain(weights.layers.size());
+    uint32_t chain_count = 0, chain_number = 0;
+    if (chains.handed_on && embedded.rows() == 1)
+        for (size_t i = 0; i < chain.size(); i++)
+            if ((chain[i] = chain_of(g, config, weights, i))) chain_count++;
     Tensor x = embedded, qkv;
     for (int64_t i = 0; i < config.layers; i++) {
         const LlamaLayerTensors& w = weights.layers[size_t(i)];
@@ -257,12 +262,11 @@ Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& wei
         if (!qkv) qkv = apply(g, x, w.qkv, "qkv", {.norm = w.attention_norm, .eps = eps});
         Tensor attended = attend(g, i, qkv);
         qkv = {};
-        if (chains.arrivals && x.rows() == 1)
-            if (auto chain = chain_of(g, config, weights, size_t(i))) {
-                const PackedChained done = packed_chain(g, attended, x, *chain, chains);
-                x = done.hidden, qkv = done.qkv;
-                continue;
-            }
+        if (chain_count > 1 && chain[size_t(i)]) {
+            const PackedChained done = packed_chain(g, attended, x, *chain[size_t(i)], chains, chain_number++, chain_count);
+            x = done.hidden, qkv = done.qkv;
+            continue;
+        }
         x = apply(g, attended, w.o, "o", {.residual = x});
         Tensor gated = apply(g, x, w.gate_up, "gate_up", {.norm = w.mlp_norm, .eps = eps, .swiglu = true});
         x = apply(g, gated, w.down, "down", {.residual = x});

@@ -55,8 +55,9 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     positions_ = allocate_filled(std::vector<uint32_t>(n, UINT32_MAX), "positions");
     counters_ =
         allocate_filled(std::vector<uint32_t>(size_t(decode_attention_counters(count_, head_shape(c))), 0), "attention counters");
-    arrivals_ = allocate_filled({0}, "arrivals");
-    in_vain_ = allocate_host(4, "arrivals");
+    const int64_t handed_words = packed_chain_words(c.hidden_size, c.intermediate_size);
+    handed_on_ = allocate_filled(std::vector<uint32_t>(size_t(3 * handed_words), UINT32_MAX), "what chains hand on");
+    in_vain_ = allocate_host(4, "what chains hand on");
     seen_ = allocate_filled(std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
@@ -147,7 +148,7 @@ std::unique_ptr<Graph> Sequences::decode_graph() const {
             return decode_attention(to, qkv, table, k, v, position, shape, context_, options);
         },
         logits,
-        {.arrivals = g.external(arrivals_, 0, {1}, DType::u32, "arrivals"),
+        {.handed_on = g.external(handed_on_, 0, {3, packed_chain_words(c.hidden_size, c.intermediate_size)}, DType::u32, "handed on"),
          .in_vain = g.external(in_vain_, 0, {1}, DType::u32, "in vain")});
     sample(g, logits, sampler(g, -1, position, {}));
     return graph;

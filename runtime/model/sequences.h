@@ -101,7 +101,7 @@ private:
     std::vector<Buffer> keys_, values_;              // by layer
     std::vector<Buffer> key_scales_, value_scales_;  // by layer, of 8-bit caches
     Buffer rope_, parameters_, limits_, ids_, valid_, last_row_, tokens_, positions_, generated_, seen_, logits_, counters_;
-    Buffer arrivals_, in_vain_;            // of chains
+    Buffer handed_on_, in_vain_;           // of chains
     Buffer labels_, scores_, loss_scale_;  // for score(), made when they are first needed
     std::shared_ptr<Arena> arena_;
     Recording decode_;

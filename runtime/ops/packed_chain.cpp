@@ -61,9 +61,8 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
     }
     p.workgroups = std::max({workgroups_of(hidden, p.hidden_share), workgroups_of(inner, p.inner_share),
                              workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share)});
-    const uint32_t of_squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;
-    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * of_squares}) > width ||
-        p.workgroups * ((p.hidden_share + 7) / 8) > 2048)
+    const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
+    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > width)
         return "matrices are too tall";
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, w.o.in});
@@ -101,13 +100,17 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
 
 }  // namespace
 
+// As packed_chain.comp lays them out.
+int64_t packed_chain_words(int64_t hidden, int64_t inner) { return 2 * (hidden / 8 * 6 + 512) + inner / 8 * 6; }
+
 bool has_packed_chain(const Graph& g, const PackedChainWeights& w) {
     Plan p;
     return g.capabilities().workgroups_run_together && plan_for(g.capabilities(), w, {}, p).empty();
 }
 
 PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const PackedChainWeights& w,
-                           const PackedChainMemory& memory,
+                           const PackedChainMemory& memory, uint32_t number,
+                           uint32_t count,
                            const PackedChainTuning& tuning) {
     const Capabilities& c = g.capabilities();
     Plan p;
@@ -122,25 +125,27 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     expect(residual, {1, hidden}, DType::f32, "packed_chain: residual");
     expect(w.mlp_norm, {hidden}, w.mlp_norm.dtype(), "packed_chain: mlp_norm");
     if (next) expect(w.next_norm, {hidden}, w.next_norm.dtype(), "packed_chain: next_norm");
-    expect(memory.arrivals, {1}, DType::u32, "packed_chain: arrivals");
+    const int64_t words = packed_chain_words(hidden, inner);
+    expect(memory.handed_on, {3, words}, DType::u32, "packed_chain: handed_on");
     expect(memory.in_vain, {1}, DType::u32, "packed_chain: in_vain");
     for (Tensor t : {attended, w.o.centroids, w.gate_up.centroids, w.down.centroids})
         if (!aligned(g, t, 16)) fail("packed_chain: {} must lie at a multiple of 16 bytes", t.name());
 
     PackedChained result{.hidden = g.tensor({1, hidden}, DType::f32, "hidden")};
     if (next) result.qkv = g.tensor({1, q + 2 * kv}, DType::f32, "qkv");
-    const int64_t widest = std::max({hidden, inner, w.o.in});
-    Tensor handed_on = g.tensor({4 * (widest / 2 + widest / 4 + 2048)}, DType::u32, "handed_on");
+    if (count < 2 || number >= count) fail("packed_chain: chain {} of {}", number, count);
+    // Neighbours have different thirds, also the last and the first.
+    auto third = [&](uint32_t n) { return g.view(memory.handed_on, uint64_t(n + 1 == count && count % 2 ? 2 : n % 2) * uint64_t(words) * 4, {words}, "handed_on"); };
     const double weights = double(w.o.in * hidden + 3 * inner * hidden + (q + 2 * kv) * hidden);
     g.dispatch(Kernel{fmt::format("packed_chain_{}", w.o.bits),
                       {p.width, uint32_t(w.o.in), uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share,
                        p.inner_share, p.qkv_share, p.chunks, p.slabs, uint32_t(std::countr_zero(p.copies)),
-                       uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), std::min(32u, c.subgroup_size)}},
+                       uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu}},
                {in(attended), in(residual), out(result.hidden), in(w.o.indices), in(w.o.scales), in(w.o.centroids),
                 in(w.mlp_norm), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
                 in(w.down.scales), in(w.down.centroids), in(w.next_norm), in(w.qkv.indices), in(w.qkv.scales), in(w.qkv.centroids),
-                out(result.qkv), out(handed_on), inout(memory.arrivals), out(memory.in_vain)},
-               PackedChainArgs{.steps = next ? 5u : 4u, .eps = w.eps}, Grid{p.workgroups}, "chain", {.flops = 2 * weights});
+                out(result.qkv), inout(third(number)), out(third((number + 1) % count)), out(memory.in_vain)},
+               PackedChainArgs{.eps = w.eps}, Grid{p.workgroups}, "chain", {.flops = 2 * weights});
     return result;
 }
 

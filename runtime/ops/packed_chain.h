@@ -23,21 +23,25 @@ struct PackedChainTuning {
 // Whether packed_chain() can run and is faster than five dispatches.
 bool has_packed_chain(const Graph& g, const PackedChainWeights& w);
 
-// u32 [1] each, that all chains of a device share; 0 before the first run. in_vain is not 0 after a workgroup has waited for
-// others for seconds in vain: results since then are wrong. It may be memory of the host.
+// What the chains of a graph share. handed_on: u32 [3, packed_chain_words()], all bits set before the first run, and again after
+// each. in_vain: u32 [1], also of the host: not 0 after a workgroup has waited for others for seconds in vain; results since then
+// are wrong.
 struct PackedChainMemory {
-    Tensor arrivals, in_vain;
+    Tensor handed_on, in_vain;
 };
+int64_t packed_chain_words(int64_t hidden, int64_t inner);
 
 struct PackedChained {
     Tensor hidden;  // f32 [1, hidden]
     Tensor qkv;     // f32 [1, q + 2 kv], or absent
 };
+// Chain `number` of the `count` that the graph runs in this order, at least two.
 // attended: f32 [1, attended]; residual: f32 [1, hidden]. Arithmetic as that of
 // PackedLinearVariant::matvec, but that fp16 activations have a power of two for each eight columns at first.
 // Error if a shape does not fit, or what a workgroup needs is not there.
 PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const PackedChainWeights& w,
-                           const PackedChainMemory& memory,
+                           const PackedChainMemory& memory, uint32_t number,
+                           uint32_t count,
                            const PackedChainTuning& tuning = {});
 
 }  // namespace vkqat

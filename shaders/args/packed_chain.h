@@ -16,10 +16,9 @@ struct PackedChainArgs {
     ADDRESS down_indices, down_scales, down_centroids;
     ADDRESS next_norm, qkv_indices, qkv_scales, qkv_centroids;     // of the next layer, or 0
     ADDRESS qkv;                                                   // f32 [q + 2 kv], or 0
-    ADDRESS handed_on;  // what steps hand on: fp16 [x of o, x of gate and up, ...]: see the shader
-    ADDRESS arrivals;   // u32 [1]: how often workgroups arrived
-    ADDRESS in_vain;    // u32 [1]: set once a workgroup waited in vain
-    ARG_UINT steps;     // 5, or 4 without q, k, v
+    ADDRESS handed_on;  // u32, all bits set: what steps hand on (packed_chain.comp)
+    ADDRESS cleared;    // the same of the next chain: is made so
+    ADDRESS in_vain;    // u32 [1]: set once an invocation waited in vain
     ARG_FLOAT eps;
 };
 

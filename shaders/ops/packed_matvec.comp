@@ -220,7 +220,7 @@ void main() {
                         UNROLL for (uint t = 0; t < TOKENS; t++) sum[t] = sizes[t] = PAIR(0);
                         UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
                             PAIR pairs[4];
-                            run_pairs(w[i], r, eighth, pairs);
+                            RUN_PAIRS(w[i], r, eighth, pairs)
                             UNROLL for (uint j = 0; j < 4; j++)
                                 UNROLL for (uint t = 0; t < TOKENS; t++) {
                                     const PAIR columns = TO_PAIR(x[t * CHUNKS + c][4 * eighth + j]);

@@ -10,6 +10,9 @@ shared ENTRY pool[(POOL_WORDS * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
 #endif
 uint lane, copy_at;
 
+// Arrays are handed over without `const`: with it glslang copies all of one for each element that is read, and NVIDIA's compiler
+// keeps the copies in memory.
+
 float scale_of(uvec2 four, uint r) { return uintBitsToFloat(r % 2 == 0 ? four[r / 2] << 16 : four[r / 2] & 0xffff0000u); }
 
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
@@ -48,7 +51,7 @@ void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
 #endif
 }
 // To shared memory; barriers before (what was there is used no more) and behind it are the caller's.
-void store_table(const ENTRY entries[ENTRIES]) {
+void store_table(ENTRY entries[ENTRIES]) {
 #if BITS == 4
     UNROLL for (uint n = 0; n < FIRSTS; n++)
         if (first_index(n) < 16)
@@ -81,42 +84,45 @@ ENTRY entry(uint word, uint bit) {
 uint bit_of(uint p) { return p == 15 ? 14 : 10 + p % 5; }
 float inverse_of_bit(uint p) { return uintBitsToFloat((127 + 15 - (1u << (bit_of(p) - 10))) << 23); }
 
-// Pairs of weights 4 * eighth .. + 3 of a run from its words; at 1 bit columns p and p + 16, else 2 p and 2 p + 1.
-#define WORD(i) w[(i) / 4][(i) % 4]
-void run_pairs(const uvec4 w[BITS], const uint r, const uint eighth, out PAIR pairs[4]) {
-    const uint first = r * BITS;  // word
+// Pairs of weights 4 * eighth .. + 3 of row r's run, PAIR pairs[4], from the words `w`, uvec4 [BITS], that the lane has of its quad; at
+// 1 bit columns p and p + 16, else 2 p and 2 p + 1. No function: the arrays would be copied (above).
+#define WORD_OF(w, i) w[(i) / 4][(i) % 4]
 #if BITS == 1
-    UNROLL for (uint j = 0; j < 4; j++) {
-        const uint p = 4 * eighth + j, v = WORD(first);
-        const uint moved = p == 15 ? v >> 1 : p >= 10 ? v : p >= 5 ? v << 5 : v << 10;
-        pairs[j] = TO_PAIR(moved & (0x00010001u << bit_of(p)));
+#define RUN_PAIRS(w, r, eighth, pairs)                                                                      \
+    UNROLL for (uint j_ = 0; j_ < 4; j_++) {                                                                \
+        const uint p_ = 4 * (eighth) + j_, v_ = WORD_OF(w, r);                                              \
+        const uint moved_ = p_ == 15 ? v_ >> 1 : p_ >= 10 ? v_ : p_ >= 5 ? v_ << 5 : v_ << 10;              \
+        pairs[j_] = TO_PAIR(moved_ & (0x00010001u << bit_of(p_)));                                          \
     }
 #elif BITS == 2
-    UNROLL for (uint j = 0; j < 2; j++) {
-        const uvec2 e = entry(WORD(first + eighth / 2), 16 * (eighth % 2) + 8 * j);
-        pairs[2 * j] = TO_PAIR(e.x);
-        pairs[2 * j + 1] = TO_PAIR(e.y);
+#define RUN_PAIRS(w, r, eighth, pairs)                                                                      \
+    UNROLL for (uint j_ = 0; j_ < 2; j_++) {                                                                \
+        const uvec2 e_ = entry(WORD_OF(w, (r) * 2 + (eighth) / 2), 16 * ((eighth) % 2) + 8 * j_);           \
+        pairs[2 * j_] = TO_PAIR(e_.x);                                                                      \
+        pairs[2 * j_ + 1] = TO_PAIR(e_.y);                                                                  \
     }
 #elif BITS == 3
-    UNROLL for (uint j = 0; j < 4; j++) {
-        const uint p = 4 * eighth + j;
-        if (p < 15)
-            pairs[j] = TO_PAIR(entry(WORD(first + min(p / 5, 2)), 6 * (p % 5)));
-        else
-            pairs[j] = TO_PAIR(entry(last_pair(WORD(first), WORD(first + 1), WORD(first + 2)), 0));
+#define RUN_PAIRS(w, r, eighth, pairs)                                                                      \
+    UNROLL for (uint j_ = 0; j_ < 4; j_++) {                                                                \
+        const uint p_ = 4 * (eighth) + j_;                                                                  \
+        if (p_ < 15)                                                                                        \
+            pairs[j_] = TO_PAIR(entry(WORD_OF(w, (r) * 3 + min(p_ / 5, 2)), 6 * (p_ % 5)));                 \
+        else                                                                                                \
+            pairs[j_] = TO_PAIR(entry(last_pair(WORD_OF(w, (r) * 3), WORD_OF(w, (r) * 3 + 1), WORD_OF(w, (r) * 3 + 2)), 0)); \
     }
 #elif BITS == 4
-    UNROLL for (uint j = 0; j < 4; j++) pairs[j] = TO_PAIR(entry(WORD(first + eighth), 8 * j));
+#define RUN_PAIRS(w, r, eighth, pairs) \
+    UNROLL for (uint j_ = 0; j_ < 4; j_++) pairs[j_] = TO_PAIR(entry(WORD_OF(w, (r) * 4 + (eighth)), 8 * j_));
 #else
-    UNROLL for (uint j = 0; j < 4; j++) {
-        const uint word = WORD(first + eighth * 2 + j / 2);
-        pairs[j] = vec2(uintBitsToFloat(entry(word, 16 * (j % 2))), uintBitsToFloat(entry(word, 16 * (j % 2) + 8)));
+#define RUN_PAIRS(w, r, eighth, pairs)                                                                      \
+    UNROLL for (uint j_ = 0; j_ < 4; j_++) {                                                                \
+        const uint word_ = WORD_OF(w, (r) * 8 + (eighth) * 2 + j_ / 2);                                     \
+        pairs[j_] = vec2(uintBitsToFloat(entry(word_, 16 * (j_ % 2))), uintBitsToFloat(entry(word_, 16 * (j_ % 2) + 8))); \
     }
 #endif
-}
 
 // The sum over a cluster of lanes of row lane % 4 of four.
-float row_sum(const float v[4]) {
+float row_sum(float v[4]) {
     const bool odd = lane % 2 != 0, second = lane / 2 % 2 != 0;
     const float low = (odd ? v[1] : v[0]) + subgroupShuffleXor(odd ? v[0] : v[1], 1);
     const float high = (odd ? v[3] : v[2]) + subgroupShuffleXor(odd ? v[2] : v[3], 1);
