@@ -12,7 +12,7 @@ namespace {
 struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
-    uint32_t chunks, slabs, copies;
+    uint32_t chunks, copies;
 };
 
 uint32_t share_of(int64_t rows, uint32_t workgroups) {
@@ -90,18 +90,21 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
                                         sums(p.qkv_share, hidden)});
     const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
     p.copies = 128 / entry_bytes;
-    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - width / 2 - 16;
-    const uint32_t slab = width / 4 * (bits == 1 ? 72 : 68);
-    while (p.copies > 1 && p.copies * table + all_sums + slab > budget) p.copies /= 2;
-    if (p.copies * table + all_sums + slab > budget) return "shared memory is too small";
-    p.slabs = std::min((budget - p.copies * table - all_sums) / slab, uint32_t((widest / 8 + width - 1) / width));
+    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - width / c.subgroup_size * 4 - 16;
+    const uint32_t centroids = bits == 1 ? 0 : (1u << bits) * 4;
+    const uint32_t stage = uint32_t(w.o.in / 32 * 17 + w.o.in / 8 * (bits == 1 ? 2 : 1)) * 4;
+    while (p.copies > 1 && p.copies * table + all_sums + centroids > budget) p.copies /= 2;
+    if (std::max(p.copies * table + all_sums, stage) + centroids > budget) return "shared memory is too small";
     return "";
 }
 
 }  // namespace
 
 // As packed_chain.comp lays them out.
-int64_t packed_chain_words(int64_t hidden, int64_t inner) { return 2 * (hidden / 8 * 6 + 512) + inner / 8 * 6; }
+int64_t packed_chain_words(int64_t hidden, int64_t inner) {
+    auto words = [](int64_t columns) { return (columns + 1023) / 1024 * 512 + columns / 8 * 2; };
+    return 2 * (words(hidden) + 512) + words(inner);
+}
 
 bool has_packed_chain(const Graph& g, const PackedChainWeights& w) {
     Plan p;
@@ -139,7 +142,7 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     const double weights = double(w.o.in * hidden + 3 * inner * hidden + (q + 2 * kv) * hidden);
     g.dispatch(Kernel{fmt::format("packed_chain_{}", w.o.bits),
                       {p.width, uint32_t(w.o.in), uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share,
-                       p.inner_share, p.qkv_share, p.chunks, p.slabs, uint32_t(std::countr_zero(p.copies)),
+                       p.inner_share, p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)),
                        uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu}},
                {in(attended), in(residual), out(result.hidden), in(w.o.indices), in(w.o.scales), in(w.o.centroids),
                 in(w.mlp_norm), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),

@@ -25,13 +25,12 @@ layout(constant_id = 6) const uint HIDDEN_SHARE = 8;
 layout(constant_id = 7) const uint INNER_SHARE = 8;
 layout(constant_id = 8) const uint QKV_SHARE = 8;
 layout(constant_id = 9) const uint CHUNKS = 1;      // runs of a lane
-layout(constant_id = 10) const uint SLABS = 1;      // times eight columns for each invocation: x that is brought to the lanes at once
-layout(constant_id = 11) const uint COPIES_LOG = 5;
-layout(constant_id = 12) const uint BLOCK_RUNS = 2;  // block_size / 32
-layout(constant_id = 13) const uint NORM = 1;
-layout(constant_id = 14) const uint SUBGROUP = 32;
-layout(constant_id = 15) const uint STEPS = 5;   // 4 without q, k, v
-layout(constant_id = 16) const bool CPU = false;
+layout(constant_id = 10) const uint COPIES_LOG = 5;
+layout(constant_id = 11) const uint BLOCK_RUNS = 2;  // block_size / 32
+layout(constant_id = 12) const uint NORM = 1;
+layout(constant_id = 13) const uint SUBGROUP = 32;
+layout(constant_id = 14) const uint STEPS = 5;   // 4 without q, k, v
+layout(constant_id = 15) const bool CPU = false;
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -43,31 +42,29 @@ const uint GATE = 1, UP = 2, DOWN = 3, QKV = 4;
 const uint WIDTH = gl_WorkGroupSize.x, X_WORDS = CHUNKS * 16;
 const uint ATTENDED_PARTS = (ATTENDED / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
            INNER_PARTS = (INNER / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32);
-const uint WIDEST = ATTENDED > INNER ? (ATTENDED > HIDDEN ? ATTENDED : HIDDEN) : (INNER > HIDDEN ? INNER : HIDDEN);
-const uint LOADS = (WIDEST / 8 + WIDTH - 1) / WIDTH;
-
-// Shared memory in words: the table; x on its way to its lanes, 17 words a run (at 1 bit 18: the sums of the runs lie behind all);
-// the sums of rows.
-const uint SLAB_RUNS = SLABS * WIDTH / 4, STAGE_AT = TABLE_END, X_SUMS = STAGE_AT + SLAB_RUNS * 17;
-const uint SUMS_AT = X_SUMS + (BITS == 1 ? SLAB_RUNS : 0), SPLITS = 32 / CLUSTER;
+// Shared memory in words: the table, the sums of rows, the next table's centroids. At first x of o on its way to its lanes lies there,
+// 17 words a run so that lanes meet in no bank, and behind it the powers of its eights (and at 1 bit their sums).
+const uint SUMS_AT = TABLE_END, SPLITS = 32 / CLUSTER, CENTROIDS = BITS == 1 ? 0 : 1 << BITS;
+const uint POWERS_AT = ATTENDED / 32 * 17, STAGE = POWERS_AT + ATTENDED / 8 * (BITS == 1 ? 2 : 1);
 const uint MOST_PARTS = ATTENDED_PARTS > INNER_PARTS ? (ATTENDED_PARTS > HIDDEN_PARTS ? ATTENDED_PARTS : HIDDEN_PARTS) : (INNER_PARTS > HIDDEN_PARTS ? INNER_PARTS : HIDDEN_PARTS);
 const uint MOST_SPLITS = MOST_PARTS * SPLITS;
 const uint INNER_SUMS = 2 * INNER_SHARE * (HIDDEN_PARTS * SPLITS | 1), O_SUMS = HIDDEN_SHARE * (ATTENDED_PARTS * SPLITS | 1),
            DOWN_SUMS = HIDDEN_SHARE * (INNER_PARTS * SPLITS | 1), QKV_SUMS = QKV_SHARE * (HIDDEN_PARTS * SPLITS | 1);
 const uint SUMS_1 = INNER_SUMS > O_SUMS ? INNER_SUMS : O_SUMS, SUMS_2 = DOWN_SUMS > QKV_SUMS ? DOWN_SUMS : QKV_SUMS;
-const uint POOL_WORDS = SUMS_AT + (SUMS_1 > SUMS_2 ? SUMS_1 : SUMS_2);
+const uint SUMS_END = SUMS_AT + (SUMS_1 > SUMS_2 ? SUMS_1 : SUMS_2), CENTROIDS_AT = SUMS_END > STAGE ? SUMS_END : STAGE;
+const uint POOL_WORDS = CENTROIDS_AT + CENTROIDS;
 #include "ops/packed_runs.glsl"
 shared float squares[WIDTH / SUBGROUP];
 
-// What is handed on by o, up and down, in words: fp16 x [columns / 2], a power of two for each eight columns, their sums (at 1 bit);
-// by o and down also the sum of squares of each subgroup that may have rows.
+// What is handed on by o, up and down, in words: fp16 x, eight columns side by side, as [runs / 32, 4 eights, 32 runs]; a power of two
+// for each eight; at 1 bit their sums; by o and down also the sum of squares of each subgroup that may have rows.
 layout(buffer_reference, scalar, buffer_reference_align = 4) coherent volatile buffer Handed { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) coherent volatile buffer Handed4 { uvec4 v[]; };
-const uint OF_EIGHT = BITS == 1 ? 6 : 5;  // words
-const uint HIDDEN_WORDS = HIDDEN / 8 * OF_EIGHT, SQUARES = 512;
+const uint HIDDEN_X = (HIDDEN + 1023) / 1024 * 512, INNER_X = (INNER + 1023) / 1024 * 512;  // words of x
+const uint HIDDEN_WORDS = HIDDEN_X + HIDDEN / 8 * 2, INNER_WORDS = INNER_X + INNER / 8 * 2, SQUARES = 512;
 // Sums of squares of a workgroup, and of all.
 const uint OF_WORKGROUP = (HIDDEN_SHARE + SUBGROUP - 1) / SUBGROUP, ALL_SQUARES = (HIDDEN + HIDDEN_SHARE - 1) / HIDDEN_SHARE * OF_WORKGROUP;
-const uint HANDED = 2 * (HIDDEN_WORDS + SQUARES) + INNER / 8 * OF_EIGHT;
+const uint HANDED = 2 * (HIDDEN_WORDS + SQUARES) + INNER_WORDS;
 uint64_t handed(uint step) { return a.handed_on + (step == 0 ? 0 : step == DOWN ? HIDDEN_WORDS + SQUARES : 2 * (HIDDEN_WORDS + SQUARES)) * 4; }
 const uint MISSING = 0xffffffffu;
 bool missing(uvec4 v) { return max(max(v.x, v.y), max(v.z, v.w)) == MISSING; }
@@ -152,52 +149,38 @@ vec2 levels_of(uint step, uint matrix) {
         }                                                                                                                      \
     }
 
-// Eight columns to shared memory, with the power of two (the bits of a float) of the whole run, whose four eights are in
-// neighbouring lanes.
-void stage(uint eight, bool there, uvec4 halves, uint power, float sum) {
-    uint most = max(power, subgroupShuffleXor(power, 1));
-    most = max(most, subgroupShuffleXor(most, 2));
-    const float by = uintBitsToFloat(uint(max(int(0x3f800000u + power - most), 0)));
-    const float16_t down = float16_t(by);
-    const uint at = STAGE_AT + eight / 4 * 17 + eight % 4 * 4;
-    if (there) UNROLL for (uint k = 0; k < 4; k++) POOL_WORD(at + k) = packFloat2x16(unpackFloat2x16(halves[k]) * down);
-    if (there && eight % 4 == 0) POOL_WORD(at + 16) = most;
-#if BITS == 1
-    sum *= by;
-    sum += subgroupShuffleXor(sum, 1);
-    sum += subgroupShuffleXor(sum, 2);
-    if (there && eight % 4 == 0) POOL_WORD(X_SUMS + eight / 4) = floatBitsToUint(sum);
+// The table from centroids in shared memory (fp16; at 8 bits fp32).
+#define KEPT(i) POOL_WORD(CENTROIDS_AT + (i))
+void store_next_table() {
+#if BITS != 1
+    [[dont_unroll]] for (uint first = 0; first < TABLE; first += 4 * WIDTH)
+        UNROLL for (uint j = 0; j < 4; j++) {
+            const uint i = first + j * WIDTH + id, e = i >> COPIES_LOG;
+#if BITS == 8
+            const uint made = KEPT(e);
+#elif BITS == 2
+            const uvec2 made = uvec2(KEPT(e & 3) | KEPT(e >> 2 & 3) << 16, KEPT(e >> 4 & 3) | KEPT(e >> 6 & 3) << 16);
+#else
+            const uint made = KEPT(e & INDEX_MASK) | KEPT(e >> BITS & INDEX_MASK) << 16;
+#endif
+            if (TABLE % (4 * WIDTH) == 0 || i < TABLE) pool[i] = made;
+        }
 #endif
 }
+float centroid_to_be(uint step, uint matrix) { return BITS == 1 ? 0 : F32(centroids_of(step, matrix)).v[id & INDEX_MASK]; }
+void keep_centroid(float c) {
+    if (BITS != 1 && id <= INDEX_MASK) KEPT(id) = BITS == 8 ? floatBitsToUint(c) : packFloat2x16(f16vec2(c, 0));
+}
 
-// x of the lane's runs from those that lie in shared memory; at 1 bit columns p and p + 16 are a pair, times the inverse of what
-// their bit is worth.
+// fp16 x of eights with the powers `powers`, to the largest of these.
+// Where the pair p of columns lies in x: at 1 bit even ones (columns p, p + 16) took the place of the lower half's words.
 #if BITS == 1
-#define TAKE_RUN(c, at)                                                                                                  \
-    x_sum[c] = uintBitsToFloat(POOL_WORD(X_SUMS + run));                                                                 \
-    UNROLL for (uint k_ = 0; k_ < 8; k_++) {                                                                             \
-        const uint low = POOL_WORD(at + k_), high = POOL_WORD(at + k_ + 8);                                              \
-        x[16 * c + 2 * k_] = turned(low & 0xffffu | high << 16, inverse_of_bit(2 * k_));                                 \
-        x[16 * c + 2 * k_ + 1] = turned(low >> 16 | high & 0xffff0000u, inverse_of_bit(2 * k_ + 1));                     \
-    }
-uint turned(uint halves, float by) { return packFloat2x16(unpackFloat2x16(halves) * float16_t(by)); }
+#define X_OF(c, p) x[16 * (c) + (p) / 8 * 4 + (p) % 8 / 2 + (p) % 2 * 8]
 #else
-#define TAKE_RUN(c, at) UNROLL for (uint p_ = 0; p_ < 16; p_++) x[16 * c + p_] = POOL_WORD(at + p_);
+#define X_OF(c, p) x[16 * (c) + (p)]
 #endif
-#define TAKE(first_run)                                                              \
-    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                       \
-        const uint run = (c * s.parts + s.part) * 32 + lane - (first_run);           \
-        if (run < SLAB_RUNS && run + (first_run) < s.runs) {                         \
-            const uint at = STAGE_AT + run * 17;                                     \
-            power[c] = uintBitsToFloat(POOL_WORD(at + 16));                          \
-            TAKE_RUN(c, at)                                                          \
-        }                                                                            \
-    }
-#define CLEAR_X                                                   \
-    UNROLL for (uint c = 0; c < CHUNKS; c++) {                    \
-        power[c] = x_sum[c] = 0;                                  \
-        UNROLL for (uint p = 0; p < 16; p++) x[16 * c + p] = 0;   \
-    }
+uint scaled(uint halves, float16_t by) { return packFloat2x16(unpackFloat2x16(halves) * by); }
+uint scaled(uint halves, f16vec2 by) { return packFloat2x16(unpackFloat2x16(halves) * by); }
 
 // The bits of a float, but never those of MISSING, which is a NaN.
 uint whole(float v) { return isnan(v) ? 0x7fc00000u : floatBitsToUint(v); }
@@ -216,14 +199,15 @@ uint half_pair(float v, out float power_of, out float sum) {
 #endif
     return packFloat2x16(f16vec2(v, subgroupShuffleXor(v, 1)));
 }
-// Column `column` of `columns`; eight neighbours are there or not together.
-void hand_on(uint64_t to, uint columns, uint column, float v, bool there) {
+// Column `column` of `columns`, whose x take `words`; eight neighbours are there or not together.
+void hand_on(uint64_t to, uint words, uint columns, uint column, float v, bool there) {
     float power_of, sum;
     const uint halves = half_pair(v, power_of, sum);
-    if (there && column % 2 == 0) Handed(to).v[column / 2] = halves == MISSING ? 0x7fff7fffu : halves;
+    if (there && column % 2 == 0)
+        Handed(to).v[((column / 1024 * 4 + column / 8 % 4) * 32 + column / 32 % 32) * 4 + column / 2 % 4] = halves == MISSING ? 0x7fff7fffu : halves;
     if (there && column % 8 == 0) {
-        Handed(to).v[columns / 2 + column / 8] = floatBitsToUint(power_of);
-        if (BITS == 1) Handed(to).v[columns / 2 + columns / 8 + column / 8] = whole(sum);
+        Handed(to).v[words + column / 8] = floatBitsToUint(power_of);
+        if (BITS == 1) Handed(to).v[words + columns / 8 + column / 8] = whole(sum);
     }
 }
 const uint PATIENCE = 1 << 22;  // of an invocation: some seconds
@@ -243,41 +227,121 @@ void main() {
     uvec4 w[CHUNKS][BITS];
     uvec2 scales[CHUNKS];
     LOAD_QUAD(s, 0)
-    ENTRY entries[ENTRIES];
-    make_entries(centroids_of(0, 0), entries);
+    float kept = centroid_to_be(0, 0);
     vec2 levels = levels_of(0, 0), next_levels = levels;
-    for (uint i = workgroup * WIDTH; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH)
-        if (i + id < HANDED / 4) U32x4(a.cleared).v[i + id] = uvec4(MISSING);
-    uint x[X_WORDS];
-    float power[CHUNKS], x_sum[CHUNKS];
-    CLEAR_X
-    const uint attended_loads = (ATTENDED / 8 + WIDTH - 1) / WIDTH;
-    UNROLL for (uint k = 0; k < attended_loads; k++) {
-        if (k != 0 && k % SLABS == 0) barrier();
-        const bool there = k * WIDTH + id < ATTENDED / 8;
-        const uint eight = min(k * WIDTH + id, ATTENDED / 8 - 1);
+    [[dont_unroll]] for (uint eight = id; eight < ATTENDED / 8; eight += WIDTH) {
         const vec4 low = F32x4(a.attended).v[eight * 2], high = F32x4(a.attended).v[eight * 2 + 1];
         const vec4 tops = max(abs(low), abs(high));
         const uint exponent = clamp(floatBitsToUint(max(max(tops.x, tops.y), max(tops.z, tops.w))) & 0x7f800000u, 0x00800000u, 0x7e800000u);
         const float inverse = uintBitsToFloat(0x7f000000u - exponent);
-        const uvec4 halves = uvec4(packFloat2x16(f16vec2(low.xy * inverse)), packFloat2x16(f16vec2(low.zw * inverse)),
-                                   packFloat2x16(f16vec2(high.xy * inverse)), packFloat2x16(f16vec2(high.zw * inverse)));
+        const uint at = eight / 4 * 17 + eight % 4 * 4;
+        POOL_WORD(at) = packFloat2x16(f16vec2(low.xy * inverse));
+        POOL_WORD(at + 1) = packFloat2x16(f16vec2(low.zw * inverse));
+        POOL_WORD(at + 2) = packFloat2x16(f16vec2(high.xy * inverse));
+        POOL_WORD(at + 3) = packFloat2x16(f16vec2(high.zw * inverse));
+        POOL_WORD(POWERS_AT + eight) = exponent;
         const vec4 both = (low + high) * inverse;
-        stage(eight - k / SLABS * SLABS * WIDTH, there, halves, exponent, both.x + both.y + (both.z + both.w));
-        if (k % SLABS == SLABS - 1 || k + 1 == attended_loads) {
-            barrier();
-            TAKE(k / SLABS * SLAB_RUNS)
-        }
+        if (BITS == 1) POOL_WORD(POWERS_AT + ATTENDED / 8 + eight) = floatBitsToUint(both.x + both.y + (both.z + both.w));
     }
-    store_table(entries);
+    keep_centroid(kept);
     barrier();
 
+    uint x[X_WORDS];
+    float power[CHUNKS], x_sum[CHUNKS];
     [[dont_unroll]] for (uint step = 0; step < STEPS; step++) {
-        const uint splits = s.parts * SPLITS, pitch = splits | 1;
         const bool last = step + 1 == STEPS;
-        const float weight = step == 0            ? norm_weight(a.mlp_norm, hidden_row)
+        const float weight = step == 0               ? norm_weight(a.mlp_norm, hidden_row)
                              : step == DOWN && !last ? norm_weight(a.next_norm, hidden_row)
-                                                  : 0;
+                                                     : 0;
+        if (step != UP) {
+            uvec4 powers[CHUNKS], sums[CHUNKS];
+            if (step == 0) {
+                UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                    const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1);
+                    UNROLL for (uint p = 0; p < 16; p++) x[16 * c + p] = POOL_WORD(run * 17 + p);
+                    UNROLL for (uint j = 0; j < 4; j++) {
+                        powers[c][j] = POOL_WORD(POWERS_AT + run * 4 + j);
+                        sums[c][j] = BITS == 1 ? POOL_WORD(POWERS_AT + ATTENDED / 8 + run * 4 + j) : 0;
+                    }
+                }
+                barrier();
+                store_next_table();
+                // Not before x of o is there: nothing waits for it.
+                for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH) U32x4(a.cleared).v[i] = uvec4(MISSING);
+            } else {
+                // Its powers are looked for first, not to be in the way of those who write; then x is expected to be there, and may
+                // come through caches, in which it has never been.
+                const uint64_t from = handed(step == GATE ? 0 : step == DOWN ? UP : DOWN);
+                const uint words = step == DOWN ? INNER_X : HIDDEN_X, eights = step == DOWN ? INNER / 8 : HIDDEN / 8;
+                uint patience = PATIENCE;
+                UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                    const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1);
+                    do {
+                        powers[c] = Handed4(from + words * 4).v[run];
+                        if (BITS == 1) sums[c] = Handed4(from + (words + eights) * 4).v[run];
+                    } while ((missing(powers[c]) || (BITS == 1 && missing(sums[c]))) && --patience != 0);
+                }
+                UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                    const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
+                    UNROLL for (uint j = 0; j < 4; j++) {
+                        const uvec4 eight = U32x4(from).v[at + j * 32];
+                        UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k];
+                    }
+                }
+                uint square = 0;
+                if (step != DOWN) {
+                    do square = Handed(from).v[HIDDEN_WORDS + min(id, ALL_SQUARES - 1)]; while (square == MISSING && --patience != 0);
+                }
+                UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                    const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
+                    uint most = 0;
+                    UNROLL for (uint p = 0; p < 16; p++) most = max(most, x[16 * c + p]);
+                    while (most == MISSING && --patience != 0) {
+                        most = 0;
+                        UNROLL for (uint j = 0; j < 4; j++) {
+                            const uvec4 eight = Handed4(from).v[at + j * 32];
+                            UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
+                        }
+                    }
+                }
+                if (patience == 0) U32(a.in_vain).v[0] = 1;
+                if (step != DOWN) {
+                    const float sum = subgroupAdd(id < ALL_SQUARES ? uintBitsToFloat(square) : 0);
+                    if (id % SUBGROUP == 0) squares[id / SUBGROUP] = sum;
+                }
+            }
+            // One power for the whole run.
+            UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                const uint most = max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w));
+                const bool there = (c * s.parts + s.part) * 32 + lane < s.runs;
+                vec4 by;
+                UNROLL for (uint j = 0; j < 4; j++) by[j] = uintBitsToFloat(uint(max(int(0x3f800000u + powers[c][j] - most), 0)));
+                power[c] = there ? uintBitsToFloat(most) : 0;
+#if BITS == 1
+                x_sum[c] = there ? dot(by, uintBitsToFloat(sums[c])) : 0;
+                // Columns p and p + 16 are a pair, times the inverse of what their bit is worth.
+                UNROLL for (uint j = 0; j < 2; j++) {
+                    const f16vec2 of_pair = f16vec2(by[j], by[j + 2]);
+                    UNROLL for (uint k = 0; k < 4; k++) {
+                        const uint low = x[16 * c + 4 * j + k], high = x[16 * c + 4 * j + 8 + k], p = 8 * j + 2 * k;
+                        x[16 * c + 4 * j + k] = scaled(scaled(low & 0xffffu | high << 16, of_pair), float16_t(inverse_of_bit(p)));
+                        x[16 * c + 4 * j + 8 + k] = scaled(scaled(low >> 16 | high & 0xffff0000u, of_pair), float16_t(inverse_of_bit(p + 1)));
+                    }
+                }
+#else
+                UNROLL for (uint p = 0; p < 16; p++) x[16 * c + p] = scaled(x[16 * c + p], float16_t(by[p / 4]));
+#endif
+            }
+        }
+        barrier();  // the table is there
+
+        Step next = s;
+        if (!last) {
+            next = step_of(step + 1);
+            kept = centroid_to_be(step + 1, next.matrix);
+            next_levels = levels_of(step + 1, next.matrix);
+        }
+        const uint splits = s.parts * SPLITS, pitch = splits | 1;
         uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
@@ -287,7 +351,7 @@ void main() {
                     UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
                         PAIR pairs[4];
                         RUN_PAIRS(w[c], r, eighth, pairs)
-                        UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(x[16 * c + 4 * eighth + j]), sum);
+                        UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
                     }
                     float t = float(sum.x) + float(sum.y);
 #if BITS == 1
@@ -300,34 +364,21 @@ void main() {
             if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads) POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
-        Step next = s;
-        if (!last) {
-            next = step_of(step + 1);
-            LOAD_QUAD(next, 0)
-            make_entries(centroids_of(step + 1, next.matrix), entries);
-            next_levels = levels_of(step + 1, next.matrix);
-        }
+        if (!last) LOAD_QUAD(next, 0)
+        keep_centroid(kept);
         barrier();  // sums are there, the table is used no more
-        if (step == GATE) {
-            store_table(entries);
-            s = next;
-            levels = next_levels;
-            barrier();
-        } else {
 
         // Rows, one for each invocation.
-        const uint64_t to = handed(step);
-        const uint columns = step == UP ? INNER : HIDDEN;
-        {
+        if (step != GATE) {
             const bool mine = id < s.rows;
             float v = 0;
             if (mine) {
                 const uint row = SUMS_AT + id * pitch, up_row = row + (step == UP ? INNER_SHARE * pitch : 0);
                 float gate = 0;
-                UNROLL for (uint i = 0; i < MOST_SPLITS; i++)
-                    if (i < splits) v += uintBitsToFloat(POOL_WORD(up_row + i));
-                if (step == UP)
-                    UNROLL for (uint i = 0; i < HIDDEN_PARTS * SPLITS; i++) gate += uintBitsToFloat(POOL_WORD(row + i));
+                [[dont_unroll]] for (uint i = 0; i < splits; i++) {
+                    v += uintBitsToFloat(POOL_WORD(up_row + i));
+                    gate += uintBitsToFloat(POOL_WORD(row + i));
+                }
                 if (step == UP || step == QKV) {
                     float all = 0;
                     UNROLL for (uint i = 0; i < WIDTH / SUBGROUP; i++) all += squares[i];
@@ -341,56 +392,20 @@ void main() {
                 if (step == DOWN) F32(a.hidden).v[s.row0 + id] = h;
             }
             if (!last) {
+                const uint64_t to = handed(step);
                 if (step != UP) {
                     const float square = subgroupAdd(v * v);
                     if (id % SUBGROUP == 0 && id < HIDDEN_SHARE && s.rows != 0)
                         Handed(to).v[HIDDEN_WORDS + workgroup * OF_WORKGROUP + id / SUBGROUP] = whole(square);
                     v *= weight;
                 }
-                hand_on(to, columns, s.row0 + id, v, mine);
+                hand_on(to, step == UP ? INNER_X : HIDDEN_X, step == UP ? INNER : HIDDEN, s.row0 + id, v, mine);
             }
         }
-        if (!last) {
-        store_table(entries);
+        if (!last) store_next_table();
         s = next;
         levels = next_levels;
-        // Its subgroups of one workgroup share a driver's thread on CPUs: none may wait before all have written.
+        // Subgroups of one workgroup share a driver's thread on CPUs: none may wait before all have written.
         if (CPU) barrier();
-
-        uvec4 halves[LOADS];
-        uint powers[LOADS], sums[LOADS], square = 0;
-        const uint eights = columns / 8;
-#define FETCH(k)                                                                                 \
-    {                                                                                            \
-        const uint eight = min((k) * WIDTH + id, eights - 1);                                    \
-        halves[k] = Handed4(to).v[eight];                                                        \
-        powers[k] = Handed(to).v[columns / 2 + eight];                                           \
-        sums[k] = BITS == 1 ? Handed(to).v[columns / 2 + eights + eight] : 0;                    \
-    }
-#define FETCH_SQUARE square = Handed(to).v[HIDDEN_WORDS + min(id, ALL_SQUARES - 1)];
-        UNROLL for (uint k = 0; k < LOADS; k++)
-            if (k * WIDTH < eights) FETCH(k)
-        uint patience = PATIENCE;
-        if (step != UP) {
-            FETCH_SQUARE
-            while (subgroupAny(square == MISSING) && --patience != 0) FETCH_SQUARE
-            const float sum = subgroupAdd(id < ALL_SQUARES ? uintBitsToFloat(square) : 0);
-            if (id % SUBGROUP == 0) squares[id / SUBGROUP] = sum;
-        }
-        CLEAR_X
-        UNROLL for (uint k = 0; k < LOADS; k++)
-            if (k * WIDTH < eights) {
-                if (k != 0 && k % SLABS == 0) barrier();
-                while (subgroupAny(missing(halves[k]) || powers[k] == MISSING || sums[k] == MISSING) && --patience != 0) FETCH(k)
-                const bool there = k * WIDTH + id < eights;
-                stage(min(k * WIDTH + id, eights - 1) - k / SLABS * SLABS * WIDTH, there, halves[k], powers[k], uintBitsToFloat(sums[k]));
-                if (k % SLABS == SLABS - 1 || (k + 1) * WIDTH >= eights) {
-                    barrier();
-                    TAKE(k / SLABS * SLAB_RUNS)
-                }
-            }
-        if (patience == 0) U32(a.in_vain).v[0] = 1;
-        }
-        }
     }
 }
