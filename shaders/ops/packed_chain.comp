@@ -137,16 +137,45 @@ vec2 levels_of(uint step, uint matrix) {
 #endif
 }
 
-// The group's quad n of a step.
-#define LOAD_QUAD(s, n)                                                                                                        \
-    {                                                                                                                          \
-        const uint64_t quad = s.quad0 + min(s.group + (n) * s.groups, max(s.quads, 1) - 1);                                                                        \
-        UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                             \
-            const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1);                                              \
-            U32x4 from = U32x4(s.indices + quad * (s.runs * BITS * 16) + run * 16);                                            \
-            UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = from.v[j * s.runs];                                               \
-            scales[c] = U32x2(s.scales + (quad * (s.runs / BLOCK_RUNS) + run / BLOCK_RUNS) * 8).v[0];                          \
-        }                                                                                                                      \
+// Weights come as one stream through all steps: a quad is on its way while the one before it is used.
+struct Stream {
+    uint step, n;  // the round that is loaded next
+    uint rounds, rest;  // rest: rounds in which the group has a quad of its own
+    uint64_t at, scales_at;
+    uint stride, scales_stride;  // from round to round
+    uint runs, run, chunk;        // the lane's first run; from one to its next
+};
+Stream stream_of(uint step) {
+    const Step s = step_of(min(step, STEPS - 1));
+    Stream l;
+    l.step = step;
+    l.n = 0;
+    l.rounds = s.rounds;
+    l.rest = s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0;
+    l.stride = s.groups * s.runs * (BITS * 16);
+    l.scales_stride = s.groups * (s.runs / BLOCK_RUNS) * 8;
+    const uint64_t quad = s.quad0 + min(s.group, max(s.quads, 1) - 1);
+    l.at = s.indices + quad * (s.runs * BITS * 16);
+    l.scales_at = s.scales + quad * (s.runs / BLOCK_RUNS * 8);
+    l.runs = s.runs;
+    l.run = s.part * 32 + lane;
+    l.chunk = s.parts * 32;
+    return l;
+}
+#define LOAD_NEXT(w, scales)                                                                                     \
+    {                                                                                                            \
+        UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                               \
+            const uint run = min(l.run + c * l.chunk, l.runs - 1);                                               \
+            UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
+            scales[c] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
+        }                                                                                                        \
+        l.n++;                                                                                                   \
+        if (l.n == l.rounds) {                                                                                   \
+            if (l.step + 1 < STEPS) l = stream_of(l.step + 1);                                                   \
+        } else if (l.n <= l.rest) {                                                                              \
+            l.at += l.stride;                                                                                    \
+            l.scales_at += l.scales_stride;                                                                      \
+        }                                                                                                        \
     }
 
 // The table from centroids in shared memory (fp16; at 8 bits fp32).
@@ -224,9 +253,11 @@ void main() {
     float h = F32(a.residual).v[hidden_row];
 
     Step s = step_of(0);
-    uvec4 w[CHUNKS][BITS];
-    uvec2 scales[CHUNKS];
-    LOAD_QUAD(s, 0)
+    Stream l = stream_of(0);
+    uvec4 w[CHUNKS][BITS], next_w[CHUNKS][BITS];
+    uvec2 scales[CHUNKS], next_scales[CHUNKS];
+    LOAD_NEXT(w, scales)
+    LOAD_NEXT(next_w, next_scales)
     float kept = centroid_to_be(0, 0);
     vec2 levels = levels_of(0, 0), next_levels = levels;
     [[dont_unroll]] for (uint eight = id; eight < ATTENDED / 8; eight += WIDTH) {
@@ -359,12 +390,15 @@ void main() {
 #endif
                     total[r] += t * scale_of(scales[c], r) * power[c];
                 }
-            if (n + 1 < s.rounds) LOAD_QUAD(s, n + 1)
+            UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = next_w[c][j];
+                scales[c] = next_scales[c];
+            }
+            LOAD_NEXT(next_w, next_scales)
             const float sum = row_sum(total);
             if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads) POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
-        if (!last) LOAD_QUAD(next, 0)
         keep_centroid(kept);
         barrier();  // sums are there, the table is used no more
 
