@@ -73,7 +73,7 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
     auto instructions = [&] {
         auto step = [&](uint32_t rows, int64_t in) {
             const uint32_t groups = width / 32 / parts(in);
-            return (rows / 4 + groups - 1) / groups * (60 + 220 * p.chunks);
+            return std::max(2u, (rows / 4 + groups - 1) / groups) * (60 + 220 * p.chunks);
         };
         return step(p.hidden_share, w.o.in) + 2 * step(p.inner_share, hidden) + step(p.hidden_share, inner) +
                (next ? step(p.qkv_share, hidden) : 0);

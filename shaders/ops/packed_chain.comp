@@ -82,7 +82,11 @@ struct Step {
     uint quad0, quads, rounds;  // of the workgroup; the group's are quad0 + group + n * groups, n < rounds
     uint64_t indices, scales;
 };
-uint rounds_of(uint share, uint parts) { return (share / 4 + WIDTH / 32 / parts - 1) / (WIDTH / 32 / parts); }
+// At least two, since two quads are on their way: a second one may be nobody's.
+uint rounds_of(uint share, uint parts) {
+    const uint groups = WIDTH / 32 / parts;
+    return share / 4 > groups ? (share / 4 + groups - 1) / groups : 2;
+}
 Step step_of(uint step) {
     Step s;
     const bool of_hidden = step == 0 || step == DOWN;  // rows
@@ -137,30 +141,21 @@ vec2 levels_of(uint step, uint matrix) {
 #endif
 }
 
-// Weights come as one stream through all steps: a quad is on its way while the one before it is used.
+// Weights come as one stream through all steps: while a quad is used, the next of the group is there or about to come, and the one
+// behind it is asked for. Where a step's quads are:
 struct Stream {
-    uint step, n;  // the round that is loaded next
-    uint rounds, rest;  // rest: rounds in which the group has a quad of its own
+    uint n, rounds;     // the round that is asked for next
+    uint rest;          // rounds behind the first in which the group has a quad of its own
     uint64_t at, scales_at;
-    uint stride, scales_stride;  // from round to round
-    uint runs, run, chunk;        // the lane's first run; from one to its next
+    uint stride, scales_stride;  // bytes from round to round
+    uint runs, run, chunk;       // the lane's first run; from one to its next
 };
-Stream stream_of(uint step) {
-    const Step s = step_of(min(step, STEPS - 1));
-    Stream l;
-    l.step = step;
-    l.n = 0;
-    l.rounds = s.rounds;
-    l.rest = s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0;
-    l.stride = s.groups * s.runs * (BITS * 16);
-    l.scales_stride = s.groups * (s.runs / BLOCK_RUNS) * 8;
+Stream stream_of(const Step s) {
     const uint64_t quad = s.quad0 + min(s.group, max(s.quads, 1) - 1);
-    l.at = s.indices + quad * (s.runs * BITS * 16);
-    l.scales_at = s.scales + quad * (s.runs / BLOCK_RUNS * 8);
-    l.runs = s.runs;
-    l.run = s.part * 32 + lane;
-    l.chunk = s.parts * 32;
-    return l;
+    const uint scales = s.runs / BLOCK_RUNS * 8;
+    return Stream(0, s.rounds, s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
+                  s.scales + quad * scales, s.groups * s.runs * (BITS * 16), s.groups * scales, s.runs, s.part * 32 + lane,
+                  s.parts * 32);
 }
 #define LOAD_NEXT(w, scales)                                                                                     \
     {                                                                                                            \
@@ -170,12 +165,7 @@ Stream stream_of(uint step) {
             scales[c] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
         }                                                                                                        \
         l.n++;                                                                                                   \
-        if (l.n == l.rounds) {                                                                                   \
-            if (l.step + 1 < STEPS) l = stream_of(l.step + 1);                                                   \
-        } else if (l.n <= l.rest) {                                                                              \
-            l.at += l.stride;                                                                                    \
-            l.scales_at += l.scales_stride;                                                                      \
-        }                                                                                                        \
+        if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
     }
 
 // The table from centroids in shared memory (fp16; at 8 bits fp32).
@@ -253,7 +243,7 @@ void main() {
     float h = F32(a.residual).v[hidden_row];
 
     Step s = step_of(0);
-    Stream l = stream_of(0);
+    Stream l = stream_of(s), after = l;
     uvec4 w[CHUNKS][BITS], next_w[CHUNKS][BITS];
     uvec2 scales[CHUNKS], next_scales[CHUNKS];
     LOAD_NEXT(w, scales)
@@ -371,6 +361,7 @@ void main() {
             next = step_of(step + 1);
             kept = centroid_to_be(step + 1, next.matrix);
             next_levels = levels_of(step + 1, next.matrix);
+            after = stream_of(next);
         }
         const uint splits = s.parts * SPLITS, pitch = splits | 1;
         uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
@@ -394,6 +385,7 @@ void main() {
                 UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = next_w[c][j];
                 scales[c] = next_scales[c];
             }
+            if (l.n == l.rounds) l = after;
             LOAD_NEXT(next_w, next_scales)
             const float sum = row_sum(total);
             if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads) POOL_WORD(sum_at) = floatBitsToUint(sum);
