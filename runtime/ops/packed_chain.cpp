@@ -47,7 +47,6 @@ std::string refused(const Capabilities& c, const PackedChainWeights& w) {
 std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const PackedChainTuning& tuning, Plan& p) {
     if (std::string why = refused(c, w); !why.empty()) return why;
     const int bits = w.o.bits;
-    const uint32_t width = p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
     const bool next = bool(w.next_norm);
     const uint32_t most = std::min(256u, tuning.workgroups ? tuning.workgroups : c.processors);
     if (most == 0) return "the number of processors is not known";
@@ -61,36 +60,25 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
     }
     p.workgroups = std::max({workgroups_of(hidden, p.hidden_share), workgroups_of(inner, p.inner_share),
                              workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share)});
-    const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
-    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > width)
-        return "matrices are too tall";
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, w.o.in});
     p.chunks = std::max(1u, tuning.chunks);
-    if (const char* e = std::getenv("VKQAT_CHUNKS")) p.chunks = uint32_t(std::atoi(e));  // EXPERIMENT
-    while (parts(widest) > width / 32) p.chunks++;
-    // At 1 bit several runs of a lane may pay: instructions of a subgroup, some 220 for a quad's run and 60 for the quad.
-    auto instructions = [&] {
-        auto step = [&](uint32_t rows, int64_t in) {
-            const uint32_t groups = width / 32 / parts(in);
-            return std::max(2u, (rows / 4 + groups - 1) / groups) * (60 + 220 * p.chunks);
-        };
-        return step(p.hidden_share, w.o.in) + 2 * step(p.inner_share, hidden) + step(p.hidden_share, inner) +
-               (next ? step(p.qkv_share, hidden) : 0);
-    };
-    if (bits == 1 && !tuning.chunks) {
-        uint32_t best = p.chunks, least = instructions();
-        for (p.chunks++; p.chunks <= 3; p.chunks++)
-            if (instructions() < least) best = p.chunks, least = instructions();
-        p.chunks = best;
-    }
+    // Lanes with several runs have so much more code that instruction caches no longer hold it: rather more subgroups, at 1 bit, where
+    // their registers suffice.
+    p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
+    if (bits == 1 && parts(widest) * 32 > p.width && parts(widest) <= 21 && parts(widest) * 32 <= c.max_workgroup_invocations)
+        p.width = parts(widest) * 32;
+    while (parts(widest) > p.width / 32) p.chunks++;
+    const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
+    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > p.width)
+        return "matrices are too tall";
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
     auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
     const uint32_t all_sums = std::max({sums(2 * p.inner_share, hidden), sums(p.hidden_share, w.o.in), sums(p.hidden_share, inner),
                                         sums(p.qkv_share, hidden)});
     const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
     p.copies = 128 / entry_bytes;
-    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - width / c.subgroup_size * 4 - 16;
+    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - p.width / c.subgroup_size * 4 - 16;
     const uint32_t centroids = bits == 1 ? 0 : (1u << bits) * 4;
     const uint32_t stage = uint32_t(w.o.in / 32 * 17 + w.o.in / 8 * (bits == 1 ? 2 : 1)) * 4;
     while (p.copies > 1 && p.copies * table + all_sums + centroids > budget) p.copies /= 2;

@@ -407,7 +407,7 @@ void main() {
                 }
                 if (step == UP || step == QKV) {
                     float all = 0;
-                    UNROLL for (uint i = 0; i < WIDTH / SUBGROUP; i++) all += squares[i];
+                    [[dont_unroll]] for (uint i = 0; i < WIDTH / SUBGROUP; i++) all += squares[i];
                     const float inv_rms = 1 / sqrt(all / float(HIDDEN) + a.eps);
                     v *= inv_rms;
                     if (step == UP) v *= silu(gate * inv_rms);
