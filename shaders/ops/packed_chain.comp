@@ -31,6 +31,7 @@ layout(constant_id = 12) const uint NORM = 1;
 layout(constant_id = 13) const uint SUBGROUP = 32;
 layout(constant_id = 14) const uint STEPS = 5;   // 4 without q, k, v
 layout(constant_id = 15) const bool CPU = false;
+layout(constant_id = 16) const uint DEPTH = 2;  // quads of a group that are used or on their way
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -82,10 +83,10 @@ struct Step {
     uint quad0, quads, rounds;  // of the workgroup; the group's are quad0 + group + n * groups, n < rounds
     uint64_t indices, scales;
 };
-// At least two, since two quads are on their way: a second one may be nobody's.
+// At least as many as quads are on their way: some may be nobody's.
 uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
-    return share / 4 > groups ? (share / 4 + groups - 1) / groups : 2;
+    return max((share / 4 + groups - 1) / groups, DEPTH);
 }
 Step step_of(uint step) {
     Step s;
@@ -141,8 +142,8 @@ vec2 levels_of(uint step, uint matrix) {
 #endif
 }
 
-// Weights come as one stream through all steps: while a quad is used, the next of the group is there or about to come, and the one
-// behind it is asked for. Where a step's quads are:
+// Weights come as one stream through all steps: while a quad is used, the next ones of the group are on their way. Where a step's
+// quads are:
 struct Stream {
     uint n, rounds;     // the round that is asked for next
     uint rest;          // rounds behind the first in which the group has a quad of its own
@@ -157,12 +158,12 @@ Stream stream_of(const Step s) {
                   s.scales + quad * scales, s.groups * s.runs * (BITS * 16), s.groups * scales, s.runs, s.part * 32 + lane,
                   s.parts * 32);
 }
-#define LOAD_NEXT(w, scales)                                                                                     \
+#define LOAD_NEXT(d)                                                                                             \
     {                                                                                                            \
         UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                               \
-            const uint run = min(l.run + c * l.chunk, l.runs - 1);                                               \
-            UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
-            scales[c] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
+            const uint run = min(l.run + c * l.chunk, l.runs - 1), i = (d) * CHUNKS + c;                         \
+            UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
+            scales[i] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
         }                                                                                                        \
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
@@ -244,10 +245,9 @@ void main() {
 
     Step s = step_of(0);
     Stream l = stream_of(s), after = l;
-    uvec4 w[CHUNKS][BITS], next_w[CHUNKS][BITS];
-    uvec2 scales[CHUNKS], next_scales[CHUNKS];
-    LOAD_NEXT(w, scales)
-    LOAD_NEXT(next_w, next_scales)
+    uvec4 w[DEPTH * CHUNKS][BITS];
+    uvec2 scales[DEPTH * CHUNKS];
+    UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
     float kept = centroid_to_be(0, 0);
     vec2 levels = levels_of(0, 0), next_levels = levels;
     [[dont_unroll]] for (uint eight = id; eight < ATTENDED / 8; eight += WIDTH) {
@@ -381,12 +381,12 @@ void main() {
 #endif
                     total[r] += t * scale_of(scales[c], r) * power[c];
                 }
-            UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = next_w[c][j];
-                scales[c] = next_scales[c];
+            UNROLL for (uint i = 0; i < (DEPTH - 1) * CHUNKS; i++) {
+                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + CHUNKS][j];
+                scales[i] = scales[i + CHUNKS];
             }
             if (l.n == l.rounds) l = after;
-            LOAD_NEXT(next_w, next_scales)
+            LOAD_NEXT(DEPTH - 1)
             const float sum = row_sum(total);
             if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads) POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
