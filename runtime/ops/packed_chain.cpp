@@ -12,7 +12,7 @@ namespace {
 struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
-    uint32_t chunks, copies, depth;
+    uint32_t chunks, copies, depth, at_once;
 };
 
 uint32_t share_of(int64_t rows, uint32_t workgroups) {
@@ -72,7 +72,9 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
     if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > p.width)
         return "matrices are too tall";
-    p.depth = bits == 1 ? 4 : bits == 2 ? 3 : 2;
+    p.depth = 2;
+    p.at_once = bits == 1 && p.width > 512 ? 2 : 1;
+    if (const char* e = std::getenv("VKQAT_ONCE")) p.at_once = uint32_t(std::atoi(e));  // EXPERIMENT
     if (const char* e = std::getenv("VKQAT_DEPTH")) p.depth = uint32_t(std::atoi(e));  // EXPERIMENT
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
     auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
@@ -133,7 +135,7 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     g.dispatch(Kernel{fmt::format("packed_chain_{}", w.o.bits),
                       {p.width, uint32_t(w.o.in), uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share,
                        p.inner_share, p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)),
-                       uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu, p.depth}},
+                       uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu, p.depth, p.at_once}},
                {in(attended), in(residual), out(result.hidden), in(w.o.indices), in(w.o.scales), in(w.o.centroids),
                 in(w.mlp_norm), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
                 in(w.down.scales), in(w.down.centroids), in(w.next_norm), in(w.qkv.indices), in(w.qkv.scales), in(w.qkv.centroids),

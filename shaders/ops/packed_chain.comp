@@ -31,7 +31,8 @@ layout(constant_id = 12) const uint NORM = 1;
 layout(constant_id = 13) const uint SUBGROUP = 32;
 layout(constant_id = 14) const uint STEPS = 5;   // 4 without q, k, v
 layout(constant_id = 15) const bool CPU = false;
-layout(constant_id = 16) const uint DEPTH = 2;  // quads of a group that are used or on their way
+layout(constant_id = 16) const uint DEPTH = 2;    // rounds of a group that are used or on their way
+layout(constant_id = 17) const uint TOGETHER = 1;  // quads of a round: 1 or 2
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -80,13 +81,13 @@ struct Step {
     uint part, group;          // of these lanes
     uint row0, rows;           // within the step's matrix
     uint matrix;               // of q, k, v
-    uint quad0, quads, rounds;  // of the workgroup; the group's are quad0 + group + n * groups, n < rounds
+    uint quad0, units, rounds;  // of the workgroup; the group's, TOGETHER quads each, are group + n * groups, n < rounds
     uint64_t indices, scales;
 };
-// At least as many as quads are on their way: some may be nobody's.
+// At least as many as are on their way: some may be nobody's.
 uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
-    return max((share / 4 + groups - 1) / groups, DEPTH);
+    return max((share / 4 / TOGETHER + groups - 1) / groups, DEPTH);
 }
 Step step_of(uint step) {
     Step s;
@@ -117,7 +118,7 @@ Step step_of(uint step) {
     }
     s.row0 = min(number * share, all);
     s.rows = min(share, all - s.row0);
-    s.quads = s.rows / 4;
+    s.units = s.rows / (4 * TOGETHER);
     s.quad0 = tile * 8 + s.row0 / 4;
     s.rounds = step == 0      ? rounds_of(HIDDEN_SHARE, ATTENDED_PARTS)
                : step == DOWN ? rounds_of(HIDDEN_SHARE, INNER_PARTS)
@@ -152,18 +153,19 @@ struct Stream {
     uint runs, run, chunk;       // the lane's first run; from one to its next
 };
 Stream stream_of(const Step s) {
-    const uint64_t quad = s.quad0 + min(s.group, max(s.quads, 1) - 1);
+    const uint64_t quad = s.quad0 + min(s.group, max(s.units, 1) - 1) * TOGETHER;
     const uint scales = s.runs / BLOCK_RUNS * 8;
-    return Stream(0, s.rounds, s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
-                  s.scales + quad * scales, s.groups * s.runs * (BITS * 16), s.groups * scales, s.runs, s.part * 32 + lane,
+    return Stream(0, s.rounds, s.units > s.group ? (s.units - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
+                  s.scales + quad * scales, s.groups * s.runs * (TOGETHER * BITS * 16), s.groups * scales * TOGETHER, s.runs, s.part * 32 + lane,
                   s.parts * 32);
 }
 #define LOAD_NEXT(d)                                                                                             \
     {                                                                                                            \
-        UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                               \
-            const uint run = min(l.run + c * l.chunk, l.runs - 1), i = (d) * CHUNKS + c;                         \
-            UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
-            scales[i] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
+        UNROLL for (uint i = 0; i < TOGETHER * CHUNKS; i++) {                                                     \
+            const uint run = min(l.run + i % CHUNKS * l.chunk, l.runs - 1), at = (d) * TOGETHER * CHUNKS + i;     \
+            UNROLL for (uint j = 0; j < BITS; j++)                                                               \
+                w[at][j] = U32x4(l.at + run * 16).v[(i / CHUNKS * BITS + j) * l.runs];                           \
+            scales[at] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[i / CHUNKS * (l.runs / BLOCK_RUNS)];        \
         }                                                                                                        \
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
@@ -245,8 +247,8 @@ void main() {
 
     Step s = step_of(0);
     Stream l = stream_of(s), after = l;
-    uvec4 w[DEPTH * CHUNKS][BITS];
-    uvec2 scales[DEPTH * CHUNKS];
+    uvec4 w[DEPTH * TOGETHER * CHUNKS][BITS];
+    uvec2 scales[DEPTH * TOGETHER * CHUNKS];
     UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
     float kept = centroid_to_be(0, 0);
     vec2 levels = levels_of(0, 0), next_levels = levels;
@@ -364,32 +366,38 @@ void main() {
             after = stream_of(next);
         }
         const uint splits = s.parts * SPLITS, pitch = splits | 1;
-        uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
+        uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * (4 * TOGETHER) + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
-            float total[4] = float[4](0, 0, 0, 0);
-            UNROLL for (uint c = 0; c < CHUNKS; c++)
-                UNROLL for (uint r = 0; r < 4; r++) {
-                    PAIR sum = PAIR(0);
-                    UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
-                        PAIR pairs[4];
-                        RUN_PAIRS(w[c], r, eighth, pairs)
-                        UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
-                    }
-                    float t = float(sum.x) + float(sum.y);
+            float total[TOGETHER][4];
+            UNROLL for (uint u = 0; u < TOGETHER; u++) {
+                UNROLL for (uint r = 0; r < 4; r++) total[u][r] = 0;
+                UNROLL for (uint c = 0; c < CHUNKS; c++)
+                    UNROLL for (uint r = 0; r < 4; r++) {
+                        PAIR sum = PAIR(0);
+                        UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
+                            PAIR pairs[4];
+                            RUN_PAIRS(w[u * CHUNKS + c], r, eighth, pairs)
+                            UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
+                        }
+                        float t = float(sum.x) + float(sum.y);
 #if BITS == 1
-                    t = t * (levels.y - levels.x) + x_sum[c] * levels.x;
+                        t = t * (levels.y - levels.x) + x_sum[c] * levels.x;
 #endif
-                    total[r] += t * scale_of(scales[c], r) * power[c];
-                }
-            UNROLL for (uint i = 0; i < (DEPTH - 1) * CHUNKS; i++) {
-                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + CHUNKS][j];
-                scales[i] = scales[i + CHUNKS];
+                        total[u][r] += t * scale_of(scales[u * CHUNKS + c], r) * power[c];
+                    }
+            }
+            UNROLL for (uint i = 0; i < (DEPTH - 1) * TOGETHER * CHUNKS; i++) {
+                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + TOGETHER * CHUNKS][j];
+                scales[i] = scales[i + TOGETHER * CHUNKS];
             }
             if (l.n == l.rounds) l = after;
             LOAD_NEXT(DEPTH - 1)
-            const float sum = row_sum(total);
-            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads) POOL_WORD(sum_at) = floatBitsToUint(sum);
-            sum_at += s.groups * 4 * pitch;
+            const bool own = s.group < s.groups && s.group + n * s.groups < s.units;
+            UNROLL for (uint u = 0; u < TOGETHER; u++) {
+                const float sum = row_sum(total[u]);
+                if (lane % CLUSTER < 4 && own) POOL_WORD(sum_at + u * 4 * pitch) = floatBitsToUint(sum);
+            }
+            sum_at += s.groups * (4 * TOGETHER) * pitch;
         }
         keep_centroid(kept);
         barrier();  // sums are there, the table is used no more
