@@ -63,17 +63,13 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, w.o.in});
     p.chunks = std::max(1u, tuning.chunks);
-    // Lanes with several runs have so much more code that instruction caches no longer hold it: rather more subgroups, at 1 bit, where
-    // their registers suffice.
     p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
-    if (bits == 1 && parts(widest) * 32 > p.width && parts(widest) <= 21 && parts(widest) * 32 <= c.max_workgroup_invocations)
-        p.width = parts(widest) * 32;
     while (parts(widest) > p.width / 32) p.chunks++;
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
     if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > p.width)
         return "matrices are too tall";
     p.depth = 2;
-    p.at_once = bits == 1 && p.width > 512 ? 2 : 1;
+    p.at_once = 1;
     if (const char* e = std::getenv("VKQAT_ONCE")) p.at_once = uint32_t(std::atoi(e));  // EXPERIMENT
     if (const char* e = std::getenv("VKQAT_DEPTH")) p.depth = uint32_t(std::atoi(e));  // EXPERIMENT
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
@@ -120,8 +116,8 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     expect(residual, {1, hidden}, DType::f32, "packed_chain: residual");
     expect(w.mlp_norm, {hidden}, w.mlp_norm.dtype(), "packed_chain: mlp_norm");
     if (next) expect(w.next_norm, {hidden}, w.next_norm.dtype(), "packed_chain: next_norm");
-    const int64_t words = packed_chain_words(hidden, inner);
-    expect(memory.handed_on, {3, words}, DType::u32, "packed_chain: handed_on");
+    const int64_t of_chain = packed_chain_words(hidden, inner);
+    expect(memory.handed_on, {3, of_chain}, DType::u32, "packed_chain: handed_on");
     expect(memory.in_vain, {1}, DType::u32, "packed_chain: in_vain");
     for (Tensor t : {attended, w.o.centroids, w.gate_up.centroids, w.down.centroids})
         if (!aligned(g, t, 16)) fail("packed_chain: {} must lie at a multiple of 16 bytes", t.name());
@@ -130,17 +126,31 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     if (next) result.qkv = g.tensor({1, q + 2 * kv}, DType::f32, "qkv");
     if (count < 2 || number >= count) fail("packed_chain: chain {} of {}", number, count);
     // Neighbours have different thirds, also the last and the first.
-    auto third = [&](uint32_t n) { return g.view(memory.handed_on, uint64_t(n + 1 == count && count % 2 ? 2 : n % 2) * uint64_t(words) * 4, {words}, "handed_on"); };
+    auto third = [&](uint32_t n) { return g.view(memory.handed_on, uint64_t(n + 1 == count && count % 2 ? 2 : n % 2) * uint64_t(of_chain) * 4, {of_chain}, "handed_on"); };
     const double weights = double(w.o.in * hidden + 3 * inner * hidden + (q + 2 * kv) * hidden);
+    PackedChainArgs args{.eps = w.eps};
+    uint32_t* words = args.steps;
+    auto step = [&](int64_t in, int64_t rows, uint32_t share, uint32_t first_quad) {
+        const uint32_t parts = uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)), groups = p.width / 32 / parts;
+        *words++ = uint32_t(in / 32) | share << 16;
+        *words++ = (65536 / parts + 1) | parts << 17 | groups << 23;
+        *words++ = uint32_t(rows);
+        *words++ = first_quad;
+    };
+    step(w.o.in, hidden, p.hidden_share, 0);
+    step(hidden, inner, p.inner_share, 0);
+    step(hidden, inner, p.inner_share, uint32_t(inner / 32 * 8));
+    step(inner, hidden, p.hidden_share, 0);
+    step(hidden, q, p.qkv_share, 0);
     g.dispatch(Kernel{fmt::format("packed_chain_{}", w.o.bits),
                       {p.width, uint32_t(w.o.in), uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share,
                        p.inner_share, p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)),
                        uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu, p.depth, p.at_once}},
-               {in(attended), in(residual), out(result.hidden), in(w.o.indices), in(w.o.scales), in(w.o.centroids),
-                in(w.mlp_norm), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
-                in(w.down.scales), in(w.down.centroids), in(w.next_norm), in(w.qkv.indices), in(w.qkv.scales), in(w.qkv.centroids),
-                out(result.qkv), inout(third(number)), out(third((number + 1) % count)), out(memory.in_vain)},
-               PackedChainArgs{.eps = w.eps}, Grid{p.workgroups}, "chain", {.flops = 2 * weights});
+               {in(attended), in(residual), out(result.hidden), in(w.mlp_norm), in(w.next_norm), out(result.qkv),
+                inout(third(number)), out(third((number + 1) % count)), out(memory.in_vain), in(w.o.indices), in(w.o.scales),
+                in(w.o.centroids), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
+                in(w.down.scales), in(w.down.centroids), in(w.qkv.indices), in(w.qkv.scales), in(w.qkv.centroids)},
+               args, Grid{p.workgroups}, "chain", {.flops = 2 * weights});
     return result;
 }
 

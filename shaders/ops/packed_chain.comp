@@ -89,48 +89,42 @@ uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
     return max((share / 4 / TOGETHER + groups - 1) / groups, DEPTH);
 }
+// Which matrix of the weights.
+uint matrix_of(uint step) { return step <= GATE ? step : step - 1; }
 Step step_of(uint step) {
+    const uint sizes = a.steps[4 * step], shape = a.steps[4 * step + 1];
     Step s;
-    const bool of_hidden = step == 0 || step == DOWN;  // rows
-    uint groups = WIDTH / 32 / HIDDEN_PARTS;
-    s.runs = HIDDEN / 32, s.parts = HIDDEN_PARTS;
-    s.part = subgroup32 % HIDDEN_PARTS, s.group = subgroup32 / HIDDEN_PARTS;
-    if (step == 0) {
-        s.runs = ATTENDED / 32, s.parts = ATTENDED_PARTS, groups = WIDTH / 32 / ATTENDED_PARTS;
-        s.part = subgroup32 % ATTENDED_PARTS, s.group = subgroup32 / ATTENDED_PARTS;
-    } else if (step == DOWN) {
-        s.runs = INNER / 32, s.parts = INNER_PARTS, groups = WIDTH / 32 / INNER_PARTS;
-        s.part = subgroup32 % INNER_PARTS, s.group = subgroup32 / INNER_PARTS;
-    }
-    s.groups = groups;
-    uint number = workgroup, tile = step == UP ? (INNER + 31) / 32 : 0, all = of_hidden ? HIDDEN : INNER;
-    uint share = of_hidden ? HIDDEN_SHARE : INNER_SHARE;
+    s.runs = sizes & 0xffffu;
+    s.parts = shape >> 17 & 63;
+    s.groups = shape >> 23;
+    s.group = subgroup32 * (shape & 0x1ffffu) >> 16;  // subgroup32 / parts
+    s.part = subgroup32 - s.group * s.parts;
+    const uint share = sizes >> 16;
+    uint number = workgroup, all = a.steps[4 * step + 2], first = a.steps[4 * step + 3];
     s.matrix = 0;
     if (step == QKV) {
         const uint of_q = (Q_ROWS + QKV_SHARE - 1) / QKV_SHARE, of_kv = (KV_ROWS + QKV_SHARE - 1) / QKV_SHARE;
-        share = QKV_SHARE, all = Q_ROWS;
         if (number >= of_q) {
             s.matrix = number - of_q < of_kv ? 1 : 2;
             number -= s.matrix == 2 ? of_q + of_kv : of_q;
-            tile = (Q_ROWS + 31) / 32 + (s.matrix == 2 ? (KV_ROWS + 31) / 32 : 0);
+            first = ((Q_ROWS + 31) / 32 + (s.matrix == 2 ? (KV_ROWS + 31) / 32 : 0)) * 8;
             all = KV_ROWS;
         }
     }
     s.row0 = min(number * share, all);
     s.rows = min(share, all - s.row0);
     s.units = s.rows / (4 * TOGETHER);
-    s.quad0 = tile * 8 + s.row0 / 4;
+    s.quad0 = first + s.row0 / 4;
     s.rounds = step == 0      ? rounds_of(HIDDEN_SHARE, ATTENDED_PARTS)
                : step == DOWN ? rounds_of(HIDDEN_SHARE, INNER_PARTS)
                : step == QKV  ? rounds_of(QKV_SHARE, HIDDEN_PARTS)
                               : rounds_of(INNER_SHARE, HIDDEN_PARTS);
-    s.indices = step == 0 ? a.o_indices : step == DOWN ? a.down_indices : step == QKV ? a.qkv_indices : a.gate_up_indices;
-    s.scales = step == 0 ? a.o_scales : step == DOWN ? a.down_scales : step == QKV ? a.qkv_scales : a.gate_up_scales;
+    s.indices = a.weights[3 * matrix_of(step)];
+    s.scales = a.weights[3 * matrix_of(step) + 1];
     return s;
 }
 uint64_t centroids_of(uint step, uint matrix) {
-    const uint64_t from = step == 0 ? a.o_centroids : step == DOWN ? a.down_centroids : step == QKV ? a.qkv_centroids : a.gate_up_centroids;
-    return from + (step == UP ? 1 : matrix) * ((INDEX_MASK + 1) * 4);
+    return a.weights[3 * matrix_of(step) + 2] + (step == UP ? 1 : matrix) * ((INDEX_MASK + 1) * 4);
 }
 
 // What a bit stands for at 1 bit: clear, set.
@@ -245,6 +239,8 @@ void main() {
     const uint hidden_row = min(workgroup * HIDDEN_SHARE + id, HIDDEN - 1);
     float h = F32(a.residual).v[hidden_row];
 
+    // x of o first: weights would be in its way.
+    vec4 low = F32x4(a.attended).v[min(id, ATTENDED / 8 - 1) * 2], high = F32x4(a.attended).v[min(id, ATTENDED / 8 - 1) * 2 + 1];
     Step s = step_of(0);
     Stream l = stream_of(s), after = l;
     uvec4 w[DEPTH * TOGETHER * CHUNKS][BITS];
@@ -253,7 +249,6 @@ void main() {
     float kept = centroid_to_be(0, 0);
     vec2 levels = levels_of(0, 0), next_levels = levels;
     [[dont_unroll]] for (uint eight = id; eight < ATTENDED / 8; eight += WIDTH) {
-        const vec4 low = F32x4(a.attended).v[eight * 2], high = F32x4(a.attended).v[eight * 2 + 1];
         const vec4 tops = max(abs(low), abs(high));
         const uint exponent = clamp(floatBitsToUint(max(max(tops.x, tops.y), max(tops.z, tops.w))) & 0x7f800000u, 0x00800000u, 0x7e800000u);
         const float inverse = uintBitsToFloat(0x7f000000u - exponent);
@@ -265,6 +260,10 @@ void main() {
         POOL_WORD(POWERS_AT + eight) = exponent;
         const vec4 both = (low + high) * inverse;
         if (BITS == 1) POOL_WORD(POWERS_AT + ATTENDED / 8 + eight) = floatBitsToUint(both.x + both.y + (both.z + both.w));
+        if (ATTENDED / 8 > WIDTH) {
+            low = F32x4(a.attended).v[min(eight + WIDTH, ATTENDED / 8 - 1) * 2];
+            high = F32x4(a.attended).v[min(eight + WIDTH, ATTENDED / 8 - 1) * 2 + 1];
+        }
     }
     keep_centroid(kept);
     barrier();
@@ -289,8 +288,6 @@ void main() {
                 }
                 barrier();
                 store_next_table();
-                // Not before x of o is there: nothing waits for it.
-                for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH) U32x4(a.cleared).v[i] = uvec4(MISSING);
             } else {
                 // Its powers are looked for first, not to be in the way of those who write; then x is expected to be there, and may
                 // come through caches, in which it has never been.
@@ -436,7 +433,10 @@ void main() {
                 hand_on(to, step == UP ? INNER_X : HIDDEN_X, step == UP ? INNER : HIDDEN, s.row0 + id, v, mine);
             }
         }
-        if (!last) store_next_table();
+        if (last)
+            for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH) U32x4(a.cleared).v[i] = uvec4(MISSING);
+        else
+            store_next_table();
         s = next;
         levels = next_levels;
         // Subgroups of one workgroup share a driver's thread on CPUs: none may wait before all have written.
