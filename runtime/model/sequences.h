@@ -48,7 +48,7 @@ public:
     std::vector<float> score(int64_t at, std::span<const int32_t> tokens);
     // As if `tokens` had been made so far: all but the last are in the cache, the last is fed next. None: not active.
     void resume(int64_t at, std::span<const int32_t> tokens);
-    std::vector<float> logits(int64_t at) const;  // that the last token was sampled from, [vocab_size]
+    std::vector<float> logits(int64_t at) const;  // that the last token was sampled from, [vocab_size]; Error as generated()'s
 
     // Position at which it stops being active by itself; may be set while the device is at work, which sees it a step earlier or
     // later. The context at first.
@@ -58,7 +58,7 @@ public:
     // The token that was sampled at a position, once the device has got there: the one behind it.
     // Error if the device broke off the chain of a step (runtime/ops/packed_chain.h).
     int32_t generated(int64_t at, int64_t position) const {
-        if (in_vain_.mapped_as<uint32_t>()[0] != 0) fail_in_vain();
+        check_chains();
         return generated_.mapped_as<int32_t>()[size_t(at * context_ + position)];
     }
 
@@ -88,7 +88,7 @@ private:
     std::unique_ptr<Graph> prefill_graph(int64_t at, int64_t rows, Piece piece) const;  // `rows` tokens for one sequence
     Executable& prefill_piece(int64_t at, int64_t rows, Piece piece);
     void write_piece(std::span<const int32_t> tokens);
-    [[noreturn]] void fail_in_vain() const;
+    void check_chains() const;
     void set_position(int64_t at, uint32_t position);
     void set_seen(int64_t at, std::span<const int32_t> tokens);
 

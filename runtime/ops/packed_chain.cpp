@@ -12,12 +12,10 @@ namespace {
 struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
-    uint32_t chunks, copies, depth, at_once;
+    uint32_t chunks, copies, depth;
 };
 
-uint32_t share_of(int64_t rows, uint32_t workgroups) {
-    return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8;
-}
+uint32_t share_of(int64_t rows, uint32_t workgroups) { return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8; }
 uint32_t workgroups_of(int64_t rows, uint32_t share) { return uint32_t((rows + share - 1) / share); }
 
 // Why there is no plan, or nothing.
@@ -37,6 +35,7 @@ std::string refused(const Capabilities& c, const PackedChainWeights& w) {
         w.gate_up.in != hidden || w.down.in != w.gate_up.rows[0] || w.down.out() != hidden)
         return "shapes do not follow one another";
     if (next && (w.qkv.rows.size() != 3 || w.qkv.rows[1] != w.qkv.rows[2] || w.qkv.in != hidden)) return "q, k and v do not fit";
+    if (std::max({w.o.in, hidden, w.down.in}) >= 65536 * 32) return "rows are too long";
     if (next && w.next_norm.dtype() != w.mlp_norm.dtype()) return "norms differ in type";
     if (!c.memory_model || !c.float16 || c.subgroup_size < 8 || c.subgroup_size > 64 || c.max_workgroup_invocations < 256 ||
         c.push_constant_bytes < sizeof(PackedChainArgs))
@@ -66,16 +65,12 @@ std::string plan_for(const Capabilities& c, const PackedChainWeights& w, const P
     p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
     while (parts(widest) > p.width / 32) p.chunks++;
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
-    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > p.width)
-        return "matrices are too tall";
-    p.depth = 2;
-    p.at_once = 1;
-    if (const char* e = std::getenv("VKQAT_ONCE")) p.at_once = uint32_t(std::atoi(e));  // EXPERIMENT
-    if (const char* e = std::getenv("VKQAT_DEPTH")) p.depth = uint32_t(std::atoi(e));  // EXPERIMENT
+    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares}) > p.width) return "matrices are too tall";
+    p.depth = p.chunks == 1 ? 2 : 1;  // more code and registers do not pay: 12B at 1 bit 450, 437, 422 tokens/s with 2, 3, 4
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
     auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
-    const uint32_t all_sums = std::max({sums(2 * p.inner_share, hidden), sums(p.hidden_share, w.o.in), sums(p.hidden_share, inner),
-                                        sums(p.qkv_share, hidden)});
+    const uint32_t all_sums = std::max(
+        {sums(2 * p.inner_share, hidden), sums(p.hidden_share, w.o.in), sums(p.hidden_share, inner), sums(p.qkv_share, hidden)});
     const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
     p.copies = 128 / entry_bytes;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - p.width / c.subgroup_size * 4 - 16;
@@ -95,14 +90,15 @@ int64_t packed_chain_words(int64_t hidden, int64_t inner) {
 }
 
 bool has_packed_chain(const Graph& g, const PackedChainWeights& w) {
+    // Tokens/s on an H200 with five dispatches and with chains: 1B (hidden 2048) 1,396 and 1,354 at 4 bits, 4B (3072) 663 and
+    // 757.
+    constexpr int64_t least_hidden = 3072;
     Plan p;
-    return g.capabilities().workgroups_run_together && plan_for(g.capabilities(), w, {}, p).empty();
+    return g.capabilities().workgroups_run_together && w.o.out() >= least_hidden && plan_for(g.capabilities(), w, {}, p).empty();
 }
 
 PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const PackedChainWeights& w,
-                           const PackedChainMemory& memory, uint32_t number,
-                           uint32_t count,
-                           const PackedChainTuning& tuning) {
+                           const PackedChainMemory& memory, uint32_t number, uint32_t count, const PackedChainTuning& tuning) {
     const Capabilities& c = g.capabilities();
     Plan p;
     if (std::string why = plan_for(c, w, tuning, p); !why.empty()) fail("packed_chain: {}", why);
@@ -126,7 +122,10 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     if (next) result.qkv = g.tensor({1, q + 2 * kv}, DType::f32, "qkv");
     if (count < 2 || number >= count) fail("packed_chain: chain {} of {}", number, count);
     // Neighbours have different thirds, also the last and the first.
-    auto third = [&](uint32_t n) { return g.view(memory.handed_on, uint64_t(n + 1 == count && count % 2 ? 2 : n % 2) * uint64_t(of_chain) * 4, {of_chain}, "handed_on"); };
+    auto third = [&](uint32_t n) {
+        return g.view(memory.handed_on, uint64_t(n + 1 == count && count % 2 ? 2 : n % 2) * uint64_t(of_chain) * 4, {of_chain},
+                      "handed_on");
+    };
     const double weights = double(w.o.in * hidden + 3 * inner * hidden + (q + 2 * kv) * hidden);
     PackedChainArgs args{.eps = w.eps};
     uint32_t* words = args.steps;
@@ -144,12 +143,15 @@ PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const Pac
     step(hidden, q, p.qkv_share, 0);
     g.dispatch(Kernel{fmt::format("packed_chain_{}", w.o.bits),
                       {p.width, uint32_t(w.o.in), uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share,
-                       p.inner_share, p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)),
-                       uint32_t(w.o.block_size / 32), norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu, p.depth, p.at_once}},
-               {in(attended), in(residual), out(result.hidden), in(w.mlp_norm), in(w.next_norm), out(result.qkv),
-                inout(third(number)), out(third((number + 1) % count)), out(memory.in_vain), in(w.o.indices), in(w.o.scales),
-                in(w.o.centroids), in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
-                in(w.down.scales), in(w.down.centroids), in(w.qkv.indices), in(w.qkv.scales), in(w.qkv.centroids)},
+                       p.inner_share, p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)), uint32_t(w.o.block_size / 32),
+                       norm_kind(w.mlp_norm), c.subgroup_size, next ? 5u : 4u, c.kind == DeviceKind::cpu, p.depth,
+                       tuning.patience ? tuning.patience : 1u << 19}},
+               {in(attended),          in(residual),         out(result.hidden),      in(w.mlp_norm),
+                in(w.next_norm),       out(result.qkv),      inout(third(number)),    out(third((number + 1) % count)),
+                out(memory.in_vain),   in(w.o.indices),      in(w.o.scales),          in(w.o.centroids),
+                in(w.gate_up.indices), in(w.gate_up.scales), in(w.gate_up.centroids), in(w.down.indices),
+                in(w.down.scales),     in(w.down.centroids), in(w.qkv.indices),       in(w.qkv.scales),
+                in(w.qkv.centroids)},
                args, Grid{p.workgroups}, "chain", {.flops = 2 * weights});
     return result;
 }

@@ -17,15 +17,16 @@ struct PackedChainWeights {
 
 // What measurements force; 0: chosen.
 struct PackedChainTuning {
-    uint32_t workgroups = 0, chunks = 0;
+    uint32_t workgroups = 0, chunks = 0;  // runs of 32 columns of a lane
+    uint32_t patience = 0;                // how often what others hand on is looked for
 };
 
 // Whether packed_chain() can run and is faster than five dispatches.
 bool has_packed_chain(const Graph& g, const PackedChainWeights& w);
 
 // What the chains of a graph share. handed_on: u32 [3, packed_chain_words()], all bits set before the first run, and again after
-// each. in_vain: u32 [1], also of the host: not 0 after a workgroup has waited for others for seconds in vain; results since then
-// are wrong.
+// each. in_vain: u32 [1], also of the host: not 0 after an invocation has waited for what others hand on in vain, for
+// some tenths of a second; results since then are wrong.
 struct PackedChainMemory {
     Tensor handed_on, in_vain;
 };
@@ -40,8 +41,7 @@ struct PackedChained {
 // PackedLinearVariant::matvec, but that fp16 activations have a power of two for each eight columns at first.
 // Error if a shape does not fit, or what a workgroup needs is not there.
 PackedChained packed_chain(Graph& g, Tensor attended, Tensor residual, const PackedChainWeights& w,
-                           const PackedChainMemory& memory, uint32_t number,
-                           uint32_t count,
+                           const PackedChainMemory& memory, uint32_t number, uint32_t count,
                            const PackedChainTuning& tuning = {});
 
 }  // namespace vkqat

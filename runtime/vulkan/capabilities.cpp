@@ -139,7 +139,7 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
         vkGetPhysicalDeviceProperties2(device, &more);
         c.processors = sm.shaderSMCount;
         const char* chains = std::getenv("VKQAT_CHAINS");
-        c.workgroups_run_together = p12.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && c.memory_model && !(chains && *chains == '0');
+        c.workgroups_run_together = p12.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && c.memory_model && chains && *chains == '1';
     } else if (has_extension(extensions, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
         VkPhysicalDeviceShaderCorePropertiesAMD core{
             .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD};

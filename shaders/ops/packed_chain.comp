@@ -31,8 +31,8 @@ layout(constant_id = 12) const uint NORM = 1;
 layout(constant_id = 13) const uint SUBGROUP = 32;
 layout(constant_id = 14) const uint STEPS = 5;   // 4 without q, k, v
 layout(constant_id = 15) const bool CPU = false;
-layout(constant_id = 16) const uint DEPTH = 2;    // rounds of a group that are used or on their way
-layout(constant_id = 17) const uint TOGETHER = 1;  // quads of a round: 1 or 2
+layout(constant_id = 17) const uint PATIENCE = 1;  // times that an invocation looks for what is handed on, before it gives up
+layout(constant_id = 16) const uint DEPTH = 2;  // quads of a group that are used or on their way
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -48,8 +48,6 @@ const uint ATTENDED_PARTS = (ATTENDED / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), H
 // 17 words a run so that lanes meet in no bank, and behind it the powers of its eights (and at 1 bit their sums).
 const uint SUMS_AT = TABLE_END, SPLITS = 32 / CLUSTER, CENTROIDS = BITS == 1 ? 0 : 1 << BITS;
 const uint POWERS_AT = ATTENDED / 32 * 17, STAGE = POWERS_AT + ATTENDED / 8 * (BITS == 1 ? 2 : 1);
-const uint MOST_PARTS = ATTENDED_PARTS > INNER_PARTS ? (ATTENDED_PARTS > HIDDEN_PARTS ? ATTENDED_PARTS : HIDDEN_PARTS) : (INNER_PARTS > HIDDEN_PARTS ? INNER_PARTS : HIDDEN_PARTS);
-const uint MOST_SPLITS = MOST_PARTS * SPLITS;
 const uint INNER_SUMS = 2 * INNER_SHARE * (HIDDEN_PARTS * SPLITS | 1), O_SUMS = HIDDEN_SHARE * (ATTENDED_PARTS * SPLITS | 1),
            DOWN_SUMS = HIDDEN_SHARE * (INNER_PARTS * SPLITS | 1), QKV_SUMS = QKV_SHARE * (HIDDEN_PARTS * SPLITS | 1);
 const uint SUMS_1 = INNER_SUMS > O_SUMS ? INNER_SUMS : O_SUMS, SUMS_2 = DOWN_SUMS > QKV_SUMS ? DOWN_SUMS : QKV_SUMS;
@@ -81,13 +79,13 @@ struct Step {
     uint part, group;          // of these lanes
     uint row0, rows;           // within the step's matrix
     uint matrix;               // of q, k, v
-    uint quad0, units, rounds;  // of the workgroup; the group's, TOGETHER quads each, are group + n * groups, n < rounds
+    uint quad0, quads, rounds;  // of the workgroup; the group's are quad0 + group + n * groups, n < rounds
     uint64_t indices, scales;
 };
 // At least as many as are on their way: some may be nobody's.
 uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
-    return max((share / 4 / TOGETHER + groups - 1) / groups, DEPTH);
+    return max((share / 4 + groups - 1) / groups, DEPTH);
 }
 // Which matrix of the weights.
 uint matrix_of(uint step) { return step <= GATE ? step : step - 1; }
@@ -113,8 +111,8 @@ Step step_of(uint step) {
     }
     s.row0 = min(number * share, all);
     s.rows = min(share, all - s.row0);
-    s.units = s.rows / (4 * TOGETHER);
-    s.quad0 = first + s.row0 / 4;
+    s.quads = s.rows / 4;
+    s.quad0 = first + min(s.row0, all - 4) / 4;  // where it has no rows: any that are there
     s.rounds = step == 0      ? rounds_of(HIDDEN_SHARE, ATTENDED_PARTS)
                : step == DOWN ? rounds_of(HIDDEN_SHARE, INNER_PARTS)
                : step == QKV  ? rounds_of(QKV_SHARE, HIDDEN_PARTS)
@@ -147,19 +145,18 @@ struct Stream {
     uint runs, run, chunk;       // the lane's first run; from one to its next
 };
 Stream stream_of(const Step s) {
-    const uint64_t quad = s.quad0 + min(s.group, max(s.units, 1) - 1) * TOGETHER;
+    const uint64_t quad = s.quad0 + min(s.group, max(s.quads, 1) - 1);
     const uint scales = s.runs / BLOCK_RUNS * 8;
-    return Stream(0, s.rounds, s.units > s.group ? (s.units - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
-                  s.scales + quad * scales, s.groups * s.runs * (TOGETHER * BITS * 16), s.groups * scales * TOGETHER, s.runs, s.part * 32 + lane,
+    return Stream(0, s.rounds, s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
+                  s.scales + quad * scales, s.groups * s.runs * (BITS * 16), s.groups * scales, s.runs, s.part * 32 + lane,
                   s.parts * 32);
 }
 #define LOAD_NEXT(d)                                                                                             \
     {                                                                                                            \
-        UNROLL for (uint i = 0; i < TOGETHER * CHUNKS; i++) {                                                     \
-            const uint run = min(l.run + i % CHUNKS * l.chunk, l.runs - 1), at = (d) * TOGETHER * CHUNKS + i;     \
-            UNROLL for (uint j = 0; j < BITS; j++)                                                               \
-                w[at][j] = U32x4(l.at + run * 16).v[(i / CHUNKS * BITS + j) * l.runs];                           \
-            scales[at] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[i / CHUNKS * (l.runs / BLOCK_RUNS)];        \
+        UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                               \
+            const uint run = min(l.run + c * l.chunk, l.runs - 1), i = (d) * CHUNKS + c;                         \
+            UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
+            scales[i] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
         }                                                                                                        \
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
@@ -226,8 +223,6 @@ void hand_on(uint64_t to, uint words, uint columns, uint column, float v, bool t
         if (BITS == 1) Handed(to).v[words + columns / 8 + column / 8] = whole(sum);
     }
 }
-const uint PATIENCE = 1 << 22;  // of an invocation: some seconds
-
 float norm_weight(uint64_t norm, uint i) { return NORM == 1 ? load_f32(norm, i) : NORM == 2 ? load_f16(norm, i) : load_bf16(norm, i); }
 
 void main() {
@@ -239,16 +234,15 @@ void main() {
     const uint hidden_row = min(workgroup * HIDDEN_SHARE + id, HIDDEN - 1);
     float h = F32(a.residual).v[hidden_row];
 
-    // x of o first: weights would be in its way.
-    vec4 low = F32x4(a.attended).v[min(id, ATTENDED / 8 - 1) * 2], high = F32x4(a.attended).v[min(id, ATTENDED / 8 - 1) * 2 + 1];
     Step s = step_of(0);
     Stream l = stream_of(s), after = l;
-    uvec4 w[DEPTH * TOGETHER * CHUNKS][BITS];
-    uvec2 scales[DEPTH * TOGETHER * CHUNKS];
+    uvec4 w[DEPTH * CHUNKS][BITS];
+    uvec2 scales[DEPTH * CHUNKS];
     UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
     float kept = centroid_to_be(0, 0);
     vec2 levels = levels_of(0, 0), next_levels = levels;
     [[dont_unroll]] for (uint eight = id; eight < ATTENDED / 8; eight += WIDTH) {
+        const vec4 low = F32x4(a.attended).v[eight * 2], high = F32x4(a.attended).v[eight * 2 + 1];
         const vec4 tops = max(abs(low), abs(high));
         const uint exponent = clamp(floatBitsToUint(max(max(tops.x, tops.y), max(tops.z, tops.w))) & 0x7f800000u, 0x00800000u, 0x7e800000u);
         const float inverse = uintBitsToFloat(0x7f000000u - exponent);
@@ -260,15 +254,11 @@ void main() {
         POOL_WORD(POWERS_AT + eight) = exponent;
         const vec4 both = (low + high) * inverse;
         if (BITS == 1) POOL_WORD(POWERS_AT + ATTENDED / 8 + eight) = floatBitsToUint(both.x + both.y + (both.z + both.w));
-        if (ATTENDED / 8 > WIDTH) {
-            low = F32x4(a.attended).v[min(eight + WIDTH, ATTENDED / 8 - 1) * 2];
-            high = F32x4(a.attended).v[min(eight + WIDTH, ATTENDED / 8 - 1) * 2 + 1];
-        }
     }
     keep_centroid(kept);
     barrier();
 
-    uint x[X_WORDS];
+    uint x[X_WORDS], patience = PATIENCE;
     float power[CHUNKS], x_sum[CHUNKS];
     [[dont_unroll]] for (uint step = 0; step < STEPS; step++) {
         const bool last = step + 1 == STEPS;
@@ -293,13 +283,12 @@ void main() {
                 // come through caches, in which it has never been.
                 const uint64_t from = handed(step == GATE ? 0 : step == DOWN ? UP : DOWN);
                 const uint words = step == DOWN ? INNER_X : HIDDEN_X, eights = step == DOWN ? INNER / 8 : HIDDEN / 8;
-                uint patience = PATIENCE;
                 UNROLL for (uint c = 0; c < CHUNKS; c++) {
                     const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1);
                     do {
                         powers[c] = Handed4(from + words * 4).v[run];
                         if (BITS == 1) sums[c] = Handed4(from + (words + eights) * 4).v[run];
-                    } while ((missing(powers[c]) || (BITS == 1 && missing(sums[c]))) && --patience != 0);
+                    } while ((missing(powers[c]) || (BITS == 1 && missing(sums[c]))) && patience != 0 && --patience != 0);
                 }
                 UNROLL for (uint c = 0; c < CHUNKS; c++) {
                     const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
@@ -310,13 +299,13 @@ void main() {
                 }
                 uint square = 0;
                 if (step != DOWN) {
-                    do square = Handed(from).v[HIDDEN_WORDS + min(id, ALL_SQUARES - 1)]; while (square == MISSING && --patience != 0);
+                    do square = Handed(from).v[HIDDEN_WORDS + min(id, ALL_SQUARES - 1)]; while (square == MISSING && patience != 0 && --patience != 0);
                 }
                 UNROLL for (uint c = 0; c < CHUNKS; c++) {
                     const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
                     uint most = 0;
                     UNROLL for (uint p = 0; p < 16; p++) most = max(most, x[16 * c + p]);
-                    while (most == MISSING && --patience != 0) {
+                    while (most == MISSING && patience != 0 && --patience != 0) {
                         most = 0;
                         UNROLL for (uint j = 0; j < 4; j++) {
                             const uvec4 eight = Handed4(from).v[at + j * 32];
@@ -363,38 +352,33 @@ void main() {
             after = stream_of(next);
         }
         const uint splits = s.parts * SPLITS, pitch = splits | 1;
-        uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * (4 * TOGETHER) + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
+        uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
-            float total[TOGETHER][4];
-            UNROLL for (uint u = 0; u < TOGETHER; u++) {
-                UNROLL for (uint r = 0; r < 4; r++) total[u][r] = 0;
-                UNROLL for (uint c = 0; c < CHUNKS; c++)
-                    UNROLL for (uint r = 0; r < 4; r++) {
-                        PAIR sum = PAIR(0);
-                        UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
-                            PAIR pairs[4];
-                            RUN_PAIRS(w[u * CHUNKS + c], r, eighth, pairs)
-                            UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
-                        }
-                        float t = float(sum.x) + float(sum.y);
-#if BITS == 1
-                        t = t * (levels.y - levels.x) + x_sum[c] * levels.x;
-#endif
-                        total[u][r] += t * scale_of(scales[u * CHUNKS + c], r) * power[c];
+            float total[4] = float[4](0, 0, 0, 0);
+            UNROLL for (uint c = 0; c < CHUNKS; c++)
+                UNROLL for (uint r = 0; r < 4; r++) {
+                    PAIR sum = PAIR(0);
+                    UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
+                        PAIR pairs[4];
+                        RUN_PAIRS(w[c], r, eighth, pairs)
+                        UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
                     }
-            }
-            UNROLL for (uint i = 0; i < (DEPTH - 1) * TOGETHER * CHUNKS; i++) {
-                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + TOGETHER * CHUNKS][j];
-                scales[i] = scales[i + TOGETHER * CHUNKS];
+                    float t = float(sum.x) + float(sum.y);
+#if BITS == 1
+                    t = t * (levels.y - levels.x) + x_sum[c] * levels.x;
+#endif
+                    total[r] += t * scale_of(scales[c], r) * power[c];
+                }
+            UNROLL for (uint i = 0; i < (DEPTH - 1) * CHUNKS; i++) {
+                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + CHUNKS][j];
+                scales[i] = scales[i + CHUNKS];
             }
             if (l.n == l.rounds) l = after;
             LOAD_NEXT(DEPTH - 1)
-            const bool own = s.group < s.groups && s.group + n * s.groups < s.units;
-            UNROLL for (uint u = 0; u < TOGETHER; u++) {
-                const float sum = row_sum(total[u]);
-                if (lane % CLUSTER < 4 && own) POOL_WORD(sum_at + u * 4 * pitch) = floatBitsToUint(sum);
-            }
-            sum_at += s.groups * (4 * TOGETHER) * pitch;
+            const float sum = row_sum(total);
+            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads)
+                POOL_WORD(sum_at) = floatBitsToUint(sum);
+            sum_at += s.groups * 4 * pitch;
         }
         keep_centroid(kept);
         barrier();  // sums are there, the table is used no more
