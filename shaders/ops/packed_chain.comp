@@ -11,7 +11,6 @@
 // all workgroups wait until it is there: so no more of them may be started than run at the same time (Capabilities). Meanwhile
 // their first weights of the next step are on their way, and its table is made. There are no fences and counters: memory for what
 // is handed on has all bits set, a word that has not is there (words are written whole). Grid: (workgroups).
-#extension GL_KHR_shader_subgroup_vote : require
 #include "common.glsl"
 #include "args/packed_chain.h"
 layout(push_constant, scalar) uniform Push { PackedChainArgs a; };
@@ -31,8 +30,8 @@ layout(constant_id = 12) const uint NORM = 1;
 layout(constant_id = 13) const uint SUBGROUP = 32;
 layout(constant_id = 14) const uint STEPS = 5;   // 4 without q, k, v
 layout(constant_id = 15) const bool CPU = false;
-layout(constant_id = 17) const uint PATIENCE = 1;  // times that an invocation looks for what is handed on, before it gives up
-layout(constant_id = 16) const uint DEPTH = 2;  // quads of a group that are used or on their way
+layout(constant_id = 16) const uint DEPTH = 2;     // quads of a group that are used or on their way
+layout(constant_id = 17) const uint PATIENCE = 1;  // times that an invocation looks for what is handed on before it gives up
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -42,10 +41,11 @@ const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reac
 
 const uint GATE = 1, UP = 2, DOWN = 3, QKV = 4;
 const uint WIDTH = gl_WorkGroupSize.x, X_WORDS = CHUNKS * 16;
-const uint ATTENDED_PARTS = (ATTENDED / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
+const uint ATTENDED_PARTS = (ATTENDED / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
+           HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
            INNER_PARTS = (INNER / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32);
-// Shared memory in words: the table, the sums of rows, the next table's centroids. At first x of o on its way to its lanes lies there,
-// 17 words a run so that lanes meet in no bank, and behind it the powers of its eights (and at 1 bit their sums).
+// Shared memory in words: the table, the sums of rows, the next table's centroids. At first x of o on its way to its lanes lies
+// there, 17 words a run so that lanes meet in no bank, and behind it the powers of its eights (and at 1 bit their sums).
 const uint SUMS_AT = TABLE_END, SPLITS = 32 / CLUSTER, CENTROIDS = BITS == 1 ? 0 : 1 << BITS;
 const uint POWERS_AT = ATTENDED / 32 * 17, STAGE = POWERS_AT + ATTENDED / 8 * (BITS == 1 ? 2 : 1);
 const uint INNER_SUMS = 2 * INNER_SHARE * (HIDDEN_PARTS * SPLITS | 1), O_SUMS = HIDDEN_SHARE * (ATTENDED_PARTS * SPLITS | 1),
@@ -56,20 +56,23 @@ const uint POOL_WORDS = CENTROIDS_AT + CENTROIDS;
 #include "ops/packed_runs.glsl"
 shared float squares[WIDTH / SUBGROUP];
 
-// What is handed on by o, up and down, in words: fp16 x, eight columns side by side, as [runs / 32, 4 eights, 32 runs]; a power of two
-// for each eight; at 1 bit their sums; by o and down also the sum of squares of each subgroup that may have rows.
+// What is handed on by o, up and down, in words: fp16 x, eight columns side by side, as [runs / 32, 4 eights, 32 runs]; a power of
+// two for each eight; at 1 bit their sums; by o and down also the sum of squares of each subgroup that may have rows.
 layout(buffer_reference, scalar, buffer_reference_align = 4) coherent volatile buffer Handed { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) coherent volatile buffer Handed4 { uvec4 v[]; };
 const uint HIDDEN_X = (HIDDEN + 1023) / 1024 * 512, INNER_X = (INNER + 1023) / 1024 * 512;  // words of x
 const uint HIDDEN_WORDS = HIDDEN_X + HIDDEN / 8 * 2, INNER_WORDS = INNER_X + INNER / 8 * 2, SQUARES = 512;
 // Sums of squares of a workgroup, and of all.
-const uint OF_WORKGROUP = (HIDDEN_SHARE + SUBGROUP - 1) / SUBGROUP, ALL_SQUARES = (HIDDEN + HIDDEN_SHARE - 1) / HIDDEN_SHARE * OF_WORKGROUP;
+const uint OF_WORKGROUP = (HIDDEN_SHARE + SUBGROUP - 1) / SUBGROUP,
+           ALL_SQUARES = (HIDDEN + HIDDEN_SHARE - 1) / HIDDEN_SHARE * OF_WORKGROUP;
 const uint HANDED = 2 * (HIDDEN_WORDS + SQUARES) + INNER_WORDS;
-uint64_t handed(uint step) { return a.handed_on + (step == 0 ? 0 : step == DOWN ? HIDDEN_WORDS + SQUARES : 2 * (HIDDEN_WORDS + SQUARES)) * 4; }
+uint64_t handed(uint step) {
+    return a.handed_on + (step == 0 ? 0 : step == DOWN ? HIDDEN_WORDS + SQUARES : 2 * (HIDDEN_WORDS + SQUARES)) * 4;
+}
 const uint MISSING = 0xffffffffu;
 bool missing(uvec4 v) { return max(max(v.x, v.y), max(v.z, v.w)) == MISSING; }
 
-// Flow is decided by constants and votes alone: NVIDIA's compiler makes dozens of instructions around each shuffle and barrier where
+// Flow is decided by constants alone: NVIDIA's compiler makes dozens of instructions around each shuffle and barrier where
 // it does not see that lanes stay together. Workgroups and subgroups that have nothing to do in a round repeat another's.
 uint id, workgroup, subgroup32;
 
@@ -217,13 +220,16 @@ void hand_on(uint64_t to, uint words, uint columns, uint column, float v, bool t
     float power_of, sum;
     const uint halves = half_pair(v, power_of, sum);
     if (there && column % 2 == 0)
-        Handed(to).v[((column / 1024 * 4 + column / 8 % 4) * 32 + column / 32 % 32) * 4 + column / 2 % 4] = halves == MISSING ? 0x7fff7fffu : halves;
+        Handed(to).v[((column / 1024 * 4 + column / 8 % 4) * 32 + column / 32 % 32) * 4 + column / 2 % 4] =
+            halves == MISSING ? 0x7fff7fffu : halves;
     if (there && column % 8 == 0) {
         Handed(to).v[words + column / 8] = floatBitsToUint(power_of);
         if (BITS == 1) Handed(to).v[words + columns / 8 + column / 8] = whole(sum);
     }
 }
-float norm_weight(uint64_t norm, uint i) { return NORM == 1 ? load_f32(norm, i) : NORM == 2 ? load_f16(norm, i) : load_bf16(norm, i); }
+float norm_weight(uint64_t norm, uint i) {
+    return NORM == 1 ? load_f32(norm, i) : NORM == 2 ? load_f16(norm, i) : load_bf16(norm, i);
+}
 
 void main() {
     id = gl_LocalInvocationIndex;
@@ -244,7 +250,8 @@ void main() {
     [[dont_unroll]] for (uint eight = id; eight < ATTENDED / 8; eight += WIDTH) {
         const vec4 low = F32x4(a.attended).v[eight * 2], high = F32x4(a.attended).v[eight * 2 + 1];
         const vec4 tops = max(abs(low), abs(high));
-        const uint exponent = clamp(floatBitsToUint(max(max(tops.x, tops.y), max(tops.z, tops.w))) & 0x7f800000u, 0x00800000u, 0x7e800000u);
+        const uint top = floatBitsToUint(max(max(tops.x, tops.y), max(tops.z, tops.w)));
+        const uint exponent = clamp(top & 0x7f800000u, 0x00800000u, 0x7e800000u);
         const float inverse = uintBitsToFloat(0x7f000000u - exponent);
         const uint at = eight / 4 * 17 + eight % 4 * 4;
         POOL_WORD(at) = packFloat2x16(f16vec2(low.xy * inverse));
@@ -299,7 +306,8 @@ void main() {
                 }
                 uint square = 0;
                 if (step != DOWN) {
-                    do square = Handed(from).v[HIDDEN_WORDS + min(id, ALL_SQUARES - 1)]; while (square == MISSING && patience != 0 && --patience != 0);
+                    do square = Handed(from).v[HIDDEN_WORDS + min(id, ALL_SQUARES - 1)];
+                    while (square == MISSING && patience != 0 && --patience != 0);
                 }
                 UNROLL for (uint c = 0; c < CHUNKS; c++) {
                     const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
@@ -334,7 +342,8 @@ void main() {
                     UNROLL for (uint k = 0; k < 4; k++) {
                         const uint low = x[16 * c + 4 * j + k], high = x[16 * c + 4 * j + 8 + k], p = 8 * j + 2 * k;
                         x[16 * c + 4 * j + k] = scaled(scaled(low & 0xffffu | high << 16, of_pair), float16_t(inverse_of_bit(p)));
-                        x[16 * c + 4 * j + 8 + k] = scaled(scaled(low >> 16 | high & 0xffff0000u, of_pair), float16_t(inverse_of_bit(p + 1)));
+                        x[16 * c + 4 * j + 8 + k] =
+                            scaled(scaled(low >> 16 | high & 0xffff0000u, of_pair), float16_t(inverse_of_bit(p + 1)));
                     }
                 }
 #else
@@ -352,7 +361,8 @@ void main() {
             after = stream_of(next);
         }
         const uint splits = s.parts * SPLITS, pitch = splits | 1;
-        uint sum_at = SUMS_AT + ((step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4) * pitch + s.part * SPLITS + lane / CLUSTER;
+        const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
+        uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
             UNROLL for (uint c = 0; c < CHUNKS; c++)
@@ -418,7 +428,8 @@ void main() {
             }
         }
         if (last)
-            for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH) U32x4(a.cleared).v[i] = uvec4(MISSING);
+            for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH)
+                U32x4(a.cleared).v[i] = uvec4(MISSING);
         else
             store_next_table();
         s = next;

@@ -1,7 +1,8 @@
 // How kernels with lanes along the columns read packed weights (packed_matvec.comp, packed_chain.comp): from the words that a lane
 // has of a quad of rows to fp16 weights, through a table in shared memory with a copy for each lane that reads at the same time. A
 // byte (6 bits at 3 bits) gives all of its weights; one bit needs no table.
-// Behind packed_table.glsl and the constants POOL_WORDS (of shared memory, which begins with the table) and CLUSTER (lanes that shuffles reach, at most 32).
+// Behind packed_table.glsl and the constants POOL_WORDS (of shared memory, which begins with the table) and CLUSTER (lanes that
+// shuffles reach, at most 32).
 shared ENTRY pool[(POOL_WORDS * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
 #if BITS == 2
 #define POOL_WORD(i) pool[(i) / 2][(i) % 2]
@@ -84,8 +85,8 @@ ENTRY entry(uint word, uint bit) {
 uint bit_of(uint p) { return p == 15 ? 14 : 10 + p % 5; }
 float inverse_of_bit(uint p) { return uintBitsToFloat((127 + 15 - (1u << (bit_of(p) - 10))) << 23); }
 
-// Pairs of weights 4 * eighth .. + 3 of row r's run, PAIR pairs[4], from the words `w`, uvec4 [BITS], that the lane has of its quad; at
-// 1 bit columns p and p + 16, else 2 p and 2 p + 1. No function: the arrays would be copied (above).
+// Pairs of weights 4 * eighth .. + 3 of row r's run, PAIR pairs[4], from the words `w`, uvec4 [BITS], that the lane has of its quad;
+// at 1 bit columns p and p + 16, else 2 p and 2 p + 1. No function: the arrays would be copied (above).
 #define WORD_OF(w, i) w[(i) / 4][(i) % 4]
 #if BITS == 1
 #define RUN_PAIRS(w, r, eighth, pairs)                                                                      \
