@@ -17,8 +17,9 @@ struct PackedChainWeights {
 
 // What measurements force; 0: chosen.
 struct PackedChainTuning {
-    uint32_t workgroups = 0, chunks = 0;  // runs of 32 columns of a lane
-    uint32_t patience = 0;                // how often what others hand on is looked for
+    uint32_t workgroups = 0;
+    uint32_t chunks = 0;    // runs of 32 columns of a lane
+    uint32_t patience = 0;  // how often what others hand on is looked for
 };
 
 // Whether packed_chain() can run and is faster than five dispatches.

@@ -19,6 +19,15 @@ bool has_extension(const std::vector<VkExtensionProperties>& extensions, const c
     return std::any_of(extensions.begin(), extensions.end(), [&](auto& e) { return std::strcmp(e.extensionName, name) == 0; });
 }
 
+// What an extension that the device has says of it.
+template <class Properties>
+Properties properties_of(VkPhysicalDevice device, VkStructureType type) {
+    Properties properties{.sType = type};
+    VkPhysicalDeviceProperties2 all{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &properties};
+    vkGetPhysicalDeviceProperties2(device, &all);
+    return properties;
+}
+
 bool to_dtype(VkComponentTypeKHR type, DType& out) {
     switch (type) {
         case VK_COMPONENT_TYPE_FLOAT16_KHR: out = DType::f16; return true;
@@ -125,26 +134,19 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     c.memory_budget = has_extension(extensions, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     c.pipeline_executable_info = has_extension(extensions, VK_KHR_PIPELINE_EXECUTABLE_PROPERTIES_EXTENSION_NAME);
     c.device_fault = has_extension(extensions, VK_EXT_DEVICE_FAULT_EXTENSION_NAME);
-    if (has_extension(extensions, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME)) {
-        VkPhysicalDeviceExternalMemoryHostPropertiesEXT host{
-            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT};
-        VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &host};
-        vkGetPhysicalDeviceProperties2(device, &more);
-        c.host_memory_alignment = host.minImportedHostPointerAlignment;
-    }
+    if (has_extension(extensions, VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME))
+        c.host_memory_alignment = properties_of<VkPhysicalDeviceExternalMemoryHostPropertiesEXT>(
+                                      device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_EXTERNAL_MEMORY_HOST_PROPERTIES_EXT)
+                                      .minImportedHostPointerAlignment;
     if (has_extension(extensions, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME)) {
-        VkPhysicalDeviceShaderSMBuiltinsPropertiesNV sm{
-            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV};
-        VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &sm};
-        vkGetPhysicalDeviceProperties2(device, &more);
-        c.processors = sm.shaderSMCount;
+        c.processors = properties_of<VkPhysicalDeviceShaderSMBuiltinsPropertiesNV>(
+                           device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV)
+                           .shaderSMCount;
         const char* chains = std::getenv("VKQAT_CHAINS");
         c.workgroups_run_together = p12.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && c.memory_model && chains && *chains == '1';
     } else if (has_extension(extensions, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
-        VkPhysicalDeviceShaderCorePropertiesAMD core{
-            .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD};
-        VkPhysicalDeviceProperties2 more{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &core};
-        vkGetPhysicalDeviceProperties2(device, &more);
+        const auto core = properties_of<VkPhysicalDeviceShaderCorePropertiesAMD>(
+            device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD);
         c.processors = core.shaderEngineCount * core.shaderArraysPerEngineCount * core.computeUnitsPerShaderArray;
     }
     // Drivers may accept a cooperative-matrix pipeline that they do not advertise, and then abort: only the feature counts.

@@ -92,6 +92,7 @@ uint rounds_of(uint share, uint parts) {
 }
 // Which matrix of the weights.
 uint matrix_of(uint step) { return step <= GATE ? step : step - 1; }
+// From arguments, not from the constants above: a few loads instead of a select for each size and step.
 Step step_of(uint step) {
     const uint sizes = a.steps[4 * step], shape = a.steps[4 * step + 1];
     Step s;
@@ -188,7 +189,6 @@ void keep_centroid(float c) {
     if (BITS != 1 && id <= INDEX_MASK) KEPT(id) = BITS == 8 ? floatBitsToUint(c) : packFloat2x16(f16vec2(c, 0));
 }
 
-// fp16 x of eights with the powers `powers`, to the largest of these.
 // Where the pair p of columns lies in x: at 1 bit even ones (columns p, p + 16) took the place of the lower half's words.
 #if BITS == 1
 #define X_OF(c, p) x[16 * (c) + (p) / 8 * 4 + (p) % 8 / 2 + (p) % 2 * 8]

@@ -50,6 +50,57 @@ const uint POOL_WORDS = STAGE > SUMS_END ? STAGE : SUMS_END;
 shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 
 const uint ZEROS = 1, TWO_SCALES = 2;
+float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
+// The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16
+// entries have one in common, each has another of the 16 as its second.
+#if BITS == 4
+const uint AT_ONCE = gl_WorkGroupSize.x >> COPIES_LOG, FIRSTS = (16 + AT_ONCE - 1) / AT_ONCE, ENTRIES = 8 + FIRSTS;
+uint first_index(uint n) { return (gl_LocalInvocationIndex >> COPIES_LOG) + n * AT_ONCE; }
+#elif BITS == 1
+const uint ENTRIES = 1;
+#else
+const uint ENTRIES = (TABLE + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+#endif
+void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
+#if BITS == 4
+    UNROLL for (uint i = 0; i < 4; i++) {
+        const vec4 four = F32x4(centroids).v[i];
+        entries[2 * i] = packFloat2x16(f16vec2(four.xy));
+        entries[2 * i + 1] = packFloat2x16(f16vec2(four.zw));
+    }
+    UNROLL for (uint n = 0; n < FIRSTS; n++)
+        entries[8 + n] = packFloat2x16(f16vec2(centroid_of(centroids, min(first_index(n), 15)), float16_t(0)));
+#elif BITS != 1
+    UNROLL for (uint k = 0; k < ENTRIES; k++) {
+        const uint e = min(gl_LocalInvocationIndex + k * gl_WorkGroupSize.x, TABLE - 1) >> COPIES_LOG;
+#if BITS == 8
+        entries[k] = floatBitsToUint(F32(centroids).v[e]);
+#elif BITS == 3
+        entries[k] = packFloat2x16(f16vec2(centroid_of(centroids, e & INDEX_MASK), centroid_of(centroids, e >> BITS)));
+#else
+        UNROLL for (uint j = 0; j < 2; j++)
+            entries[k][j] = packFloat2x16(
+                f16vec2(centroid_of(centroids, e >> (4 * j) & 3), centroid_of(centroids, e >> (4 * j + 2) & 3)));
+#endif
+    }
+#endif
+}
+// To shared memory; barriers before (what was there is used no more) and behind it are the caller's.
+void store_table(ENTRY entries[ENTRIES]) {
+#if BITS == 4
+    UNROLL for (uint n = 0; n < FIRSTS; n++)
+        if (first_index(n) < 16)
+            UNROLL for (uint k = 0; k < 16; k++)
+                pool[(k * 16 + first_index(n)) << COPIES_LOG | gl_LocalInvocationIndex % COPIES] =
+                    entries[8 + n] & 0xffffu | (k % 2 == 0 ? entries[k / 2] << 16 : entries[k / 2] & 0xffff0000u);
+#elif BITS != 1
+    UNROLL for (uint k = 0; k < ENTRIES; k++) {
+        const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
+        if (TABLE % gl_WorkGroupSize.x == 0 || i < TABLE) pool[i] = entries[k];
+    }
+#endif
+}
+
 // Columns 4 i .. 4 i + 3 of a slab to shared memory, as fp16 with a power of two for each run, whose eight vectors are in
 // neighbouring lanes.
 const uint LOADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;

@@ -45,6 +45,19 @@ Weights random_weights(const Sizes& s, int bits) {
             test::uniform(size_t(s.hidden), 23, 0.5f, 1.5f)};
 }
 
+// All but q, k, v on the device.
+PackedChainWeights on_device(Graph& g, test::Tensors& data, const Weights& w) {
+    return {.o = test::tiled(g, data, w.o),
+            .gate_up = test::tiled(g, data, w.gate_up),
+            .down = test::tiled(g, data, w.down),
+            .mlp_norm = data.floats({int64_t(w.mlp_norm.size())}, w.mlp_norm, "mlp_norm"),
+            .eps = 1e-5f};
+}
+PackedChainMemory memory_of(test::Tensors& data, int64_t hidden, int64_t inner) {
+    return {data.poisoned({3, packed_chain_words(hidden, inner)}, "handed on", DType::u32),
+            data.ints({1}, {0}, "in vain", DType::u32)};
+}
+
 std::vector<double> product(const std::vector<PackedWeight>& parts, const std::vector<double>& x) {
     std::vector<double> y;
     for (const PackedWeight& w : parts) {
@@ -65,7 +78,7 @@ std::vector<double> normed(const std::vector<double>& x, const std::vector<float
     return y;
 }
 
-// Several chains after one another, as the layers of a model; the last without q, k, v.
+// Several chains after one another, as the layers of a model, all with q, k, v or none.
 void check(const Sizes& s, int bits, uint32_t workgroups, uint32_t chunks, bool with_qkv, int count) {
     SCOPED_TRACE(fmt::format("[{}, {}, {}, {} + 2 {}], blocks of {}, {} bits, {} workgroups, {} runs of a lane", s.attended,
                              s.hidden, s.inner, s.q, s.kv, s.block, bits, workgroups, chunks));
@@ -74,17 +87,12 @@ void check(const Sizes& s, int bits, uint32_t workgroups, uint32_t chunks, bool 
 
     Graph g(test::device());
     test::Tensors data(g);
-    PackedChainWeights layers{.o = test::tiled(g, data, w.o),
-                              .gate_up = test::tiled(g, data, w.gate_up),
-                              .down = test::tiled(g, data, w.down),
-                              .mlp_norm = data.floats({s.hidden}, w.mlp_norm, "mlp_norm"),
-                              .eps = 1e-5f};
+    PackedChainWeights layers = on_device(g, data, w);
     if (with_qkv) {
         layers.next_norm = data.floats({s.hidden}, w.next_norm, "next_norm");
         layers.qkv = test::tiled(g, data, w.qkv);
     }
-    const PackedChainMemory memory{data.poisoned({3, packed_chain_words(s.hidden, s.inner)}, "handed on", DType::u32),
-                                   data.ints({1}, {0}, "in vain", DType::u32)};
+    const PackedChainMemory memory = memory_of(data, s.hidden, s.inner);
     Tensor x = data.floats({1, s.attended}, attended, "attended");
     PackedChained last;
     Tensor h = data.floats({1, s.hidden}, residual, "residual");
@@ -146,12 +154,8 @@ TEST(PackedChain, SaysThatItWaitedInVain) {
     Graph g(test::device());
     test::Tensors data(g);
     const Weights w = random_weights({64, 2048, 2048, 64, 32, 32}, 4);
-    PackedChainWeights layers{.o = test::tiled(g, data, w.o),
-                              .gate_up = test::tiled(g, data, w.gate_up),
-                              .down = test::tiled(g, data, w.down),
-                              .mlp_norm = data.floats({2048}, w.mlp_norm, "mlp_norm")};
-    const PackedChainMemory memory{data.poisoned({3, packed_chain_words(2048, 2048)}, "handed on", DType::u32),
-                                   data.ints({1}, {0}, "in vain", DType::u32)};
+    PackedChainWeights layers = on_device(g, data, w);
+    const PackedChainMemory memory = memory_of(data, 2048, 2048);
     Tensor x = data.floats({1, 64}, test::normal(64, 1), "x"), h = data.floats({1, 2048}, test::normal(2048, 1), "h");
     packed_chain(g, x, h, layers, memory, 0, 2, {.workgroups = 64, .patience = 100});
     Executable executable(g, "chain");
@@ -163,12 +167,8 @@ TEST(PackedChain, RefusesWhatDoesNotFit) {
     Graph g(test::device());
     test::Tensors data(g);
     const Weights w = random_weights({64, 96, 160, 64, 32, 32}, 4);
-    PackedChainWeights layers{.o = test::tiled(g, data, w.o),
-                              .gate_up = test::tiled(g, data, w.gate_up),
-                              .down = test::tiled(g, data, w.down),
-                              .mlp_norm = data.floats({96}, w.mlp_norm, "mlp_norm")};
-    const PackedChainMemory memory{data.poisoned({3, packed_chain_words(96, 160)}, "handed on", DType::u32),
-                                   data.ints({1}, {0}, "in vain", DType::u32)};
+    PackedChainWeights layers = on_device(g, data, w);
+    const PackedChainMemory memory = memory_of(data, 96, 160);
     Tensor x = data.floats({1, 64}, test::normal(64, 1), "x"), h = data.floats({1, 96}, test::normal(96, 1), "h");
     EXPECT_NO_THROW(packed_chain(g, x, h, layers, memory, 0, 2, {.workgroups = 1}));
     EXPECT_THROW(packed_chain(g, h, h, layers, memory, 0, 2, {.workgroups = 1}), Error);
