@@ -85,12 +85,17 @@ void Executable::resolve(const Graph& graph) {
     for (const Node& node : graph.nodes()) {
         Step step{node.pipeline, node.arguments, node.grid, VK_NULL_HANDLE, 0, false, node.label, node.bytes, node.flops};
         std::vector<MemoryUse> use;
+        auto add = [&](const Access& a, uint64_t at) {
+            if (a.tensor && a.reads) use.push_back({at, at + a.tensor.bytes(), false});
+            if (a.tensor && a.writes) use.push_back({at, at + a.tensor.bytes(), true});
+        };
         for (size_t i = 0; i < node.accesses.size(); i++) {
             const Access& a = node.accesses[i];
             uint64_t at = a.tensor ? address(a.tensor) : 0;
             std::memcpy(step.arguments.data() + i * sizeof at, &at, sizeof at);
-            if (a.tensor && a.reads) use.push_back({at, at + a.tensor.bytes(), false});
-            if (a.tensor && a.writes) use.push_back({at, at + a.tensor.bytes(), true});
+            add(a, at);
+            if (a.tensor)
+                for (const Access& through : graph.uses_of(a.tensor)) add(through, through.tensor ? address(through.tensor) : 0);
         }
         if (Tensor t = node.grid.indirect) {
             const auto& info = graph.info(t);

@@ -40,6 +40,30 @@ Tensor Graph::external(const Buffer& buffer, uint64_t offset, const Shape& shape
     return t;
 }
 
+Tensor Graph::address_table(std::vector<Access> externals, std::string name) {
+    std::vector<uint64_t> addresses;
+    bool planned = false;
+    for (const Access& a : externals) {
+        const Storage* storage = a.tensor ? &storages_[info(a.tensor).storage] : nullptr;
+        if (storage && !storage->address) fail("table '{}': '{}' is no external tensor", name, a.tensor.name());
+        if (storage && !storage->buffer) planned = true;
+        addresses.push_back(storage ? storage->address + info(a.tensor).offset : 0);
+    }
+    AddressTable table{{}, std::move(externals)};
+    if (!planned) {
+        table.buffer = device_.allocate(addresses.size() * 8, name);
+        device_.upload(table.buffer, 0, std::as_bytes(std::span(addresses)));
+    }
+    Tensor t = external(table.buffer, 0, {int64_t(addresses.size())}, DType::i64, std::move(name));
+    address_tables_.emplace(info(t).storage, std::move(table));
+    return t;
+}
+
+std::span<const Access> Graph::uses_of(Tensor t) const {
+    const auto found = address_tables_.find(info(t).storage);
+    return found == address_tables_.end() ? std::span<const Access>() : found->second.uses;
+}
+
 Tensor Graph::view(Tensor of, uint64_t byte_offset, const Shape& shape, std::string name) {
     const TensorInfo& whole = info(of);
     uint64_t need = byte_offset + uint64_t(shape.elements()) * bytes(whole.dtype);

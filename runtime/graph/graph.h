@@ -6,6 +6,7 @@
 #include <functional>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -96,6 +97,9 @@ public:
     Tensor like(Tensor other, std::string name) { return tensor(other.shape(), other.dtype(), std::move(name)); }
     // A tensor in memory of somebody else that outlives the executables. In an empty buffer: the graph can be planned, not run.
     Tensor external(const Buffer& buffer, uint64_t offset, const Shape& shape, DType dtype, std::string name);
+    // Device addresses of external tensors, i64 [n] in memory of the graph's own: for nodes that use more tensors than arguments hold.
+    // A node that reads the table is taken to use them as said here.
+    Tensor address_table(std::vector<Access> externals, std::string name);
     // The same memory seen with another shape, from a byte offset on.
     Tensor view(Tensor of, uint64_t byte_offset, const Shape& shape, std::string name);
     Tensor reshape(Tensor of, const Shape& shape) { return view(of, 0, shape, of.name()); }
@@ -169,6 +173,8 @@ public:
     const std::vector<Node>& nodes() const { return nodes_; }
     const std::vector<Storage>& storages() const { return storages_; }
     const TensorInfo& info(Tensor t) const { return tensors_[t.id_]; }
+    // What a node uses through this tensor: nothing unless it is an address_table().
+    std::span<const Access> uses_of(Tensor t) const;
 
 private:
     friend class Tensor;
@@ -193,6 +199,11 @@ private:
     std::vector<TensorInfo> tensors_;
     std::vector<Storage> storages_;
     std::vector<Node> nodes_;
+    struct AddressTable {
+        Buffer buffer;
+        std::vector<Access> uses;
+    };
+    std::map<uint32_t, AddressTable> address_tables_;  // by storage
     std::vector<GradientState> gradients_;  // by tensor
     struct TapeEntry {
         Tensor y;

@@ -229,44 +229,43 @@ bool is_plain(const Linear& w) {
     return w.packed.size() == 1 && w.of_blocks.empty() && w.packed_onebit.empty() && w.ternary.empty() && !w.quantize_inputs;
 }
 
-// What follows the attention of layer i, if a chain can do it.
-std::optional<PackedChainWeights> chain_of(const Graph& g, const LlamaConfig& config, const LlamaTensors& weights, size_t i) {
-    const LlamaLayerTensors& w = weights.layers[i];
-    const LlamaLayerTensors* next = i + 1 < weights.layers.size() ? &weights.layers[i + 1] : nullptr;
-    for (const Linear* l : {&w.o, &w.gate_up, &w.down, next ? &next->qkv : &w.down})
-        if (!is_plain(*l)) return {};
-    PackedChainWeights chain{.o = w.o.packed[0],
-                             .gate_up = w.gate_up.packed[0],
-                             .down = w.down.packed[0],
-                             .mlp_norm = w.mlp_norm,
-                             .eps = float(config.rms_norm_eps)};
-    if (next) chain.next_norm = next->attention_norm, chain.qkv = next->qkv.packed[0];
-    if (!has_packed_chain(g, chain)) return {};
-    return chain;
+// All layers for packed_layers(), if it can run them.
+std::optional<PackedLayersModel> packed_model(const Graph& g, const LlamaConfig& config, const LlamaTensors& weights,
+                                              const DecodeState& state) {
+    PackedLayersModel m{.shape = {uint32_t(config.heads), uint32_t(config.kv_heads), uint32_t(config.head_dim)},
+                        .max_positions = state.max_positions,
+                        .eps = float(config.rms_norm_eps),
+                        .rope_table = state.rope_table,
+                        .position = state.position};
+    for (size_t i = 0; i < weights.layers.size(); i++) {
+        const LlamaLayerTensors& w = weights.layers[i];
+        for (const Linear* l : {&w.qkv, &w.o, &w.gate_up, &w.down})
+            if (!is_plain(*l)) return {};
+        m.layers.push_back({.attention_norm = w.attention_norm,
+                            .mlp_norm = w.mlp_norm,
+                            .qkv = w.qkv.packed[0],
+                            .o = w.o.packed[0],
+                            .gate_up = w.gate_up.packed[0],
+                            .down = w.down.packed[0],
+                            .cache_k = state.cache_k[i],
+                            .cache_v = state.cache_v[i]});
+    }
+    if (!has_packed_layers(g, m)) return {};
+    return m;
 }
 
 }  // namespace
 
 Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,
-                    Tensor logits, const PackedChainMemory& chains) {
+                    Tensor logits, const DecodeState* state) {
     auto eps = float(config.rms_norm_eps);
-    std::vector<std::optional<PackedChainWeights>> chain(weights.layers.size());
-    uint32_t chain_count = 0, chain_number = 0;
-    if (chains.handed_on && embedded.rows() == 1)
-        for (size_t i = 0; i < chain.size(); i++)
-            if ((chain[i] = chain_of(g, config, weights, i))) chain_count++;
-    Tensor x = embedded, qkv;
-    for (int64_t i = 0; i < config.layers; i++) {
+    Tensor x = embedded;
+    const auto in_one = state ? packed_model(g, config, weights, *state) : std::nullopt;
+    if (in_one) x = packed_layers(g, x, *in_one, state->memory);
+    for (int64_t i = 0; i < config.layers && !in_one; i++) {
         const LlamaLayerTensors& w = weights.layers[size_t(i)];
         g.set_scope(fmt::format("layers.{}", i));
-        if (!qkv) qkv = apply(g, x, w.qkv, "qkv", {.norm = w.attention_norm, .eps = eps});
-        Tensor attended = attend(g, i, qkv);
-        qkv = {};
-        if (chain_count > 1 && chain[size_t(i)]) {
-            const PackedChained done = packed_chain(g, attended, x, *chain[size_t(i)], chains, chain_number++, chain_count);
-            x = done.hidden, qkv = done.qkv;
-            continue;
-        }
+        Tensor attended = attend(g, i, apply(g, x, w.qkv, "qkv", {.norm = w.attention_norm, .eps = eps}));
         x = apply(g, attended, w.o, "o", {.residual = x});
         Tensor gated = apply(g, x, w.gate_up, "gate_up", {.norm = w.mlp_norm, .eps = eps, .swiglu = true});
         x = apply(g, gated, w.down, "down", {.residual = x});

@@ -8,7 +8,7 @@
 #include "runtime/formats/llama_config.h"
 #include "runtime/graph/graph.h"
 #include "runtime/ops/onebit_linear.h"
-#include "runtime/ops/packed_chain.h"
+#include "runtime/ops/packed_layers.h"
 #include "runtime/ops/packed_linear.h"
 #include "runtime/ops/ternary_linear.h"
 
@@ -94,11 +94,20 @@ enum class Recompute { none, selective, full };
 Tensor llama_hidden(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Rotate& rotate,
                     const Attend& attend, Recompute recompute = Recompute::none, const LayerInput& layer_input = {});
 
+// What packed_layers() needs of a single sequence beside the weights.
+struct DecodeState {
+    std::vector<Tensor> cache_k, cache_v;  // by layer, [max_positions, kv_heads * head_dim]
+    Tensor rope_table, position;
+    int64_t max_positions = 0;
+    PackedLayersMemory memory;
+};
+
 // The same for few tokens of inference, with norms, residuals and SwiGLU folded into the products (runtime/ops/fusion.h): five
-// dispatches a layer on a GPU, two for one token with packed weights where `chains` are given and the device can run them.
-// `attend` gets qkv not rotated. embedded [sequences, hidden_size] -> logits [sequences, vocab_size], into `logits` if given.
+// dispatches a layer on a GPU, one for all layers of one sequence with packed weights where `state` is given and the device can
+// run it. `attend` gets qkv not rotated. embedded [sequences, hidden_size] -> logits [sequences, vocab_size], into `logits` if
+// given.
 Tensor llama_decode(Graph& g, const LlamaConfig& config, const LlamaTensors& weights, Tensor embedded, const Attend& attend,
-                    Tensor logits = {}, const PackedChainMemory& chains = {});
+                    Tensor logits = {}, const DecodeState* state = nullptr);
 
 // cosines and sines for `positions` positions, f32 [positions, head_dim], as config says (runtime/ops/rope.h).
 std::vector<float> llama_rope_table(const LlamaConfig& config, int64_t positions);

@@ -55,9 +55,10 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     positions_ = allocate_filled(std::vector<uint32_t>(n, UINT32_MAX), "positions");
     counters_ =
         allocate_filled(std::vector<uint32_t>(size_t(decode_attention_counters(count_, head_shape(c))), 0), "attention counters");
-    const int64_t handed_words = packed_chain_words(c.hidden_size, c.intermediate_size);
-    handed_on_ = allocate_filled(std::vector<uint32_t>(size_t(3 * handed_words), UINT32_MAX), "what chains hand on");
-    in_vain_ = allocate_host(4, "what chains hand on");
+    const int64_t handed_words = packed_layers_words(head_shape(c), c.hidden_size, c.intermediate_size);
+    handed_on_ = allocate_filled(std::vector<uint32_t>(size_t(handed_words), UINT32_MAX), "what workgroups hand on");
+    turn_ = allocate_filled({0}, "what workgroups hand on");
+    in_vain_ = allocate_host(4, "what workgroups hand on");
     seen_ = allocate_filled(std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
@@ -134,22 +135,31 @@ std::unique_ptr<Graph> Sequences::decode_graph() const {
     const Shape cache{count_ * context_, c.kv_dim()};
     Tensor logits = g.external(logits_, 0, {count_, c.vocab_size}, DType::f32, "logits");
     Tensor last = external(g, tokens_, -1, 1, DType::i32, "last tokens");
-    llama_decode(
-        g, c, model, embedding(g, last, model.embedding),
-        [&](Graph& to, int64_t layer, Tensor qkv) {
-            Tensor k = to.external(keys_[size_t(layer)], 0, cache, cache_type_, "keys");
-            Tensor v = to.external(values_[size_t(layer)], 0, cache, cache_type_, "values");
-            DecodeAttentionOptions options{.counters = counters};
-            if (cache_type_ == DType::i8) {
-                const Shape scales{count_ * c.kv_heads, context_};
-                options.scales_k = to.external(key_scales_[size_t(layer)], 0, scales, DType::f32, "scales of keys");
-                options.scales_v = to.external(value_scales_[size_t(layer)], 0, scales, DType::f32, "scales of values");
-            }
-            return decode_attention(to, qkv, table, k, v, position, shape, context_, options);
-        },
-        logits,
-        {.handed_on = g.external(handed_on_, 0, {3, packed_chain_words(c.hidden_size, c.intermediate_size)}, DType::u32, "handed on"),
-         .in_vain = g.external(in_vain_, 0, {1}, DType::u32, "in vain")});
+    std::vector<Tensor> keys, values;
+    for (size_t i = 0; i < keys_.size(); i++) {
+        keys.push_back(g.external(keys_[i], 0, cache, cache_type_, "keys"));
+        values.push_back(g.external(values_[i], 0, cache, cache_type_, "values"));
+    }
+    const DecodeState state{
+        .cache_k = keys,
+        .cache_v = values,
+        .rope_table = table,
+        .position = position,
+        .max_positions = context_,
+        .memory = {.handed_on = g.external(handed_on_, 0, {packed_layers_words(shape, c.hidden_size, c.intermediate_size)},
+                                           DType::u32, "handed on"),
+                   .turn = g.external(turn_, 0, {1}, DType::u32, "turn"),
+                   .in_vain = g.external(in_vain_, 0, {1}, DType::u32, "in vain")}};
+    const Attend attend = [&](Graph& to, int64_t layer, Tensor qkv) {
+        DecodeAttentionOptions options{.counters = counters};
+        if (cache_type_ == DType::i8) {
+            const Shape scales{count_ * c.kv_heads, context_};
+            options.scales_k = to.external(key_scales_[size_t(layer)], 0, scales, DType::f32, "scales of keys");
+            options.scales_v = to.external(value_scales_[size_t(layer)], 0, scales, DType::f32, "scales of values");
+        }
+        return decode_attention(to, qkv, table, keys[size_t(layer)], values[size_t(layer)], position, shape, context_, options);
+    };
+    llama_decode(g, c, model, embedding(g, last, model.embedding), attend, logits, count_ == 1 ? &state : nullptr);
     sample(g, logits, sampler(g, -1, position, {}));
     return graph;
 }
@@ -310,16 +320,16 @@ void Sequences::resume(int64_t at, std::span<const int32_t> tokens) {
 }
 
 std::vector<float> Sequences::logits(int64_t at) const {
-    check_chains();
+    check_waits();
     std::vector<float> values(size_t(weights_.config().vocab_size));
     device_.download(logits_, uint64_t(at) * values.size() * 4, std::as_writable_bytes(std::span(values)));
     return values;
 }
 
-void Sequences::check_chains() const {
+void Sequences::check_waits() const {
     if (in_vain_.mapped_as<uint32_t>()[0] == 0) return;
-    fail("decoding: {} does not run the workgroups of one dispatch together, so that tokens are wrong; without VKQAT_CHAINS in "
-         "the environment it gets dispatches that need not",
+    fail("decoding: {} does not run the workgroups of one dispatch together, so that tokens are wrong; VKQAT_ONE_DISPATCH=0 in "
+         "the environment gives it dispatches that need not",
          device_.capabilities().name);
 }
 

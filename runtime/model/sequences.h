@@ -56,9 +56,9 @@ public:
     // Submits `steps` tokens of all active sequences; returns the timeline value that marks their end.
     uint64_t decode(int64_t steps = 1);
     // The token that was sampled at a position, once the device has got there: the one behind it.
-    // Error if the device broke off the chain of a step (runtime/ops/packed_chain.h).
+    // Error if workgroups waited for one another in vain (runtime/ops/packed_layers.h).
     int32_t generated(int64_t at, int64_t position) const {
-        check_chains();
+        check_waits();
         return generated_.mapped_as<int32_t>()[size_t(at * context_ + position)];
     }
 
@@ -88,7 +88,7 @@ private:
     std::unique_ptr<Graph> prefill_graph(int64_t at, int64_t rows, Piece piece) const;  // `rows` tokens for one sequence
     Executable& prefill_piece(int64_t at, int64_t rows, Piece piece);
     void write_piece(std::span<const int32_t> tokens);
-    void check_chains() const;
+    void check_waits() const;
     void set_position(int64_t at, uint32_t position);
     void set_seen(int64_t at, std::span<const int32_t> tokens);
 
@@ -101,7 +101,7 @@ private:
     std::vector<Buffer> keys_, values_;              // by layer
     std::vector<Buffer> key_scales_, value_scales_;  // by layer, of 8-bit caches
     Buffer rope_, parameters_, limits_, ids_, valid_, last_row_, tokens_, positions_, generated_, seen_, logits_, counters_;
-    Buffer handed_on_, in_vain_;           // of chains
+    Buffer handed_on_, turn_, in_vain_;    // of packed_layers()
     Buffer labels_, scores_, loss_scale_;  // for score(), made when they are first needed
     std::shared_ptr<Arena> arena_;
     Recording decode_;

@@ -142,8 +142,9 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
         c.processors = properties_of<VkPhysicalDeviceShaderSMBuiltinsPropertiesNV>(
                            device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV)
                            .shaderSMCount;
-        const char* chains = std::getenv("VKQAT_CHAINS");
-        c.workgroups_run_together = p12.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && c.memory_model && chains && *chains == '1';
+        const char* one_dispatch = std::getenv("VKQAT_ONE_DISPATCH");
+        c.workgroups_run_together =
+            p12.driverID == VK_DRIVER_ID_NVIDIA_PROPRIETARY && c.memory_model && !(one_dispatch && *one_dispatch == '0');
     } else if (has_extension(extensions, VK_AMD_SHADER_CORE_PROPERTIES_EXTENSION_NAME)) {
         const auto core = properties_of<VkPhysicalDeviceShaderCorePropertiesAMD>(
             device, VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_AMD);

@@ -41,7 +41,7 @@ struct Capabilities {
     uint32_t shared_memory_bytes = 0, max_workgroup_invocations = 0, push_constant_bytes = 0;
     uint32_t processors = 0;  // that run workgroups side by side; 0: not known
     // Workgroups of one dispatch, one for each processor, all run at the same time once nothing else does: they may wait for one
-    // another. Vulkan does not promise it: only where VKQAT_CHAINS=1 in the environment asks for it (docs/performance.md).
+    // another. Vulkan does not promise it: NVIDIA's driver does it so; VKQAT_ONE_DISPATCH=0 in the environment says no.
     bool workgroups_run_together = false;
     uint64_t max_allocation_bytes = 0, device_memory_bytes = 0;
     double timestamp_period_ns = 0;  // 0: no timestamps on the compute queue

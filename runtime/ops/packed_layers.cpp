@@ -1,0 +1,202 @@
+#include "runtime/ops/packed_layers.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <numbers>
+
+#include "runtime/ops/launch.h"
+#include "shaders/args/packed_layers.h"
+
+namespace vkqat {
+namespace {
+
+using Layer = PackedLayersModel::Layer;
+
+constexpr uint32_t most_parts = 16;
+
+struct Plan {
+    uint32_t workgroups = 0, width;
+    uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
+    uint32_t chunks, copies, depth;
+    uint32_t heads = 1, parts, shortest, keys;  // of the attention
+};
+
+uint32_t share_of(int64_t rows, uint32_t workgroups) { return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8; }
+uint32_t workgroups_of(int64_t rows, uint32_t share) { return uint32_t((rows + share - 1) / share); }
+
+// Why a layer cannot be one of those that begin with `first`, or nothing.
+std::string refused(const Layer& l, const Layer& first, const HeadShape& shape) {
+    for (const PackedLayer* w : {&l.qkv, &l.o, &l.gate_up, &l.down}) {
+        if (w->rows.empty()) return "a weight is absent";
+        if (w->bits != first.o.bits || w->block_size != first.o.block_size) return "weights differ in bits or blocks";
+        if (w->block_size % 32) return "blocks are no multiple of 32";
+        if (w->in >= 65536 * 32) return "rows are too long";
+        for (int64_t rows : w->rows)
+            if (rows % 32) return "a matrix's rows are no multiple of 32";
+    }
+    const int64_t hidden = first.o.out(), inner = first.down.in;
+    const int64_t q = int64_t(shape.heads) * shape.head_dim, kv = int64_t(shape.kv_heads) * shape.head_dim;
+    if (l.qkv.rows != std::vector{q, kv, kv} || l.qkv.in != hidden || l.o.rows != std::vector{hidden} || l.o.in != q ||
+        l.gate_up.rows != std::vector{inner, inner} || l.gate_up.in != hidden || l.down.rows != std::vector{hidden} ||
+        l.down.in != inner)
+        return "shapes do not follow one another";
+    if (!l.attention_norm || !l.mlp_norm || l.attention_norm.dtype() != first.mlp_norm.dtype() ||
+        l.mlp_norm.dtype() != first.mlp_norm.dtype())
+        return "norms differ in type";
+    if (!l.cache_k || !l.cache_v || l.cache_k.dtype() != first.cache_k.dtype() || l.cache_v.dtype() != first.cache_k.dtype() ||
+        (l.cache_k.dtype() != DType::f16 && l.cache_k.dtype() != DType::bf16))
+        return "caches are neither f16 nor bf16";
+    return "";
+}
+
+std::string refused(const Capabilities& c, const PackedLayersModel& m) {
+    if (m.layers.empty()) return "there are no layers";
+    const HeadShape& s = m.shape;
+    if (s.head_dim < 16 || s.head_dim > 256 || !std::has_single_bit(s.head_dim) || s.kv_heads == 0 || s.heads % s.kv_heads)
+        return "heads have no power of two of columns, 16 to 256, or do not share keys evenly";
+    for (const Layer& l : m.layers)
+        if (std::string why = refused(l, m.layers[0], s); !why.empty()) return why;
+    if (!c.memory_model || !c.float16 || c.subgroup_size < 8 || c.subgroup_size > 64 || c.max_workgroup_invocations < 256 ||
+        c.push_constant_bytes < sizeof(PackedLayersArgs))
+        return "the device cannot run it";
+    return "";
+}
+
+std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const PackedLayersTuning& tuning, Plan& p) {
+    if (std::string why = refused(c, m); !why.empty()) return why;
+    const PackedLayer &o = m.layers[0].o, &qkv = m.layers[0].qkv;
+    const int bits = o.bits;
+    const uint32_t most = std::min(256u, tuning.workgroups ? tuning.workgroups : c.processors);
+    if (most == 0) return "the number of processors is not known";
+    const int64_t hidden = o.out(), inner = m.layers[0].down.in, q = qkv.rows[0], kv = qkv.rows[1];
+    p.hidden_share = share_of(hidden, most);
+    p.inner_share = share_of(inner, most);
+    p.qkv_share = share_of(q + 2 * kv, most);
+    while (workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share) > most) {
+        if (most < 3) return "q, k and v need three workgroups";
+        p.qkv_share += 8;
+    }
+    p.workgroups = std::max({workgroups_of(hidden, p.hidden_share), workgroups_of(inner, p.inner_share),
+                             workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share)});
+    auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
+    const int64_t widest = std::max({hidden, inner, q});
+    p.chunks = std::max(1u, tuning.chunks);
+    p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
+    while (parts(widest) > p.width / 32) p.chunks++;
+    const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
+    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim}) > p.width)
+        return "matrices are too tall";
+    p.depth = p.chunks == 1 ? 2 : 1;  // more code and registers do not pay: 12B at 1 bit 450, 437, 422 tokens/s with 2, 3, 4
+
+    // Sums of a lane take 8 registers or more for each head.
+    const uint32_t team = std::min(p.width / c.subgroup_size, 16u), group = m.shape.heads / m.shape.kv_heads;
+    const uint32_t pieces = std::max(1u, m.shape.head_dim / 8 / c.subgroup_size);
+    for (uint32_t heads = 2; heads * pieces <= 6; heads++)
+        if (group % heads == 0) p.heads = heads;
+    const uint32_t head_groups = m.shape.heads / p.heads;
+    p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / head_groups, 1u, most_parts);
+    p.shortest = tuning.shortest ? tuning.shortest : 128;
+    p.keys = 2;
+
+    const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
+    auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
+    const uint32_t all_sums = std::max(
+        {sums(2 * p.inner_share, hidden), sums(p.hidden_share, q), sums(p.hidden_share, inner), sums(p.qkv_share, hidden)});
+    const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
+    p.copies = 128 / entry_bytes;
+    const uint32_t attention =
+        4 * std::max(p.heads * (2 * team + (team + 1) / 2 * m.shape.head_dim), p.parts * (m.shape.head_dim + 2));
+    const uint32_t centroids = bits == 1 ? 0 : (1u << bits) * 4;
+    // Beside the pool: sums of squares, addresses, q of a workgroup's heads, the new key and value.
+    const uint32_t beside = p.width / c.subgroup_size * 4 + 32 * 8 + p.heads * m.shape.head_dim * 4 + m.shape.head_dim * 4 + 64;
+    const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - beside - centroids;
+    while (p.copies > 1 && p.copies * table + all_sums > budget) p.copies /= 2;
+    if (std::max(p.copies * table + all_sums, attention) > budget) return "shared memory is too small";
+    return "";
+}
+
+}  // namespace
+
+// As packed_layers.comp lays them out, with as many parts as there may be.
+int64_t packed_layers_words(const HeadShape& shape, int64_t hidden, int64_t inner) {
+    auto vector = [](int64_t columns) { return (columns + 1023) / 1024 * 512 + columns / 4; };
+    const int64_t q = int64_t(shape.heads) * shape.head_dim, kv = int64_t(shape.kv_heads) * shape.head_dim;
+    const int64_t partial = int64_t(shape.heads) * most_parts * (shape.head_dim + 2);
+    return 3 * ((q + 2 * kv + vector(q) + 2 * (vector(hidden) + 512) + vector(inner) + partial + 3) / 4 * 4);
+}
+
+bool has_packed_layers(const Graph& g, const PackedLayersModel& model) {
+    Plan p;
+    return g.capabilities().workgroups_run_together && plan_for(g.capabilities(), model, {}, p).empty();
+}
+
+Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, const PackedLayersMemory& memory,
+                     const PackedLayersTuning& tuning) {
+    const Capabilities& c = g.capabilities();
+    Plan p;
+    if (std::string why = plan_for(c, model, tuning, p); !why.empty()) fail("packed_layers: {}", why);
+    const Layer& first = model.layers[0];
+    const int64_t hidden = first.o.out(), inner = first.down.in, q = first.qkv.rows[0], kv = first.qkv.rows[1];
+    std::vector<Access> table;
+    double bytes = 0;
+    for (const Layer& l : model.layers) {
+        expect(l.attention_norm, {hidden}, l.attention_norm.dtype(), "packed_layers: attention_norm");
+        expect(l.mlp_norm, {hidden}, l.mlp_norm.dtype(), "packed_layers: mlp_norm");
+        for (Tensor cache : {l.cache_k, l.cache_v}) {
+            expect(cache, {model.max_positions, kv}, cache.dtype(), "packed_layers: a cache");
+            if (!aligned(g, cache, 16)) fail("packed_layers: {} must lie at a multiple of 16 bytes", cache.name());
+        }
+        for (const auto& [w, what] : {std::pair(&l.qkv, "qkv"), {&l.o, "o"}, {&l.gate_up, "gate_up"}, {&l.down, "down"}}) {
+            check_packed(*w, fmt::format("packed_layers: {}", what));
+            for (Tensor t : {w->indices, w->scales, w->centroids}) {
+                table.push_back(in(t));
+                bytes += double(t.bytes());
+            }
+        }
+        table.insert(table.end(), {in(l.attention_norm), in(l.mlp_norm), inout(l.cache_k), inout(l.cache_v)});
+        bytes += double(l.attention_norm.bytes() + l.mlp_norm.bytes()) + 0.5 * double(l.cache_k.bytes() + l.cache_v.bytes());
+    }
+    expect(embedded, {1, hidden}, DType::f32, "packed_layers: embedded");
+    expect(model.rope_table, {model.rope_table.rows(), model.shape.head_dim}, DType::f32, "packed_layers: rope_table");
+    expect(model.position, {1}, DType::u32, "packed_layers: position");
+    expect(memory.handed_on, {packed_layers_words(model.shape, hidden, inner)}, DType::u32, "packed_layers: handed_on");
+    expect(memory.turn, {1}, DType::u32, "packed_layers: turn");
+    expect(memory.in_vain, {1}, DType::u32, "packed_layers: in_vain");
+    if (model.max_positions < 1 || model.max_positions > INT32_MAX)
+        fail("packed_layers: max_positions is {}, expected 1 .. {}", model.max_positions, INT32_MAX);
+
+    const auto layers = uint32_t(model.layers.size());
+    PackedLayersArgs args{.layers = layers,
+                          .max_positions = uint32_t(model.max_positions),
+                          .rope_positions = count32(model.rope_table.rows(), "packed_layers: rows of rope_table"),
+                          .eps = model.eps,
+                          .scale = float(std::numbers::log2e / std::sqrt(double(model.shape.head_dim)))};
+    uint32_t* words = args.steps;
+    auto step = [&](int64_t in, int64_t rows, uint32_t share, uint32_t first_quad) {
+        const uint32_t parts = uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)), groups = p.width / 32 / parts;
+        *words++ = uint32_t(in / 32) | share << 16;
+        *words++ = (65536 / parts + 1) | parts << 17 | groups << 23;
+        *words++ = uint32_t(rows);
+        *words++ = first_quad;
+    };
+    step(hidden, q, p.qkv_share, 0);
+    step(q, hidden, p.hidden_share, 0);
+    step(hidden, inner, p.inner_share, 0);
+    step(hidden, inner, p.inner_share, uint32_t(inner / 32 * 8));
+    step(inner, hidden, p.hidden_share, 0);
+    const double weights = double(layers) * double(hidden * (q + 2 * kv) + q * hidden + 3 * inner * hidden);
+    const double of_keys = 2.0 * double(layers) * double(model.max_positions) * double(q);  // of half a cache, as its bytes
+    Tensor result = g.tensor({1, hidden}, DType::f32, "hidden");
+    g.dispatch(Kernel{fmt::format("packed_layers_{}_{}", first.o.bits, name(first.cache_k.dtype())),
+                      {p.width, uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share, p.inner_share,
+                       p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)), uint32_t(first.o.block_size / 32),
+                       norm_kind(first.mlp_norm), c.subgroup_size, c.kind == DeviceKind::cpu, p.depth,
+                       tuning.patience ? tuning.patience : 1u << 19, model.shape.head_dim, p.heads, p.parts, p.shortest, p.keys}},
+               {in(g.address_table(std::move(table), "layers")), in(embedded), out(result), in(model.rope_table),
+                in(model.position), inout(memory.handed_on), inout(memory.turn), out(memory.in_vain)},
+               args, Grid{p.workgroups}, "layers", {.flops = 2 * weights + of_keys, .bytes = bytes});
+    return result;
+}
+
+}  // namespace vkqat

@@ -1,0 +1,60 @@
+// How workgroups of one dispatch hand on what they make (packed_layers.comp): in memory that has all bits set, so that a word that
+// has not is there (words are written whole). No fences, no counters. Only workgroups that run at the same time may wait so.
+// Behind common.glsl and the constants BITS (of the weights that columns are multiplied with) and PATIENCE.
+layout(buffer_reference, scalar, buffer_reference_align = 4) coherent volatile buffer Handed { uint v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 8) coherent volatile buffer Handed2 { uvec2 v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 16) coherent volatile buffer Handed4 { uvec4 v[]; };
+
+const uint MISSING = 0xffffffffu;
+bool missing(uvec4 v) { return max(max(v.x, v.y), max(v.z, v.w)) == MISSING; }
+// The bits of a float, but never those of MISSING, which is a NaN.
+uint whole(float v) { return isnan(v) ? 0x7fc00000u : floatBitsToUint(v); }
+
+// How often this invocation still looks for what is not there.
+uint patience = PATIENCE;
+bool look_again() { return patience != 0 && --patience != 0; }
+
+uint word_handed(uint64_t at, uint i) {
+    uint v;
+    do v = Handed(at).v[i];
+    while (v == MISSING && look_again());
+    return v;
+}
+uvec4 words_handed(uint64_t at, uint i) {
+    uvec4 v;
+    do v = Handed4(at).v[i];
+    while (missing(v) && look_again());
+    return v;
+}
+
+// A vector is handed on as fp16, eight columns side by side, as [runs / 32, 4 eights, 32 runs]; behind it a power of two for each
+// eight, and their sums where weights have 1 bit.
+uint x_words(uint columns) { return (columns + 1023) / 1024 * 512; }
+uint vector_words(uint columns) { return x_words(columns) + columns / 8 * 2; }
+
+// Eight columns of neighbouring lanes, one each, as fp16 with a power of two: that power; the sum; a lane with an even number
+// gets the halves of its own and the next column.
+uint half_pair(float v, out float power_of, out float sum) {
+    float top = abs(v);
+    [[unroll]] for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
+    const uint exponent = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
+    power_of = uintBitsToFloat(exponent);
+    v *= uintBitsToFloat(0x7f000000u - exponent);
+    sum = v;
+#if BITS == 1
+    [[unroll]] for (uint m = 1; m < 8; m *= 2) sum += subgroupShuffleXor(sum, m);
+#endif
+    return packFloat2x16(f16vec2(v, subgroupShuffleXor(v, 1)));
+}
+// Column `column` of `columns`; eight neighbours are there or not together.
+void hand_on(uint64_t to, uint columns, uint column, float v, bool there) {
+    float power_of, sum;
+    const uint halves = half_pair(v, power_of, sum), words = x_words(columns);
+    if (there && column % 2 == 0)
+        Handed(to).v[((column / 1024 * 4 + column / 8 % 4) * 32 + column / 32 % 32) * 4 + column / 2 % 4] =
+            halves == MISSING ? 0x7fff7fffu : halves;
+    if (there && column % 8 == 0) {
+        Handed(to).v[words + column / 8] = floatBitsToUint(power_of);
+        if (BITS == 1) Handed(to).v[words + columns / 8 + column / 8] = whole(sum);
+    }
+}

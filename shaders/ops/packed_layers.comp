@@ -1,0 +1,412 @@
+#version 460
+//! variant packed_layers_1_f16 BITS=1 CACHE_f16
+//! variant packed_layers_2_f16 BITS=2 CACHE_f16
+//! variant packed_layers_3_f16 BITS=3 CACHE_f16
+//! variant packed_layers_4_f16 BITS=4 CACHE_f16
+//! variant packed_layers_8_f16 BITS=8 CACHE_f16
+//! variant packed_layers_1_bf16 BITS=1 CACHE_bf16
+//! variant packed_layers_2_bf16 BITS=2 CACHE_bf16
+//! variant packed_layers_3_bf16 BITS=3 CACHE_bf16
+//! variant packed_layers_4_bf16 BITS=4 CACHE_bf16
+//! variant packed_layers_8_bf16 BITS=8 CACHE_bf16
+// All layers of a model for one token, in one dispatch. Steps of a layer: 0 q, k, v of rms_norm(h); 1 h += o attention(q, k, v);
+// 2 gate and 3 up of rms_norm(h); 4 h += down(swiglu). All are the product of packed_matvec.comp (its layout, lanes and arithmetic),
+// one code for all of them; the attention comes before o.
+// Every workgroup has some rows of each step. What a step makes is handed on (handed_on.glsl) as fp16, eight columns with a power of
+// two each, and all workgroups wait until it is there: so no more of them may be started than run at the same time (Capabilities).
+// Meanwhile their first weights of the next step are on their way, and its table is made.
+// There are three memories for what is handed on in a layer, which take turns. While a layer's gates are computed, nobody reads
+// what the layer before it handed on but h, and nobody writes for the next one: the third is made empty for the next layer then.
+// Grid: (workgroups).
+#include "common.glsl"
+#include "args/packed_layers.h"
+layout(push_constant, scalar) uniform Push { PackedLayersArgs a; };
+layout(constant_id = 1) const uint HIDDEN = 32;
+layout(constant_id = 2) const uint INNER = 32;     // rows of gate and of up
+layout(constant_id = 3) const uint Q_ROWS = 32;
+layout(constant_id = 4) const uint KV_ROWS = 32;
+// Rows of a workgroup: multiples of 8.
+layout(constant_id = 5) const uint HIDDEN_SHARE = 8;
+layout(constant_id = 6) const uint INNER_SHARE = 8;
+layout(constant_id = 7) const uint QKV_SHARE = 8;
+layout(constant_id = 8) const uint CHUNKS = 1;      // runs of a lane
+layout(constant_id = 9) const uint COPIES_LOG = 5;
+layout(constant_id = 10) const uint BLOCK_RUNS = 2;  // block_size / 32
+layout(constant_id = 11) const uint NORM = 1;
+layout(constant_id = 12) const uint SUBGROUP = 32;
+layout(constant_id = 13) const bool CPU = false;
+layout(constant_id = 14) const uint DEPTH = 2;      // quads of a group that are used or on their way
+layout(constant_id = 15) const uint PATIENCE = 1;   // times that an invocation looks for what is handed on before it gives up
+layout(constant_id = 16) const uint HEAD_DIM = 32;
+layout(constant_id = 17) const uint HEADS = 1;      // that a workgroup attends with together
+layout(constant_id = 18) const uint PARTS = 1;      // of the context, at most
+layout(constant_id = 19) const uint SHORTEST = 64;  // keys of a part, at least
+layout(constant_id = 20) const uint KEYS = 1;       // of a slot at once
+const bool VECTOR = true;
+const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
+#define UNROLL [[unroll]]
+#include "ops/packed.glsl"
+#include "ops/linear_input.glsl"
+#include "ops/packed_table.glsl"
+#include "ops/handed_on.glsl"
+#include "ops/decode_attention_cache.glsl"
+
+const uint QKV = 0, O = 1, GATE = 2, UP = 3, DOWN = 4;
+const uint WIDTH = gl_WorkGroupSize.x, X_WORDS = CHUNKS * 16;
+const uint Q_PARTS = (Q_ROWS / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
+           INNER_PARTS = (INNER / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32);
+// Shared memory in words: the table, the sums of rows, the next table's centroids. The attention uses the place of the first two.
+const uint SUMS_AT = TABLE_END, SPLITS = 32 / CLUSTER, CENTROIDS = BITS == 1 ? 0 : 1 << BITS;
+const uint INNER_SUMS = 2 * INNER_SHARE * (HIDDEN_PARTS * SPLITS | 1), O_SUMS = HIDDEN_SHARE * (Q_PARTS * SPLITS | 1),
+           DOWN_SUMS = HIDDEN_SHARE * (INNER_PARTS * SPLITS | 1), QKV_SUMS = QKV_SHARE * (HIDDEN_PARTS * SPLITS | 1);
+const uint SUMS_1 = INNER_SUMS > O_SUMS ? INNER_SUMS : O_SUMS, SUMS_2 = DOWN_SUMS > QKV_SUMS ? DOWN_SUMS : QKV_SUMS;
+const uint SUMS_END = SUMS_AT + (SUMS_1 > SUMS_2 ? SUMS_1 : SUMS_2);
+const uint TEAM = WIDTH / SUBGROUP < 16 ? WIDTH / SUBGROUP : 16;  // subgroups that attend
+const uint ATTEND_END = HEADS * (2 * TEAM + (TEAM + 1) / 2 * HEAD_DIM), JOIN_END = PARTS * (HEAD_DIM + 2);
+const uint ATTENTION_END = ATTEND_END > JOIN_END ? ATTEND_END : JOIN_END;
+const uint CENTROIDS_AT = SUMS_END > ATTENTION_END ? SUMS_END : ATTENTION_END;
+const uint POOL_WORDS = CENTROIDS_AT + CENTROIDS;
+#include "ops/packed_runs.glsl"
+shared float squares[WIDTH / SUBGROUP];
+shared uvec2 addresses[32];  // of two layers, as in a.table
+
+// What is handed on in a layer, in words: q, k, v (fp32); what is attended to, o and down as h times the next norm's weights, up:
+// vectors; of o and down also the sum of squares of each subgroup that may have rows; parts of the attention.
+const uint VECTOR_Q = (Q_ROWS + 1023) / 1024 * 512 + Q_ROWS / 4, VECTOR_HIDDEN = (HIDDEN + 1023) / 1024 * 512 + HIDDEN / 4,
+           VECTOR_INNER = (INNER + 1023) / 1024 * 512 + INNER / 4, SQUARES = 512;
+const uint QKV_AT = 0, ATTENDED_AT = Q_ROWS + 2 * KV_ROWS, O_AT = ATTENDED_AT + VECTOR_Q, DOWN_AT = O_AT + VECTOR_HIDDEN + SQUARES,
+           UP_AT = DOWN_AT + VECTOR_HIDDEN + SQUARES, PARTIAL_AT = UP_AT + VECTOR_INNER;
+const uint HANDED = (PARTIAL_AT + Q_ROWS / HEAD_DIM * PARTS * (HEAD_DIM + 2) + 3) / 4 * 4;
+// Sums of squares of a workgroup, and of all.
+const uint OF_WORKGROUP = (HIDDEN_SHARE + SUBGROUP - 1) / SUBGROUP,
+           ALL_SQUARES = (HIDDEN + HIDDEN_SHARE - 1) / HIDDEN_SHARE * OF_WORKGROUP;
+uint third_after(uint third) { return third == 2 ? 0 : third + 1; }
+uint64_t third_of_handed(uint third) { return a.handed_on + third * (HANDED * 4); }
+
+// Flow is decided by constants alone: NVIDIA's compiler makes dozens of instructions around each shuffle and barrier where
+// it does not see that lanes stay together. Workgroups and subgroups that have nothing to do in a round repeat another's.
+uint id, workgroup, subgroup32;
+#include "ops/layers_attention.glsl"
+
+const uint ATTENTION_NORM = 12, MLP_NORM = 13, CACHE_K = 14, CACHE_V = 15;  // in the table
+uint64_t address(uint layer, uint i) { return packUint2x32(addresses[layer % 2 * 16 + i]); }
+
+// The workgroup's rows of a step and its lanes' part of them.
+struct Step {
+    uint runs, parts, groups;  // subgroups of 32 lanes: `parts` side by side have all columns
+    uint part, group;          // of these lanes
+    uint row0, rows;           // within the step's matrix
+    uint matrix;               // of q, k, v
+    uint quad0, quads, rounds;  // of the workgroup; the group's are quad0 + group + n * groups, n < rounds
+    uint64_t indices, scales, centroids;
+};
+// At least as many as are on their way: some may be nobody's.
+uint rounds_of(uint share, uint parts) {
+    const uint groups = WIDTH / 32 / parts;
+    return max((share / 4 + groups - 1) / groups, DEPTH);
+}
+// Where a step's weights are in the table.
+uint weights_of(uint step) { return 3 * (step <= GATE ? step : step - 1); }
+// From arguments, not from the constants above: a few loads instead of a select for each size and step.
+Step step_of(uint layer, uint step) {
+    const uint sizes = a.steps[4 * step], shape = a.steps[4 * step + 1];
+    Step s;
+    s.runs = sizes & 0xffffu;
+    s.parts = shape >> 17 & 63;
+    s.groups = shape >> 23;
+    s.group = subgroup32 * (shape & 0x1ffffu) >> 16;  // subgroup32 / parts
+    s.part = subgroup32 - s.group * s.parts;
+    const uint share = sizes >> 16;
+    uint number = workgroup, all = a.steps[4 * step + 2], first = a.steps[4 * step + 3];
+    s.matrix = 0;
+    if (step == QKV) {
+        const uint of_q = (Q_ROWS + QKV_SHARE - 1) / QKV_SHARE, of_kv = (KV_ROWS + QKV_SHARE - 1) / QKV_SHARE;
+        if (number >= of_q) {
+            s.matrix = number - of_q < of_kv ? 1 : 2;
+            number -= s.matrix == 2 ? of_q + of_kv : of_q;
+            first = ((Q_ROWS + 31) / 32 + (s.matrix == 2 ? (KV_ROWS + 31) / 32 : 0)) * 8;
+            all = KV_ROWS;
+        }
+    }
+    s.row0 = min(number * share, all);
+    s.rows = min(share, all - s.row0);
+    s.quads = s.rows / 4;
+    s.quad0 = first + min(s.row0, all - 4) / 4;  // where it has no rows: any that are there
+    s.rounds = step == O      ? rounds_of(HIDDEN_SHARE, Q_PARTS)
+               : step == DOWN ? rounds_of(HIDDEN_SHARE, INNER_PARTS)
+               : step == QKV  ? rounds_of(QKV_SHARE, HIDDEN_PARTS)
+                              : rounds_of(INNER_SHARE, HIDDEN_PARTS);
+    s.indices = address(layer, weights_of(step));
+    s.scales = address(layer, weights_of(step) + 1);
+    s.centroids = address(layer, weights_of(step) + 2) + (step == UP ? 1 : s.matrix) * ((INDEX_MASK + 1) * 4);
+    return s;
+}
+
+// What a bit stands for at 1 bit: clear, set.
+vec2 levels_of(const Step s) {
+#if BITS == 1
+    return vec2(F32(s.centroids).v[0], F32(s.centroids).v[1]);
+#else
+    return vec2(0);
+#endif
+}
+
+// Weights come as one stream through all steps: while a quad is used, the next ones of the group are on their way. Where a step's
+// quads are:
+struct Stream {
+    uint n, rounds;     // the round that is asked for next
+    uint rest;          // rounds behind the first in which the group has a quad of its own
+    uint64_t at, scales_at;
+    uint stride, scales_stride;  // bytes from round to round
+    uint runs, run, chunk;       // the lane's first run; from one to its next
+};
+Stream stream_of(const Step s) {
+    const uint64_t quad = s.quad0 + min(s.group, max(s.quads, 1) - 1);
+    const uint scales = s.runs / BLOCK_RUNS * 8;
+    return Stream(0, s.rounds, s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
+                  s.scales + quad * scales, s.groups * s.runs * (BITS * 16), s.groups * scales, s.runs, s.part * 32 + lane,
+                  s.parts * 32);
+}
+#define LOAD_NEXT(d)                                                                                             \
+    {                                                                                                            \
+        UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                               \
+            const uint run = min(l.run + c * l.chunk, l.runs - 1), i = (d) * CHUNKS + c;                         \
+            UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
+            scales[i] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
+        }                                                                                                        \
+        l.n++;                                                                                                   \
+        if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
+    }
+
+// The table from centroids in shared memory (fp16; at 8 bits fp32).
+#define KEPT(i) POOL_WORD(CENTROIDS_AT + (i))
+void store_next_table() {
+#if BITS != 1
+    [[dont_unroll]] for (uint first = 0; first < TABLE; first += 4 * WIDTH)
+        UNROLL for (uint j = 0; j < 4; j++) {
+            const uint i = first + j * WIDTH + id, e = i >> COPIES_LOG;
+#if BITS == 8
+            const uint made = KEPT(e);
+#elif BITS == 2
+            const uvec2 made = uvec2(KEPT(e & 3) | KEPT(e >> 2 & 3) << 16, KEPT(e >> 4 & 3) | KEPT(e >> 6 & 3) << 16);
+#else
+            const uint made = KEPT(e & INDEX_MASK) | KEPT(e >> BITS & INDEX_MASK) << 16;
+#endif
+            if (TABLE % (4 * WIDTH) == 0 || i < TABLE) pool[i] = made;
+        }
+#endif
+}
+float centroid_to_be(const Step s) { return BITS == 1 ? 0 : F32(s.centroids).v[id & INDEX_MASK]; }
+void keep_centroid(float c) {
+    if (BITS != 1 && id <= INDEX_MASK) KEPT(id) = BITS == 8 ? floatBitsToUint(c) : packFloat2x16(f16vec2(c, 0));
+}
+
+// Where the pair p of columns lies in x: at 1 bit even ones (columns p, p + 16) took the place of the lower half's words.
+#if BITS == 1
+#define X_OF(c, p) x[16 * (c) + (p) / 8 * 4 + (p) % 8 / 2 + (p) % 2 * 8]
+#else
+#define X_OF(c, p) x[16 * (c) + (p)]
+#endif
+uint scaled(uint halves, float16_t by) { return packFloat2x16(unpackFloat2x16(halves) * by); }
+uint scaled(uint halves, f16vec2 by) { return packFloat2x16(unpackFloat2x16(halves) * by); }
+
+float norm_weight(uint64_t norm, uint i) {
+    return NORM == 1 ? load_f32(norm, i) : NORM == 2 ? load_f16(norm, i) : load_bf16(norm, i);
+}
+
+// h of this workgroup's rows, times weights, with the sums of its squares.
+void hand_on_hidden(uint64_t to, float h, float weight, bool there) {
+    const float square = subgroupAdd(there ? h * h : 0);
+    if (id % SUBGROUP == 0 && id < HIDDEN_SHARE && workgroup * HIDDEN_SHARE < HIDDEN)
+        Handed(to).v[VECTOR_HIDDEN + workgroup * OF_WORKGROUP + id / SUBGROUP] = whole(square);
+    hand_on(to, HIDDEN, workgroup * HIDDEN_SHARE + id, h * weight, there);
+}
+
+void main() {
+    const uint position = U32(a.position).v[0];
+    if (position >= a.max_positions) return;
+    const uint turn = U32(a.turn).v[0];
+    id = gl_LocalInvocationIndex;
+    workgroup = gl_WorkGroupID.x;
+    lane = id % 32;
+    subgroup32 = id / 32;
+    copy_at = id % COPIES << ENTRY_LOG;
+    const uint hidden_row = min(workgroup * HIDDEN_SHARE + id, HIDDEN - 1);
+    const bool of_hidden = id < HIDDEN_SHARE && workgroup * HIDDEN_SHARE + id < HIDDEN;
+    float h = F32(a.embedded).v[hidden_row];
+    if (id < 16) addresses[id] = U32x2(a.table).v[id];
+    barrier();
+
+    Step s = step_of(0, QKV);
+    Stream l = stream_of(s), after = l;
+    uvec4 w[DEPTH * CHUNKS][BITS];
+    uvec2 scales[DEPTH * CHUNKS];
+    UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
+    float kept = centroid_to_be(s);
+    vec2 levels = levels_of(s), next_levels = levels;
+    // As if a layer before the first handed h on.
+    hand_on_hidden(third_of_handed(turn == 0 ? 2 : turn - 1) + DOWN_AT * 4, h, norm_weight(address(0, ATTENTION_NORM), hidden_row),
+                   of_hidden);
+    keep_centroid(kept);
+    barrier();
+    store_next_table();
+
+    uint x[X_WORDS], third = turn, layer = 0, step = QKV;
+    float power[CHUNKS], x_sum[CHUNKS];
+    [[dont_unroll]] for (uint n = 0; n < 5 * a.layers; n++) {
+        const bool last = n + 1 == 5 * a.layers;
+        const uint64_t here = third_of_handed(third), before = third_of_handed(third == 0 ? 2 : third - 1);
+        const float weight = step == O               ? norm_weight(address(layer, MLP_NORM), hidden_row)
+                             : step == DOWN && !last ? norm_weight(address(layer + 1, ATTENTION_NORM), hidden_row)
+                                                     : 0;
+        uvec2 next_address = uvec2(0);
+        if (step == GATE && id < 16) next_address = U32x2(a.table).v[min(layer + 1, a.layers - 1) * 16 + id];
+        if (step == O) {
+            attend(here + QKV_AT * 4, here + ATTENDED_AT * 4, here + PARTIAL_AT * 4, address(layer, CACHE_K), address(layer, CACHE_V),
+                   position);
+            store_next_table();
+        }
+        // What was made empty in GATE is so before anybody sees what is handed on from here on.
+        if (step == DOWN) memoryBarrierBuffer();
+        uint square = 0;
+        if (step != UP) {
+            const uint64_t from = step == QKV    ? before + DOWN_AT * 4
+                                  : step == O    ? here + ATTENDED_AT * 4
+                                  : step == GATE ? here + O_AT * 4
+                                                 : here + UP_AT * 4;
+            const uint columns = step == O ? Q_ROWS : step == DOWN ? INNER : HIDDEN;
+            const uint64_t powers_at = from + x_words(columns) * 4;
+            uvec4 powers[CHUNKS], sums[CHUNKS];
+            // The powers are looked for first: fewer words are read in vain, in the way of those who write.
+            UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1);
+                powers[c] = words_handed(powers_at, run);
+#if BITS == 1
+                sums[c] = words_handed(powers_at + columns / 8 * 4, run);
+#endif
+            }
+            UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
+                uint most;
+                do {
+                    most = 0;
+                    UNROLL for (uint j = 0; j < 4; j++) {
+                        const uvec4 eight = Handed4(from).v[at + j * 32];
+                        UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
+                    }
+                } while (most == MISSING && look_again());
+            }
+            if (step == QKV || step == GATE) square = word_handed(from, VECTOR_HIDDEN + min(id, ALL_SQUARES - 1));
+            if (patience == 0) U32(a.in_vain).v[0] = 1;
+            // One power for the whole run.
+            UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                const uint most = max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w));
+                const bool there = (c * s.parts + s.part) * 32 + lane < s.runs;
+                vec4 by;
+                UNROLL for (uint j = 0; j < 4; j++) by[j] = uintBitsToFloat(uint(max(int(0x3f800000u + powers[c][j] - most), 0)));
+                power[c] = there ? uintBitsToFloat(most) : 0;
+#if BITS == 1
+                x_sum[c] = there ? dot(by, uintBitsToFloat(sums[c])) : 0;
+                // Columns p and p + 16 are a pair, times the inverse of what their bit is worth.
+                UNROLL for (uint j = 0; j < 2; j++) {
+                    const f16vec2 of_pair = f16vec2(by[j], by[j + 2]);
+                    UNROLL for (uint k = 0; k < 4; k++) {
+                        const uint low = x[16 * c + 4 * j + k], high = x[16 * c + 4 * j + 8 + k], p = 8 * j + 2 * k;
+                        x[16 * c + 4 * j + k] = scaled(scaled(low & 0xffffu | high << 16, of_pair), float16_t(inverse_of_bit(p)));
+                        x[16 * c + 4 * j + 8 + k] =
+                            scaled(scaled(low >> 16 | high & 0xffff0000u, of_pair), float16_t(inverse_of_bit(p + 1)));
+                    }
+                }
+#else
+                UNROLL for (uint p = 0; p < 16; p++) x[16 * c + p] = scaled(x[16 * c + p], float16_t(by[p / 4]));
+#endif
+            }
+        }
+        if (step == GATE) {
+            const uint64_t next_third = third_of_handed(third_after(third));
+            [[dont_unroll]] for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH)
+                Handed4(next_third).v[i] = uvec4(MISSING);
+        }
+        barrier();  // the table is there
+        if (step == QKV || step == GATE) {
+            const float sum = subgroupAdd(id < ALL_SQUARES ? uintBitsToFloat(square) : 0);
+            if (id % SUBGROUP == 0) squares[id / SUBGROUP] = sum;
+        }
+
+        Step next = s;
+        if (!last) {
+            next = step_of(step == DOWN ? layer + 1 : layer, step == DOWN ? QKV : step + 1);
+            kept = centroid_to_be(next);
+            next_levels = levels_of(next);
+            after = stream_of(next);
+        }
+        const uint splits = s.parts * SPLITS, pitch = splits | 1;
+        const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
+        uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
+        [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
+            float total[4] = float[4](0, 0, 0, 0);
+            UNROLL for (uint c = 0; c < CHUNKS; c++)
+                UNROLL for (uint r = 0; r < 4; r++) {
+                    PAIR sum = PAIR(0);
+                    UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
+                        PAIR pairs[4];
+                        RUN_PAIRS(w[c], r, eighth, pairs)
+                        UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
+                    }
+                    float t = float(sum.x) + float(sum.y);
+#if BITS == 1
+                    t = t * (levels.y - levels.x) + x_sum[c] * levels.x;
+#endif
+                    total[r] += t * scale_of(scales[c], r) * power[c];
+                }
+            UNROLL for (uint i = 0; i < (DEPTH - 1) * CHUNKS; i++) {
+                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + CHUNKS][j];
+                scales[i] = scales[i + CHUNKS];
+            }
+            if (l.n == l.rounds) l = after;
+            LOAD_NEXT(DEPTH - 1)
+            const float sum = row_sum(total);
+            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads)
+                POOL_WORD(sum_at) = floatBitsToUint(sum);
+            sum_at += s.groups * 4 * pitch;
+        }
+        keep_centroid(kept);
+        if (step == GATE && id < 16) addresses[(layer + 1) % 2 * 16 + id] = next_address;
+        barrier();  // sums are there, the table is used no more
+
+        // Rows, one for each invocation.
+        if (step != GATE) {
+            const bool mine = id < s.rows;
+            float v = 0;
+            if (mine) {
+                const uint row = SUMS_AT + id * pitch, up_row = row + (step == UP ? INNER_SHARE * pitch : 0);
+                float gate = 0;
+                [[dont_unroll]] for (uint i = 0; i < splits; i++) {
+                    v += uintBitsToFloat(POOL_WORD(up_row + i));
+                    gate += uintBitsToFloat(POOL_WORD(row + i));
+                }
+                if (step == UP || step == QKV) {
+                    float all = 0;
+                    [[dont_unroll]] for (uint i = 0; i < WIDTH / SUBGROUP; i++) all += squares[i];
+                    const float inv_rms = 1 / sqrt(all / float(HIDDEN) + a.eps);
+                    v *= inv_rms;
+                    if (step == UP) v *= silu(gate * inv_rms);
+                }
+                if (step == QKV)
+                    Handed(here).v[QKV_AT + (s.matrix == 0 ? 0 : Q_ROWS + (s.matrix - 1) * KV_ROWS) + s.row0 + id] = whole(v);
+                if (step == O || step == DOWN) h += v;
+                if (last) F32(a.hidden).v[hidden_row] = h;
+            }
+            if (step == UP) hand_on(here + UP_AT * 4, INNER, s.row0 + id, v, mine);
+            if (step == O || (step == DOWN && !last)) hand_on_hidden(here + (step == O ? O_AT : DOWN_AT) * 4, h, weight, of_hidden);
+        }
+        if (step != QKV && !last) store_next_table();
+        s = next;
+        levels = next_levels;
+        step = step == DOWN ? QKV : step + 1;
+        if (step == QKV) layer++, third = third_after(third);
+        // Subgroups of one workgroup share a driver's thread on CPUs: none may wait before all have written.
+        if (CPU) barrier();
+    }
+    if (workgroup == 0 && id == 0) U32(a.turn).v[0] = third;
+}
