@@ -18,7 +18,7 @@ constexpr uint32_t most_parts = 16;
 struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
-    uint32_t chunks, copies, depth;
+    uint32_t chunks, copies;
     uint32_t heads = 1, parts, shortest, keys;  // of the attention
 };
 
@@ -32,6 +32,7 @@ std::string refused(const Layer& l, const Layer& first, const HeadShape& shape) 
         if (w->bits != first.o.bits || w->block_size != first.o.block_size) return "weights differ in bits or blocks";
         if (w->block_size % 32) return "blocks are no multiple of 32";
         if (w->in >= 65536 * 32) return "rows are too long";
+        if (w->indices.bytes() > UINT32_MAX) return "matrices are too large";
         for (int64_t rows : w->rows)
             if (rows % 32) return "a matrix's rows are no multiple of 32";
     }
@@ -87,12 +88,11 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
     if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim}) > p.width)
         return "matrices are too tall";
-    p.depth = p.chunks == 1 ? 2 : 1;  // more code and registers do not pay: 12B at 1 bit 450, 437, 422 tokens/s with 2, 3, 4
 
     // Sums of a lane take 8 registers or more for each head.
     const uint32_t team = std::min(p.width / c.subgroup_size, 16u), group = m.shape.heads / m.shape.kv_heads;
     const uint32_t pieces = std::max(1u, m.shape.head_dim / 8 / c.subgroup_size);
-    for (uint32_t heads = 2; heads * pieces <= 6; heads++)
+    for (uint32_t heads = 2; heads * pieces <= 4; heads++)
         if (group % heads == 0) p.heads = heads;
     const uint32_t head_groups = m.shape.heads / p.heads;
     p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / head_groups, 1u, most_parts);
@@ -108,8 +108,8 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     const uint32_t attention =
         4 * std::max(p.heads * (2 * team + (team + 1) / 2 * m.shape.head_dim), p.parts * (m.shape.head_dim + 2));
     const uint32_t centroids = bits == 1 ? 0 : (1u << bits) * 4;
-    // Beside the pool: sums of squares, addresses, q of a workgroup's heads, the new key and value.
-    const uint32_t beside = p.width / c.subgroup_size * 4 + 32 * 8 + p.heads * m.shape.head_dim * 4 + m.shape.head_dim * 4 + 64;
+    // Beside the pool: shares of steps, addresses, q of a workgroup's heads, the new key and value.
+    const uint32_t beside = 5 * (p.width / 32 + 1) * 16 + 32 * 8 + p.heads * m.shape.head_dim * 4 + m.shape.head_dim * 4 + 64;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - beside - centroids;
     while (p.copies > 1 && p.copies * table + all_sums > budget) p.copies /= 2;
     if (std::max(p.copies * table + all_sums, attention) > budget) return "shared memory is too small";
@@ -176,7 +176,7 @@ Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, 
     auto step = [&](int64_t in, int64_t rows, uint32_t share, uint32_t first_quad) {
         const uint32_t parts = uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)), groups = p.width / 32 / parts;
         *words++ = uint32_t(in / 32) | share << 16;
-        *words++ = (65536 / parts + 1) | parts << 17 | groups << 23;
+        *words++ = parts | groups << 16;
         *words++ = uint32_t(rows);
         *words++ = first_quad;
     };
@@ -191,8 +191,7 @@ Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, 
     g.dispatch(Kernel{fmt::format("packed_layers_{}_{}", first.o.bits, name(first.cache_k.dtype())),
                       {p.width, uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share, p.inner_share,
                        p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)), uint32_t(first.o.block_size / 32),
-                       norm_kind(first.mlp_norm), c.subgroup_size, c.kind == DeviceKind::cpu, p.depth,
-                       tuning.patience ? tuning.patience : 1u << 19, model.shape.head_dim, p.heads, p.parts, p.shortest, p.keys}},
+                       norm_kind(first.mlp_norm), c.subgroup_size, c.kind == DeviceKind::cpu, tuning.patience ? tuning.patience : 1u << 19, model.shape.head_dim, p.heads, p.parts, p.shortest, p.keys}},
                {in(g.address_table(std::move(table), "layers")), in(embedded), out(result), in(model.rope_table),
                 in(model.position), inout(memory.handed_on), inout(memory.turn), out(memory.in_vain)},
                args, Grid{p.workgroups}, "layers", {.flops = 2 * weights + of_keys, .bytes = bytes});

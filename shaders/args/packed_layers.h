@@ -15,8 +15,8 @@ struct PackedLayersArgs {
     ADDRESS handed_on;  // u32 [3, words]: what steps hand on (handed_on.glsl)
     ADDRESS turn;       // u32 [1]: which third of it is the first layer's
     ADDRESS in_vain;    // u32 [1]: set once an invocation waited in vain
-    // For each of the steps q k v, o, gate, up, down: runs of a row and, times 2^16, rows of a workgroup; 2^16 / parts + 1, parts
-    // times 2^17 and groups times 2^23 (packed_layers.comp); rows of the matrix; its first quad.
+    // For each of the steps q k v, o, gate, up, down: runs of a row and, times 2^16, rows of a workgroup; parts and, times 2^16,
+    // groups (packed_layers.comp); rows of the matrix; its first quad.
     ARG_UINT steps[20];
     ARG_UINT layers, max_positions, rope_positions;
     ARG_FLOAT eps;

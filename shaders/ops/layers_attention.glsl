@@ -73,7 +73,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
     [[dont_unroll]] for (uint item = workgroup; item < HEAD_GROUPS * parts; item += gl_NumWorkGroups.x) {
         const uint part = item / HEAD_GROUPS, head = item % HEAD_GROUPS * HEADS, kv_head = head / SHARED_BY;
         const uint end = min((part + 1) * length, position + 1);
-        uint first = subgroup < TEAM ? part * length + subgroup * (KEYS * SLOTS) : end, key = first + slot;
+        uint key = subgroup < TEAM ? part * length + subgroup * (KEYS * SLOTS) + slot : 1u << 30;
         const uint64_t keys_at = keys + kv_head * (HEAD_DIM * 2), values_at = values + kv_head * (HEAD_DIM * 2);
         uvec4 k[KEYS * PIECES], v[KEYS * PIECES];
         LOAD_KEYS(k, keys_at)
@@ -90,7 +90,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
             sum[r] = 0;
             UNROLL for (uint i = 0; i < PIECES * 2; i++) acc[r * PIECES * 2 + i] = vec4(0);
         }
-        [[dont_unroll]] while (first < end) {
+        [[dont_unroll]] for (uint first = part * length; first < end; first += TEAM * KEYS * SLOTS) {
             UNROLL for (uint j = 0; j < KEYS; j++)
                 if (key + j * SLOTS == position)
                     UNROLL for (uint i = 0; i < PIECES; i++) {
@@ -130,7 +130,6 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
                 }
             }
             LOAD_KEYS(v, values_at)
-            first += TEAM * KEYS * SLOTS;
         }
 
         // The slots' sums become one, then the subgroups', all to the same top.

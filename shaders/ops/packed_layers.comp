@@ -35,13 +35,12 @@ layout(constant_id = 10) const uint BLOCK_RUNS = 2;  // block_size / 32
 layout(constant_id = 11) const uint NORM = 1;
 layout(constant_id = 12) const uint SUBGROUP = 32;
 layout(constant_id = 13) const bool CPU = false;
-layout(constant_id = 14) const uint DEPTH = 2;      // quads of a group that are used or on their way
-layout(constant_id = 15) const uint PATIENCE = 1;   // times that an invocation looks for what is handed on before it gives up
-layout(constant_id = 16) const uint HEAD_DIM = 32;
-layout(constant_id = 17) const uint HEADS = 1;      // that a workgroup attends with together
-layout(constant_id = 18) const uint PARTS = 1;      // of the context, at most
-layout(constant_id = 19) const uint SHORTEST = 64;  // keys of a part, at least
-layout(constant_id = 20) const uint KEYS = 1;       // of a slot at once
+layout(constant_id = 14) const uint PATIENCE = 1;   // times that an invocation looks for what is handed on before it gives up
+layout(constant_id = 15) const uint HEAD_DIM = 32;
+layout(constant_id = 16) const uint HEADS = 1;      // that a workgroup attends with together
+layout(constant_id = 17) const uint PARTS = 1;      // of the context, at most
+layout(constant_id = 18) const uint SHORTEST = 64;  // keys of a part, at least
+layout(constant_id = 19) const uint KEYS = 1;       // of a slot at once
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -67,7 +66,6 @@ const uint ATTENTION_END = ATTEND_END > JOIN_END ? ATTEND_END : JOIN_END;
 const uint CENTROIDS_AT = SUMS_END > ATTENTION_END ? SUMS_END : ATTENTION_END;
 const uint POOL_WORDS = CENTROIDS_AT + CENTROIDS;
 #include "ops/packed_runs.glsl"
-shared float squares[WIDTH / SUBGROUP];
 shared uvec2 addresses[32];  // of two layers, as in a.table
 
 // What is handed on in a layer, in words: q, k, v (fp32); what is attended to, o and down as h times the next norm's weights, up:
@@ -91,67 +89,73 @@ uint id, workgroup, subgroup32;
 const uint ATTENTION_NORM = 12, MLP_NORM = 13, CACHE_K = 14, CACHE_V = 15;  // in the table
 uint64_t address(uint layer, uint i) { return packUint2x32(addresses[layer % 2 * 16 + i]); }
 
-// The workgroup's rows of a step and its lanes' part of them.
+// What this workgroup and its groups of lanes have of each step: first row of its matrix, rows, quads, matrix of q, k, v; for 32
+// lanes: bytes to their first quad and to its scales, rounds behind the first in which they have a quad of their own, their part of
+// the columns and group.
+shared uvec4 of_workgroup[5], of_lanes[5 * (WIDTH / 32)];
+void divide(uint step, uint lanes32) {
+    const uint runs = a.steps[4 * step] & 0xffffu, share = a.steps[4 * step] >> 16;
+    const uint parts = a.steps[4 * step + 1] & 0xffffu, groups = a.steps[4 * step + 1] >> 16;
+    uint number = workgroup, rows = a.steps[4 * step + 2], first = a.steps[4 * step + 3], matrix = 0;
+    if (step == QKV) {
+        const uint of_q = (Q_ROWS + QKV_SHARE - 1) / QKV_SHARE, of_kv = (KV_ROWS + QKV_SHARE - 1) / QKV_SHARE;
+        if (number >= of_q) {
+            matrix = number - of_q < of_kv ? 1 : 2;
+            number -= matrix == 2 ? of_q + of_kv : of_q;
+            first = ((Q_ROWS + 31) / 32 + (matrix == 2 ? (KV_ROWS + 31) / 32 : 0)) * 8;
+            rows = KV_ROWS;
+        }
+    }
+    const uint row0 = min(number * share, rows), mine = min(share, rows - row0), quads = mine / 4;
+    const uint group = lanes32 / parts;
+    // Where there are no rows: any quad that is there.
+    const uint quad = first + min(row0, rows - 4) / 4 + min(group, max(quads, 1) - 1);
+    of_workgroup[step] = uvec4(row0, mine, quads, matrix);
+    of_lanes[step * (WIDTH / 32) + lanes32] = uvec4(quad * (runs * BITS * 16), quad * (runs / BLOCK_RUNS * 8),
+                                                    quads > group ? (quads - group - 1) / groups : 0, lanes32 % parts | group << 16);
+}
 struct Step {
     uint runs, parts, groups;  // subgroups of 32 lanes: `parts` side by side have all columns
     uint part, group;          // of these lanes
-    uint row0, rows;           // within the step's matrix
-    uint matrix;               // of q, k, v
-    uint quad0, quads, rounds;  // of the workgroup; the group's are quad0 + group + n * groups, n < rounds
-    uint64_t indices, scales, centroids;
+    uvec4 of_workgroup;
+    uint rounds;
 };
 // At least as many as are on their way: some may be nobody's.
 uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
-    return max((share / 4 + groups - 1) / groups, DEPTH);
+    return max((share / 4 + groups - 1) / groups, 2);
 }
-// Where a step's weights are in the table.
-uint weights_of(uint step) { return 3 * (step <= GATE ? step : step - 1); }
-// From arguments, not from the constants above: a few loads instead of a select for each size and step.
-Step step_of(uint layer, uint step) {
-    const uint sizes = a.steps[4 * step], shape = a.steps[4 * step + 1];
+Step step_of(uint step) {
+    const uint place = of_lanes[step * (WIDTH / 32) + subgroup32].w;
     Step s;
-    s.runs = sizes & 0xffffu;
-    s.parts = shape >> 17 & 63;
-    s.groups = shape >> 23;
-    s.group = subgroup32 * (shape & 0x1ffffu) >> 16;  // subgroup32 / parts
-    s.part = subgroup32 - s.group * s.parts;
-    const uint share = sizes >> 16;
-    uint number = workgroup, all = a.steps[4 * step + 2], first = a.steps[4 * step + 3];
-    s.matrix = 0;
-    if (step == QKV) {
-        const uint of_q = (Q_ROWS + QKV_SHARE - 1) / QKV_SHARE, of_kv = (KV_ROWS + QKV_SHARE - 1) / QKV_SHARE;
-        if (number >= of_q) {
-            s.matrix = number - of_q < of_kv ? 1 : 2;
-            number -= s.matrix == 2 ? of_q + of_kv : of_q;
-            first = ((Q_ROWS + 31) / 32 + (s.matrix == 2 ? (KV_ROWS + 31) / 32 : 0)) * 8;
-            all = KV_ROWS;
-        }
-    }
-    s.row0 = min(number * share, all);
-    s.rows = min(share, all - s.row0);
-    s.quads = s.rows / 4;
-    s.quad0 = first + min(s.row0, all - 4) / 4;  // where it has no rows: any that are there
+    s.runs = a.steps[4 * step] & 0xffffu;
+    s.parts = a.steps[4 * step + 1] & 0xffffu;
+    s.groups = a.steps[4 * step + 1] >> 16;
+    s.part = place & 0xffffu;
+    s.group = place >> 16;
+    s.of_workgroup = of_workgroup[step];
     s.rounds = step == O      ? rounds_of(HIDDEN_SHARE, Q_PARTS)
                : step == DOWN ? rounds_of(HIDDEN_SHARE, INNER_PARTS)
                : step == QKV  ? rounds_of(QKV_SHARE, HIDDEN_PARTS)
                               : rounds_of(INNER_SHARE, HIDDEN_PARTS);
-    s.indices = address(layer, weights_of(step));
-    s.scales = address(layer, weights_of(step) + 1);
-    s.centroids = address(layer, weights_of(step) + 2) + (step == UP ? 1 : s.matrix) * ((INDEX_MASK + 1) * 4);
     return s;
+}
+// Where a step's weights are in the table.
+uint weights_of(uint step) { return 3 * (step <= GATE ? step : step - 1); }
+uint64_t centroids_of(uint layer, uint step, const Step s) {
+    return address(layer, weights_of(step) + 2) + (step == UP ? 1 : s.of_workgroup.w) * ((INDEX_MASK + 1) * 4);
 }
 
 // What a bit stands for at 1 bit: clear, set.
-vec2 levels_of(const Step s) {
+vec2 levels_at(uint64_t centroids) {
 #if BITS == 1
-    return vec2(F32(s.centroids).v[0], F32(s.centroids).v[1]);
+    return vec2(F32(centroids).v[0], F32(centroids).v[1]);
 #else
     return vec2(0);
 #endif
 }
 
-// Weights come as one stream through all steps: while a quad is used, the next ones of the group are on their way. Where a step's
+// Weights come as one stream through all steps: while a quad is used, the next two of the group are on their way. Where a step's
 // quads are:
 struct Stream {
     uint n, rounds;     // the round that is asked for next
@@ -160,12 +164,10 @@ struct Stream {
     uint stride, scales_stride;  // bytes from round to round
     uint runs, run, chunk;       // the lane's first run; from one to its next
 };
-Stream stream_of(const Step s) {
-    const uint64_t quad = s.quad0 + min(s.group, max(s.quads, 1) - 1);
-    const uint scales = s.runs / BLOCK_RUNS * 8;
-    return Stream(0, s.rounds, s.quads > s.group ? (s.quads - s.group - 1) / s.groups : 0, s.indices + quad * (s.runs * BITS * 16),
-                  s.scales + quad * scales, s.groups * s.runs * (BITS * 16), s.groups * scales, s.runs, s.part * 32 + lane,
-                  s.parts * 32);
+Stream stream_of(uint layer, uint step, const Step s) {
+    const uvec4 mine = of_lanes[step * (WIDTH / 32) + subgroup32];
+    return Stream(0, s.rounds, mine.z, address(layer, weights_of(step)) + mine.x, address(layer, weights_of(step) + 1) + mine.y,
+                  s.groups * s.runs * (BITS * 16), s.groups * (s.runs / BLOCK_RUNS * 8), s.runs, s.part * 32 + lane, s.parts * 32);
 }
 #define LOAD_NEXT(d)                                                                                             \
     {                                                                                                            \
@@ -177,26 +179,52 @@ Stream stream_of(const Step s) {
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
     }
+// The four rows' products of a quad and x, `total`; then the next but one of the stream takes its place. Two copies of this code, so
+// that no quad is moved, for which it would have to be there.
+#define USE_QUAD(d)                                                                                              \
+    {                                                                                                            \
+        UNROLL for (uint c = 0; c < CHUNKS; c++)                                                                 \
+            UNROLL for (uint r = 0; r < 4; r++) {                                                                \
+                PAIR sum = PAIR(0);                                                                              \
+                UNROLL for (uint eighth = 0; eighth < 4; eighth++) {                                             \
+                    PAIR pairs[4];                                                                               \
+                    RUN_PAIRS(w[(d) * CHUNKS + c], r, eighth, pairs)                                             \
+                    UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum); \
+                }                                                                                                \
+                float t = float(sum.x) + float(sum.y);                                                           \
+                if (BITS == 1) t = t * (levels.y - levels.x) + x_sum[c] * levels.x;                              \
+                total[r] += t * scale_of(scales[(d) * CHUNKS + c], r) * power[c];                                \
+            }                                                                                                    \
+        if (l.n == l.rounds) l = after;                                                                          \
+        LOAD_NEXT(d)                                                                                             \
+    }
 
 // The table from centroids in shared memory (fp16; at 8 bits fp32).
 #define KEPT(i) POOL_WORD(CENTROIDS_AT + (i))
 void store_next_table() {
-#if BITS != 1
-    [[dont_unroll]] for (uint first = 0; first < TABLE; first += 4 * WIDTH)
-        UNROLL for (uint j = 0; j < 4; j++) {
-            const uint i = first + j * WIDTH + id, e = i >> COPIES_LOG;
-#if BITS == 8
-            const uint made = KEPT(e);
-#elif BITS == 2
-            const uvec2 made = uvec2(KEPT(e & 3) | KEPT(e >> 2 & 3) << 16, KEPT(e >> 4 & 3) | KEPT(e >> 6 & 3) << 16);
-#else
-            const uint made = KEPT(e & INDEX_MASK) | KEPT(e >> BITS & INDEX_MASK) << 16;
+    // Of all entries that an invocation makes the lowest weights are the same where that many entries are made at once.
+#if BITS == 4
+    if (WIDTH >> COPIES_LOG == 16) {
+        const uint low = KEPT(id >> COPIES_LOG);
+        UNROLL for (uint j = 0; j < 16; j++) pool[j * WIDTH + id] = low | KEPT(j) << 16;
+        return;
+    }
 #endif
-            if (TABLE % (4 * WIDTH) == 0 || i < TABLE) pool[i] = made;
-        }
+#if BITS != 1
+    UNROLL for (uint first = 0; first < TABLE; first += WIDTH) {
+        const uint i = first + id, e = i >> COPIES_LOG;
+#if BITS == 8
+        const uint made = KEPT(e);
+#elif BITS == 2
+        const uvec2 made = uvec2(KEPT(e & 3) | KEPT(e >> 2 & 3) << 16, KEPT(e >> 4 & 3) | KEPT(e >> 6 & 3) << 16);
+#else
+        const uint made = KEPT(e & INDEX_MASK) | KEPT(e >> BITS & INDEX_MASK) << 16;
+#endif
+        if (TABLE % WIDTH == 0 || i < TABLE) pool[i] = made;
+    }
 #endif
 }
-float centroid_to_be(const Step s) { return BITS == 1 ? 0 : F32(s.centroids).v[id & INDEX_MASK]; }
+float centroid_at(uint64_t centroids) { return BITS == 1 ? 0 : F32(centroids).v[id & INDEX_MASK]; }
 void keep_centroid(float c) {
     if (BITS != 1 && id <= INDEX_MASK) KEPT(id) = BITS == 8 ? floatBitsToUint(c) : packFloat2x16(f16vec2(c, 0));
 }
@@ -235,15 +263,17 @@ void main() {
     const bool of_hidden = id < HIDDEN_SHARE && workgroup * HIDDEN_SHARE + id < HIDDEN;
     float h = F32(a.embedded).v[hidden_row];
     if (id < 16) addresses[id] = U32x2(a.table).v[id];
+    [[dont_unroll]] for (uint i = id; i < 5 * (WIDTH / 32); i += WIDTH) divide(i / (WIDTH / 32), i % (WIDTH / 32));
     barrier();
 
-    Step s = step_of(0, QKV);
-    Stream l = stream_of(s), after = l;
-    uvec4 w[DEPTH * CHUNKS][BITS];
-    uvec2 scales[DEPTH * CHUNKS];
-    UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
-    float kept = centroid_to_be(s);
-    vec2 levels = levels_of(s), next_levels = levels;
+    Step s = step_of(QKV);
+    Stream l = stream_of(0, QKV, s), after = l;
+    uvec4 w[2 * CHUNKS][BITS];
+    uvec2 scales[2 * CHUNKS];
+    LOAD_NEXT(0)
+    LOAD_NEXT(1)
+    float kept = centroid_at(centroids_of(0, QKV, s));
+    vec2 levels = levels_at(centroids_of(0, QKV, s)), next_levels = levels;
     // As if a layer before the first handed h on.
     hand_on_hidden(third_of_handed(turn == 0 ? 2 : turn - 1) + DOWN_AT * 4, h, norm_weight(address(0, ATTENTION_NORM), hidden_row),
                    of_hidden);
@@ -251,7 +281,8 @@ void main() {
     barrier();
     store_next_table();
 
-    uint x[X_WORDS], third = turn, layer = 0, step = QKV;
+    uint x[X_WORDS], third = turn, layer = 0, step = QKV, quad = 0;
+    float inv_rms = 0;
     float power[CHUNKS], x_sum[CHUNKS];
     [[dont_unroll]] for (uint n = 0; n < 5 * a.layers; n++) {
         const bool last = n + 1 == 5 * a.layers;
@@ -268,7 +299,15 @@ void main() {
         }
         // What was made empty in GATE is so before anybody sees what is handed on from here on.
         if (step == DOWN) memoryBarrierBuffer();
-        uint square = 0;
+        Step next = s;
+        if (!last) {
+            const uint next_layer = step == DOWN ? layer + 1 : layer, next_step = step == DOWN ? QKV : step + 1;
+            next = step_of(next_step);
+            kept = centroid_at(centroids_of(next_layer, next_step, next));
+            next_levels = levels_at(centroids_of(next_layer, next_step, next));
+            after = stream_of(next_layer, next_step, next);
+        }
+        float squares = 0;
         if (step != UP) {
             const uint64_t from = step == QKV    ? before + DOWN_AT * 4
                                   : step == O    ? here + ATTENDED_AT * 4
@@ -296,7 +335,19 @@ void main() {
                     }
                 } while (most == MISSING && look_again());
             }
-            if (step == QKV || step == GATE) square = word_handed(from, VECTOR_HIDDEN + min(id, ALL_SQUARES - 1));
+            if (step == QKV || step == GATE) {
+                float of_lane;
+                uint most;
+                do {
+                    of_lane = 0, most = 0;
+                    UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
+                        const uint square = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
+                        most = max(most, square);
+                        of_lane += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
+                    }
+                } while (most == MISSING && look_again());
+                squares = of_lane;
+            }
             if (patience == 0) U32(a.in_vain).v[0] = 1;
             // One power for the whole run.
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
@@ -328,55 +379,26 @@ void main() {
                 Handed4(next_third).v[i] = uvec4(MISSING);
         }
         barrier();  // the table is there
-        if (step == QKV || step == GATE) {
-            const float sum = subgroupAdd(id < ALL_SQUARES ? uintBitsToFloat(square) : 0);
-            if (id % SUBGROUP == 0) squares[id / SUBGROUP] = sum;
-        }
-
-        Step next = s;
-        if (!last) {
-            next = step_of(step == DOWN ? layer + 1 : layer, step == DOWN ? QKV : step + 1);
-            kept = centroid_to_be(next);
-            next_levels = levels_of(next);
-            after = stream_of(next);
-        }
+        if (step == QKV || step == GATE) inv_rms = 1 / sqrt(subgroupAdd(squares) / float(HIDDEN) + a.eps);
         const uint splits = s.parts * SPLITS, pitch = splits | 1;
         const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
-            UNROLL for (uint c = 0; c < CHUNKS; c++)
-                UNROLL for (uint r = 0; r < 4; r++) {
-                    PAIR sum = PAIR(0);
-                    UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
-                        PAIR pairs[4];
-                        RUN_PAIRS(w[c], r, eighth, pairs)
-                        UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum);
-                    }
-                    float t = float(sum.x) + float(sum.y);
-#if BITS == 1
-                    t = t * (levels.y - levels.x) + x_sum[c] * levels.x;
-#endif
-                    total[r] += t * scale_of(scales[c], r) * power[c];
-                }
-            UNROLL for (uint i = 0; i < (DEPTH - 1) * CHUNKS; i++) {
-                UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = w[i + CHUNKS][j];
-                scales[i] = scales[i + CHUNKS];
-            }
-            if (l.n == l.rounds) l = after;
-            LOAD_NEXT(DEPTH - 1)
+            if ((quad + n) % 2 == 0) USE_QUAD(0) else USE_QUAD(1)
             const float sum = row_sum(total);
-            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.quads)
+            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.of_workgroup.z)
                 POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
+        quad += s.rounds;
         keep_centroid(kept);
         if (step == GATE && id < 16) addresses[(layer + 1) % 2 * 16 + id] = next_address;
         barrier();  // sums are there, the table is used no more
 
         // Rows, one for each invocation.
         if (step != GATE) {
-            const bool mine = id < s.rows;
+            const bool mine = id < s.of_workgroup.y;
             float v = 0;
             if (mine) {
                 const uint row = SUMS_AT + id * pitch, up_row = row + (step == UP ? INNER_SHARE * pitch : 0);
@@ -386,18 +408,15 @@ void main() {
                     gate += uintBitsToFloat(POOL_WORD(row + i));
                 }
                 if (step == UP || step == QKV) {
-                    float all = 0;
-                    [[dont_unroll]] for (uint i = 0; i < WIDTH / SUBGROUP; i++) all += squares[i];
-                    const float inv_rms = 1 / sqrt(all / float(HIDDEN) + a.eps);
                     v *= inv_rms;
                     if (step == UP) v *= silu(gate * inv_rms);
                 }
                 if (step == QKV)
-                    Handed(here).v[QKV_AT + (s.matrix == 0 ? 0 : Q_ROWS + (s.matrix - 1) * KV_ROWS) + s.row0 + id] = whole(v);
+                    Handed(here).v[QKV_AT + (s.of_workgroup.w == 0 ? 0 : Q_ROWS + (s.of_workgroup.w - 1) * KV_ROWS) + s.of_workgroup.x + id] = whole(v);
                 if (step == O || step == DOWN) h += v;
                 if (last) F32(a.hidden).v[hidden_row] = h;
             }
-            if (step == UP) hand_on(here + UP_AT * 4, INNER, s.row0 + id, v, mine);
+            if (step == UP) hand_on(here + UP_AT * 4, INNER, s.of_workgroup.x + id, v, mine);
             if (step == O || (step == DOWN && !last)) hand_on_hidden(here + (step == O ? O_AT : DOWN_AT) * 4, h, weight, of_hidden);
         }
         if (step != QKV && !last) store_next_table();
