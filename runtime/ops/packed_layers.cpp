@@ -56,6 +56,7 @@ std::string refused(const Capabilities& c, const PackedLayersModel& m) {
     const HeadShape& s = m.shape;
     if (s.head_dim < 16 || s.head_dim > 256 || !std::has_single_bit(s.head_dim) || s.kv_heads == 0 || s.heads % s.kv_heads)
         return "heads have no power of two of columns, 16 to 256, or do not share keys evenly";
+    if (s.head_dim % c.subgroup_size) return "heads are narrower than a subgroup";
     for (const Layer& l : m.layers)
         if (std::string why = refused(l, m.layers[0], s); !why.empty()) return why;
     if (!c.memory_model || !c.float16 || c.subgroup_size < 8 || c.subgroup_size > 64 || c.max_workgroup_invocations < 256 ||

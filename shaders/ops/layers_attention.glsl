@@ -2,7 +2,7 @@
 // The context is cut into parts; a workgroup takes one part for HEADS heads that share keys and values. A key's row lies across
 // SPLIT lanes of a subgroup, which has SLOTS * KEYS of them at once. Where there are several parts, other workgroups join them.
 // Behind handed_on.glsl, decode_attention_cache.glsl, packed_runs.glsl (shared memory: POOL_WORD) and these constants of the
-// shader: HEAD_DIM (a power of two, 16 to 256), HEADS, PARTS (at most), SHORTEST (keys of a part, at least), KEYS, Q_ROWS, KV_ROWS.
+// shader: HEAD_DIM (a power of two, a multiple of SUBGROUP, 16 to 256), HEADS, PARTS (at most), SHORTEST (keys of a part, at least), KEYS, Q_ROWS, KV_ROWS.
 const uint HALF_TEAM = (TEAM + 1) / 2;
 const uint ROW_PIECES = HEAD_DIM / 8, SPLIT = ROW_PIECES < SUBGROUP ? ROW_PIECES : SUBGROUP;
 const uint PIECES = ROW_PIECES / SPLIT, SLOTS = SUBGROUP / SPLIT, HALF = HEAD_DIM / 2;
@@ -58,6 +58,14 @@ float add_dot(float s, vec4 x, vec4 y) {
     return s;
 }
 
+// The largest of the subgroups' tops of head r.
+float top_of_team(uint r) {
+    float top = LOWEST;
+    UNROLL for (uint w = 0; w < TEAM; w += SUBGROUP)
+        top = max(top, uintBitsToFloat(POOL_WORD(TOPS_AT + r * TEAM + min(w + id % SUBGROUP, TEAM - 1))));
+    return subgroupMax(top);
+}
+
 #define LOAD_KEYS(to, rows)                                                                                                      \
     UNROLL for (uint j = 0; j < KEYS; j++)                                                                                       \
         UNROLL for (uint i = 0; i < PIECES; i++)                                                                                 \
@@ -108,7 +116,8 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
                     }
             const uint now = key;
             key += TEAM * KEYS * SLOTS;
-            LOAD_KEYS(k, keys_at)
+            const bool more = first + TEAM * KEYS * SLOTS < end;  // else nobody waits for keys that are not used
+            if (more) LOAD_KEYS(k, keys_at)
             UNROLL for (uint r = 0; r < HEADS; r++) {
                 float new_top = top[r];
                 UNROLL for (uint j = 0; j < KEYS; j++) {
@@ -129,7 +138,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
                     acc[r * PIECES * 2 + i] = x;
                 }
             }
-            LOAD_KEYS(v, values_at)
+            if (more) LOAD_KEYS(v, values_at)
         }
 
         // The slots' sums become one, then the subgroups', all to the same top.
@@ -140,9 +149,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
         }
         barrier();
         UNROLL for (uint r = 0; r < HEADS; r++) {
-            float all = LOWEST;
-            UNROLL for (uint w = 0; w < TEAM; w++) all = max(all, uintBitsToFloat(POOL_WORD(TOPS_AT + r * TEAM + w)));
-            const float keep = exp2(top[r] - all);
+            const float keep = exp2(top[r] - top_of_team(r));
             sum[r] *= keep;
             UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) sum[r] += subgroupShuffleXor(sum[r], m);
             if (subgroup < TEAM && id % SUBGROUP == 0) POOL_WORD(TOTALS_AT + r * TEAM + subgroup) = floatBitsToUint(sum[r]);
@@ -170,16 +177,17 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
             const uint at = ACC_AT + ((r * PIECES + d / 8 / SPLIT) * 8 + d % 8) * SPLIT + d / 8 % SPLIT;
             float x = 0, total = 0;
             UNROLL for (uint w = 0; w < HALF_TEAM; w++) x += uintBitsToFloat(POOL_WORD(at + w * (HEADS * HEAD_DIM)));
-            UNROLL for (uint w = 0; w < TEAM; w++) total += uintBitsToFloat(POOL_WORD(TOTALS_AT + r * TEAM + w));
+            UNROLL for (uint w = 0; w < TEAM; w += SUBGROUP)
+                total += w + id % SUBGROUP < TEAM ? uintBitsToFloat(POOL_WORD(TOTALS_AT + r * TEAM + w + id % SUBGROUP)) : 0;
+            total = subgroupAdd(total);
+            const float of_all = top_of_team(r);
             if (parts == 1) {
                 hand_on(attended, Q_ROWS, (head + r) * HEAD_DIM + d, x / total, there);
             } else if (there) {
                 const uint of_part = (head + r) * PARTS + part;
                 Handed(partial).v[of_part * HEAD_DIM + d] = whole(x);
                 if (d == 0) {
-                    float all = LOWEST;
-                    UNROLL for (uint w = 0; w < TEAM; w++) all = max(all, uintBitsToFloat(POOL_WORD(TOPS_AT + r * TEAM + w)));
-                    Handed(stats).v[of_part * 2] = whole(all);
+                    Handed(stats).v[of_part * 2] = whole(of_all);
                     Handed(stats).v[of_part * 2 + 1] = whole(total);
                 }
             }

@@ -293,6 +293,7 @@ void main() {
         uvec2 next_address = uvec2(0);
         if (step == GATE && id < 16) next_address = U32x2(a.table).v[min(layer + 1, a.layers - 1) * 16 + id];
         if (step == O) {
+            UNROLL for (uint p = 0; p < X_WORDS; p++) x[p] = 0;  // else compilers keep it, and spill what is on its way
             attend(here + QKV_AT * 4, here + ATTENDED_AT * 4, here + PARTIAL_AT * 4, address(layer, CACHE_K), address(layer, CACHE_V),
                    position);
             store_next_table();
@@ -324,6 +325,10 @@ void main() {
                 sums[c] = words_handed(powers_at + columns / 8 * 4, run);
 #endif
             }
+            uint square[(ALL_SQUARES + SUBGROUP - 1) / SUBGROUP];
+            if (step == QKV || step == GATE)
+                UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP)
+                    square[i / SUBGROUP] = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
                 const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
                 uint most;
@@ -336,17 +341,11 @@ void main() {
                 } while (most == MISSING && look_again());
             }
             if (step == QKV || step == GATE) {
-                float of_lane;
-                uint most;
-                do {
-                    of_lane = 0, most = 0;
-                    UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
-                        const uint square = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
-                        most = max(most, square);
-                        of_lane += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
-                    }
-                } while (most == MISSING && look_again());
-                squares = of_lane;
+                UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
+                    const uint at = VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1);
+                    if (square[i / SUBGROUP] == MISSING) square[i / SUBGROUP] = word_handed(from, at);
+                    squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square[i / SUBGROUP]) : 0;
+                }
             }
             if (patience == 0) U32(a.in_vain).v[0] = 1;
             // One power for the whole run.
