@@ -116,8 +116,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
                     }
             const uint now = key;
             key += TEAM * KEYS * SLOTS;
-            const bool more = first + TEAM * KEYS * SLOTS < end;  // else nobody waits for keys that are not used
-            if (more) LOAD_KEYS(k, keys_at)
+            LOAD_KEYS(k, keys_at)
             UNROLL for (uint r = 0; r < HEADS; r++) {
                 float new_top = top[r];
                 UNROLL for (uint j = 0; j < KEYS; j++) {
@@ -138,7 +137,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
                     acc[r * PIECES * 2 + i] = x;
                 }
             }
-            if (more) LOAD_KEYS(v, values_at)
+            LOAD_KEYS(v, values_at)
         }
 
         // The slots' sums become one, then the subgroups', all to the same top.

@@ -117,7 +117,6 @@ void divide(uint step, uint lanes32) {
 struct Step {
     uint runs, parts, groups;  // subgroups of 32 lanes: `parts` side by side have all columns
     uint part, group;          // of these lanes
-    uvec4 of_workgroup;
     uint rounds;
 };
 // At least as many as are on their way: some may be nobody's.
@@ -133,7 +132,6 @@ Step step_of(uint step) {
     s.groups = a.steps[4 * step + 1] >> 16;
     s.part = place & 0xffffu;
     s.group = place >> 16;
-    s.of_workgroup = of_workgroup[step];
     s.rounds = step == O      ? rounds_of(HIDDEN_SHARE, Q_PARTS)
                : step == DOWN ? rounds_of(HIDDEN_SHARE, INNER_PARTS)
                : step == QKV  ? rounds_of(QKV_SHARE, HIDDEN_PARTS)
@@ -142,8 +140,8 @@ Step step_of(uint step) {
 }
 // Where a step's weights are in the table.
 uint weights_of(uint step) { return 3 * (step <= GATE ? step : step - 1); }
-uint64_t centroids_of(uint layer, uint step, const Step s) {
-    return address(layer, weights_of(step) + 2) + (step == UP ? 1 : s.of_workgroup.w) * ((INDEX_MASK + 1) * 4);
+uint64_t centroids_of(uint layer, uint step) {
+    return address(layer, weights_of(step) + 2) + (step == UP ? 1 : of_workgroup[step].w) * ((INDEX_MASK + 1) * 4);
 }
 
 // What a bit stands for at 1 bit: clear, set.
@@ -242,6 +240,20 @@ float norm_weight(uint64_t norm, uint i) {
     return NORM == 1 ? load_f32(norm, i) : NORM == 2 ? load_f16(norm, i) : load_bf16(norm, i);
 }
 
+// The lane's run c of a step's x.
+#define RUN_OF(c) min(((c) * s.parts + s.part) * 32 + lane, s.runs - 1)
+#define LOOK_FOR_POWERS                                                                   \
+    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                            \
+        powers[c] = Handed4(powers_at).v[RUN_OF(c)];                                      \
+        if (BITS == 1) sums[c] = Handed4(powers_at + columns / 8 * 4).v[RUN_OF(c)];       \
+    }
+#define POWERS_MISSING                                                                    \
+    most = 0;                                                                             \
+    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                            \
+        most = max(most, max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w)));           \
+        if (BITS == 1) most = max(most, max(max(sums[c].x, sums[c].y), max(sums[c].z, sums[c].w)));    \
+    }
+
 // h of this workgroup's rows, times weights, with the sums of its squares.
 void hand_on_hidden(uint64_t to, float h, float weight, bool there) {
     const float square = subgroupAdd(there ? h * h : 0);
@@ -272,14 +284,13 @@ void main() {
     uvec2 scales[2 * CHUNKS];
     LOAD_NEXT(0)
     LOAD_NEXT(1)
-    float kept = centroid_at(centroids_of(0, QKV, s));
-    vec2 levels = levels_at(centroids_of(0, QKV, s)), next_levels = levels;
+    float kept = centroid_at(centroids_of(0, QKV));
+    vec2 levels = levels_at(centroids_of(0, QKV)), next_levels = levels;
     // As if a layer before the first handed h on.
     hand_on_hidden(third_of_handed(turn == 0 ? 2 : turn - 1) + DOWN_AT * 4, h, norm_weight(address(0, ATTENTION_NORM), hidden_row),
                    of_hidden);
     keep_centroid(kept);
     barrier();
-    store_next_table();
 
     uint x[X_WORDS], third = turn, layer = 0, step = QKV, quad = 0;
     float inv_rms = 0;
@@ -293,60 +304,60 @@ void main() {
         uvec2 next_address = uvec2(0);
         if (step == GATE && id < 16) next_address = U32x2(a.table).v[min(layer + 1, a.layers - 1) * 16 + id];
         if (step == O) {
-            UNROLL for (uint p = 0; p < X_WORDS; p++) x[p] = 0;  // else compilers keep it, and spill what is on its way
+            // Else compilers keep what is not used any more, and spill weights, for which they have to be there.
+            UNROLL for (uint p = 0; p < X_WORDS; p++) x[p] = 0;
+            UNROLL for (uint c = 0; c < CHUNKS; c++) power[c] = x_sum[c] = 0;
+            inv_rms = 0;
             attend(here + QKV_AT * 4, here + ATTENDED_AT * 4, here + PARTIAL_AT * 4, address(layer, CACHE_K), address(layer, CACHE_V),
                    position);
-            store_next_table();
         }
         // What was made empty in GATE is so before anybody sees what is handed on from here on.
         if (step == DOWN) memoryBarrierBuffer();
+        // x as it was handed on. Powers are looked for first: fewer words are read in vain, in the way of those who write. While they
+        // are on their way the table is made.
+        const uint64_t from = step == QKV    ? before + DOWN_AT * 4
+                              : step == O    ? here + ATTENDED_AT * 4
+                              : step == GATE ? here + O_AT * 4
+                                             : here + UP_AT * 4;
+        const uint columns = step == O ? Q_ROWS : step == DOWN ? INNER : HIDDEN;
+        const uint64_t powers_at = from + x_words(columns) * 4;
+        uvec4 powers[CHUNKS], sums[CHUNKS];
+        if (step != UP) LOOK_FOR_POWERS
+        store_next_table();
         Step next = s;
         if (!last) {
             const uint next_layer = step == DOWN ? layer + 1 : layer, next_step = step == DOWN ? QKV : step + 1;
             next = step_of(next_step);
-            kept = centroid_at(centroids_of(next_layer, next_step, next));
-            next_levels = levels_at(centroids_of(next_layer, next_step, next));
+            kept = centroid_at(centroids_of(next_layer, next_step));
+            next_levels = levels_at(centroids_of(next_layer, next_step));
             after = stream_of(next_layer, next_step, next);
         }
         float squares = 0;
         if (step != UP) {
-            const uint64_t from = step == QKV    ? before + DOWN_AT * 4
-                                  : step == O    ? here + ATTENDED_AT * 4
-                                  : step == GATE ? here + O_AT * 4
-                                                 : here + UP_AT * 4;
-            const uint columns = step == O ? Q_ROWS : step == DOWN ? INNER : HIDDEN;
-            const uint64_t powers_at = from + x_words(columns) * 4;
-            uvec4 powers[CHUNKS], sums[CHUNKS];
-            // The powers are looked for first: fewer words are read in vain, in the way of those who write.
-            UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1);
-                powers[c] = words_handed(powers_at, run);
-#if BITS == 1
-                sums[c] = words_handed(powers_at + columns / 8 * 4, run);
-#endif
+            uint most;
+            POWERS_MISSING
+            while (most == MISSING && look_again()) {
+                LOOK_FOR_POWERS
+                POWERS_MISSING
             }
-            uint square[(ALL_SQUARES + SUBGROUP - 1) / SUBGROUP];
-            if (step == QKV || step == GATE)
-                UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP)
-                    square[i / SUBGROUP] = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
-            UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint run = min((c * s.parts + s.part) * 32 + lane, s.runs - 1), at = run / 32 * 128 + run % 32;
-                uint most;
-                do {
-                    most = 0;
+            const bool with_squares = step == QKV || step == GATE;
+            do {
+                most = 0, squares = 0;
+                UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
+                    // Where there are none: a word that is there.
+                    const uint at = with_squares ? VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1) : x_words(columns);
+                    const uint square = Handed(from).v[at];
+                    most = max(most, square);
+                    squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
+                }
+                UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                    const uint run = RUN_OF(c), at = run / 32 * 128 + run % 32;
                     UNROLL for (uint j = 0; j < 4; j++) {
                         const uvec4 eight = Handed4(from).v[at + j * 32];
                         UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
                     }
-                } while (most == MISSING && look_again());
-            }
-            if (step == QKV || step == GATE) {
-                UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
-                    const uint at = VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1);
-                    if (square[i / SUBGROUP] == MISSING) square[i / SUBGROUP] = word_handed(from, at);
-                    squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square[i / SUBGROUP]) : 0;
                 }
-            }
+            } while (most == MISSING && look_again());
             if (patience == 0) U32(a.in_vain).v[0] = 1;
             // One power for the whole run.
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
@@ -379,14 +390,14 @@ void main() {
         }
         barrier();  // the table is there
         if (step == QKV || step == GATE) inv_rms = 1 / sqrt(subgroupAdd(squares) / float(HIDDEN) + a.eps);
-        const uint splits = s.parts * SPLITS, pitch = splits | 1;
+        const uint quads = of_workgroup[step].z, splits = s.parts * SPLITS, pitch = splits | 1;
         const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
             if ((quad + n) % 2 == 0) USE_QUAD(0) else USE_QUAD(1)
             const float sum = row_sum(total);
-            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < s.of_workgroup.z)
+            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < quads)
                 POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
@@ -397,7 +408,8 @@ void main() {
 
         // Rows, one for each invocation.
         if (step != GATE) {
-            const bool mine = id < s.of_workgroup.y;
+            const uvec4 rows = of_workgroup[step];
+            const bool mine = id < rows.y;
             float v = 0;
             if (mine) {
                 const uint row = SUMS_AT + id * pitch, up_row = row + (step == UP ? INNER_SHARE * pitch : 0);
@@ -411,14 +423,13 @@ void main() {
                     if (step == UP) v *= silu(gate * inv_rms);
                 }
                 if (step == QKV)
-                    Handed(here).v[QKV_AT + (s.of_workgroup.w == 0 ? 0 : Q_ROWS + (s.of_workgroup.w - 1) * KV_ROWS) + s.of_workgroup.x + id] = whole(v);
+                    Handed(here).v[QKV_AT + (rows.w == 0 ? 0 : Q_ROWS + (rows.w - 1) * KV_ROWS) + rows.x + id] = whole(v);
                 if (step == O || step == DOWN) h += v;
                 if (last) F32(a.hidden).v[hidden_row] = h;
             }
-            if (step == UP) hand_on(here + UP_AT * 4, INNER, s.of_workgroup.x + id, v, mine);
+            if (step == UP) hand_on(here + UP_AT * 4, INNER, rows.x + id, v, mine);
             if (step == O || (step == DOWN && !last)) hand_on_hidden(here + (step == O ? O_AT : DOWN_AT) * 4, h, weight, of_hidden);
         }
-        if (step != QKV && !last) store_next_table();
         s = next;
         levels = next_levels;
         step = step == DOWN ? QKV : step + 1;
