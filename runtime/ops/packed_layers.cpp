@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <numbers>
 
 #include "runtime/ops/launch.h"
@@ -19,7 +20,7 @@ struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
     uint32_t chunks, copies;
-    uint32_t heads = 1, parts, shortest, keys;  // of the attention
+    uint32_t parts, shortest, keys;  // of the attention
 };
 
 uint32_t share_of(int64_t rows, uint32_t workgroups) { return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8; }
@@ -90,15 +91,12 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim}) > p.width)
         return "matrices are too tall";
 
-    // Sums of a lane take 8 registers or more for each head.
-    const uint32_t team = std::min(p.width / c.subgroup_size, 16u), group = m.shape.heads / m.shape.kv_heads;
-    const uint32_t pieces = std::max(1u, m.shape.head_dim / 8 / c.subgroup_size);
-    for (uint32_t heads = 2; heads * pieces <= 4; heads++)
-        if (group % heads == 0) p.heads = heads;
-    const uint32_t head_groups = m.shape.heads / p.heads;
-    p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / head_groups, 1u, most_parts);
+    const uint32_t team = std::min(p.width / c.subgroup_size, 16u);
+    p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / m.shape.heads, 1u, most_parts);
     p.shortest = tuning.shortest ? tuning.shortest : 128;
+    if (const char* v = std::getenv("VKQAT_SHORTEST")) p.shortest = uint32_t(std::atoi(v));
     p.keys = 2;
+    if (const char* v = std::getenv("VKQAT_KEYS")) p.keys = uint32_t(std::atoi(v));
 
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
     auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
@@ -107,10 +105,10 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
     p.copies = 128 / entry_bytes;
     const uint32_t attention =
-        4 * std::max(p.heads * (2 * team + (team + 1) / 2 * m.shape.head_dim), p.parts * (m.shape.head_dim + 2));
+        4 * std::max(team * (2 + m.shape.head_dim), p.parts * (m.shape.head_dim + 2));
     const uint32_t centroids = bits == 1 ? 0 : (1u << bits) * 4;
-    // Beside the pool: shares of steps, addresses, q of a workgroup's heads, the new key and value.
-    const uint32_t beside = 5 * (p.width / 32 + 1) * 16 + 32 * 8 + p.heads * m.shape.head_dim * 4 + m.shape.head_dim * 4 + 64;
+    // Beside the pool: shares of steps, addresses, q of a head, the new key and value.
+    const uint32_t beside = 5 * (p.width / 32 + 1) * 16 + 32 * 8 + m.shape.head_dim * 8 + 64;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - beside - centroids;
     while (p.copies > 1 && p.copies * table + all_sums > budget) p.copies /= 2;
     if (std::max(p.copies * table + all_sums, attention) > budget) return "shared memory is too small";
@@ -192,7 +190,7 @@ Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, 
     g.dispatch(Kernel{fmt::format("packed_layers_{}_{}", first.o.bits, name(first.cache_k.dtype())),
                       {p.width, uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share, p.inner_share,
                        p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)), uint32_t(first.o.block_size / 32),
-                       norm_kind(first.mlp_norm), c.subgroup_size, c.kind == DeviceKind::cpu, tuning.patience ? tuning.patience : 1u << 19, model.shape.head_dim, p.heads, p.parts, p.shortest, p.keys}},
+                       norm_kind(first.mlp_norm), c.subgroup_size, c.kind == DeviceKind::cpu, tuning.patience ? tuning.patience : 1u << 19, model.shape.head_dim, p.parts, p.shortest, p.keys}},
                {in(g.address_table(std::move(table), "layers")), in(embedded), out(result), in(model.rope_table),
                 in(model.position), inout(memory.handed_on), inout(memory.turn), out(memory.in_vain)},
                args, Grid{p.workgroups}, "layers", {.flops = 2 * weights + of_keys, .bytes = bytes});

@@ -1,17 +1,18 @@
 // The attention of packed_layers.comp: one token, whose q, k and v workgroups find in what was handed on, over a cache of fp16 or bf16.
-// The context is cut into parts; a workgroup takes one part for HEADS heads that share keys and values. A key's row lies across
-// SPLIT lanes of a subgroup, which has SLOTS * KEYS of them at once. Where there are several parts, other workgroups join them.
+// The context is cut into parts; a workgroup takes one part for one head: several heads for each key that is read would need so many
+// registers that weights on their way have to leave theirs (docs/rejected.md), and long contexts have a kernel of their own
+// (decode_attention.comp). A key's row lies across SPLIT lanes of a subgroup, which has SLOTS * KEYS of them at once. Where there are
+// several parts, other workgroups join them.
 // Behind handed_on.glsl, decode_attention_cache.glsl, packed_runs.glsl (shared memory: POOL_WORD) and these constants of the
-// shader: HEAD_DIM (a power of two, a multiple of SUBGROUP, 16 to 256), HEADS, PARTS (at most), SHORTEST (keys of a part, at least), KEYS, Q_ROWS, KV_ROWS.
-const uint HALF_TEAM = (TEAM + 1) / 2;
+// shader: HEAD_DIM (a power of two, a multiple of SUBGROUP, 16 to 256), PARTS (at most), SHORTEST (keys of a part, at least), KEYS, Q_ROWS, KV_ROWS.
 const uint ROW_PIECES = HEAD_DIM / 8, SPLIT = ROW_PIECES < SUBGROUP ? ROW_PIECES : SUBGROUP;
 const uint PIECES = ROW_PIECES / SPLIT, SLOTS = SUBGROUP / SPLIT, HALF = HEAD_DIM / 2;
-const uint Q_HEADS = Q_ROWS / HEAD_DIM, HEAD_GROUPS = Q_HEADS / HEADS, SHARED_BY = Q_ROWS / KV_ROWS;
-const uint TOPS_AT = 0, TOTALS_AT = TEAM * HEADS, ACC_AT = 2 * TEAM * HEADS;
+const uint Q_HEADS = Q_ROWS / HEAD_DIM, SHARED_BY = Q_ROWS / KV_ROWS;  // heads that share keys
+const uint TOPS_AT = 0, TOTALS_AT = TEAM, ACC_AT = 2 * TEAM;
 const float LOWEST = -1e30;
 
 layout(buffer_reference, scalar, buffer_reference_align = 8) buffer Angles { vec2 v[]; };
-shared vec4 shared_q[HEADS * HEAD_DIM / 4];
+shared vec4 shared_q[HEAD_DIM / 4];
 shared uvec4 new_pieces[2 * ROW_PIECES];  // the token's key and value, as the cache has them
 
 #ifdef CACHE_f16
@@ -22,28 +23,27 @@ uint two_of_cache(vec2 x) { return pack_bf16(x); }
 
 // Rotates what is handed on of q and k; q times the scale, k and v rounded as in the cache, all to shared memory.
 void take_q_k_v(uint64_t qkv, uint64_t angles, uint head, uint kv_head) {
-    [[dont_unroll]] for (uint i = id; i < (HEADS + 2) * (HALF / 2); i += WIDTH) {
-        const uint r = i / (HALF / 2), d = i % (HALF / 2) * 2;
-        const uint row = r < HEADS ? (head + r) * HEAD_DIM : Q_ROWS + (r - HEADS) * KV_ROWS + kv_head * HEAD_DIM;
+    [[dont_unroll]] for (uint i = id; i < 3 * (HALF / 2); i += WIDTH) {
+        const uint which = i / (HALF / 2), d = i % (HALF / 2) * 2;
+        const uint row = which == 0 ? head * HEAD_DIM : Q_ROWS + (which - 1) * KV_ROWS + kv_head * HEAD_DIM;
         uvec2 low, high;
         do {
             low = Handed2(qkv).v[(row + d) / 2];
             high = Handed2(qkv).v[(row + HALF + d) / 2];
         } while (missing(uvec4(low, high)) && look_again());
         vec2 x = uintBitsToFloat(low), y = uintBitsToFloat(high);
-        if (r <= HEADS) {
+        if (which < 2) {
             const vec2 c = Angles(angles).v[d / 2], s = Angles(angles).v[(d + HALF) / 2], rotated = x * c - y * s;
             y = y * c + x * s;
             x = rotated;
         }
-        if (r < HEADS) {
-            const uint at = r * HEAD_DIM + d;
+        if (which == 0) {
             UNROLL for (uint e = 0; e < 2; e++) {
-                shared_q[at / 4][at % 4 + e] = x[e] * a.scale;
-                shared_q[(at + HALF) / 4][(at + HALF) % 4 + e] = y[e] * a.scale;
+                shared_q[d / 4][d % 4 + e] = x[e] * a.scale;
+                shared_q[(d + HALF) / 4][(d + HALF) % 4 + e] = y[e] * a.scale;
             }
         } else {
-            const uint at = ((r - HEADS) * HEAD_DIM + d) / 2;
+            const uint at = ((which - 1) * HEAD_DIM + d) / 2;
             new_pieces[at / 4][at % 4] = two_of_cache(x);
             new_pieces[(at + HALF / 2) / 4][(at + HALF / 2) % 4] = two_of_cache(y);
         }
@@ -58,11 +58,11 @@ float add_dot(float s, vec4 x, vec4 y) {
     return s;
 }
 
-// The largest of the subgroups' tops of head r.
-float top_of_team(uint r) {
+// The largest of the subgroups' tops.
+float top_of_team() {
     float top = LOWEST;
     UNROLL for (uint w = 0; w < TEAM; w += SUBGROUP)
-        top = max(top, uintBitsToFloat(POOL_WORD(TOPS_AT + r * TEAM + min(w + id % SUBGROUP, TEAM - 1))));
+        top = max(top, uintBitsToFloat(POOL_WORD(TOPS_AT + min(w + id % SUBGROUP, TEAM - 1))));
     return subgroupMax(top);
 }
 
@@ -71,15 +71,15 @@ float top_of_team(uint r) {
         UNROLL for (uint i = 0; i < PIECES; i++)                                                                                 \
             to[j * PIECES + i] = U32x4((rows) + uint64_t(min(key + j * SLOTS, cached)) * (KV_ROWS * 2)).v[i * SPLIT + share];
 
-// here: what is handed on in this layer, from its q, k, v on; keys, values: the layer's cache. Ends with attended columns handed on.
+// qkv, attended, partial: what is handed on of them in this layer; keys, values: its cache.
 void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, uint64_t values, uint position) {
     const uint length = max((position + PARTS) / PARTS, SHORTEST), parts = (position + length) / length;  // of position + 1 keys
     const uint64_t angles = a.rope + uint64_t(min(position, a.rope_positions - 1)) * (HEAD_DIM * 4);
     const uint subgroup = id / SUBGROUP, share = id % SPLIT, slot = id % SUBGROUP / SPLIT;
     const uint cached = max(position, 1) - 1;  // the last row that is there; none at position 0: then it is not used
     const uint64_t stats = partial + Q_HEADS * PARTS * HEAD_DIM * 4;
-    [[dont_unroll]] for (uint item = workgroup; item < HEAD_GROUPS * parts; item += gl_NumWorkGroups.x) {
-        const uint part = item / HEAD_GROUPS, head = item % HEAD_GROUPS * HEADS, kv_head = head / SHARED_BY;
+    [[dont_unroll]] for (uint item = workgroup; item < Q_HEADS * parts; item += gl_NumWorkGroups.x) {
+        const uint part = item / Q_HEADS, head = item % Q_HEADS, kv_head = head / SHARED_BY;
         const uint end = min((part + 1) * length, position + 1);
         uint key = subgroup < TEAM ? part * length + subgroup * (KEYS * SLOTS) + slot : 1u << 30;
         const uint64_t keys_at = keys + kv_head * (HEAD_DIM * 2), values_at = values + kv_head * (HEAD_DIM * 2);
@@ -91,13 +91,9 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
         if (part + 1 == parts && head % SHARED_BY == 0 && id < 2 * ROW_PIECES)
             U32x4((id < ROW_PIECES ? keys_at : values_at) + uint64_t(position) * (KV_ROWS * 2)).v[id % ROW_PIECES] = new_pieces[id];
 
-        float top[HEADS], sum[HEADS];
-        vec4 acc[HEADS * PIECES * 2];
-        UNROLL for (uint r = 0; r < HEADS; r++) {
-            top[r] = LOWEST;
-            sum[r] = 0;
-            UNROLL for (uint i = 0; i < PIECES * 2; i++) acc[r * PIECES * 2 + i] = vec4(0);
-        }
+        float top = LOWEST, sum = 0;
+        vec4 acc[PIECES * 2];
+        UNROLL for (uint i = 0; i < PIECES * 2; i++) acc[i] = vec4(0);
         [[dont_unroll]] for (uint first = part * length; first < end; first += TEAM * KEYS * SLOTS) {
             UNROLL for (uint j = 0; j < KEYS; j++)
                 if (key + j * SLOTS == position)
@@ -105,90 +101,64 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
                         k[j * PIECES + i] = new_pieces[i * SPLIT + share];
                         v[j * PIECES + i] = new_pieces[ROW_PIECES + i * SPLIT + share];
                     }
-            float s[HEADS * KEYS];
-            UNROLL for (uint n = 0; n < HEADS * KEYS; n++) s[n] = 0;
-            UNROLL for (uint i = 0; i < PIECES; i++)
-                UNROLL for (uint h = 0; h < 2; h++)
-                    UNROLL for (uint r = 0; r < HEADS; r++) {
-                        const vec4 q = shared_q[(r * HEAD_DIM + (i * SPLIT + share) * 8) / 4 + h];
-                        UNROLL for (uint j = 0; j < KEYS; j++)
-                            s[r * KEYS + j] = add_dot(s[r * KEYS + j], q, quad(k[j * PIECES + i], h));
-                    }
+            float s[KEYS];
+            UNROLL for (uint j = 0; j < KEYS; j++) s[j] = 0;
+            UNROLL for (uint i = 0; i < PIECES * 2; i++) {
+                const vec4 q = shared_q[(i / 2 * SPLIT + share) * 2 + i % 2];
+                UNROLL for (uint j = 0; j < KEYS; j++) s[j] = add_dot(s[j], q, quad(k[j * PIECES + i / 2], i % 2));
+            }
             const uint now = key;
             key += TEAM * KEYS * SLOTS;
             LOAD_KEYS(k, keys_at)
-            UNROLL for (uint r = 0; r < HEADS; r++) {
-                float new_top = top[r];
-                UNROLL for (uint j = 0; j < KEYS; j++) {
-                    UNROLL for (uint m = 1; m < SPLIT; m *= 2) s[r * KEYS + j] += subgroupShuffleXor(s[r * KEYS + j], m);
-                    s[r * KEYS + j] = mix(2 * LOWEST, s[r * KEYS + j], now + j * SLOTS < end);
-                    new_top = max(new_top, s[r * KEYS + j]);
-                }
-                const float keep = exp2(top[r] - new_top);
-                top[r] = new_top;
-                sum[r] *= keep;
-                UNROLL for (uint j = 0; j < KEYS; j++) {
-                    s[r * KEYS + j] = exp2(s[r * KEYS + j] - new_top);
-                    sum[r] += s[r * KEYS + j];
-                }
-                UNROLL for (uint i = 0; i < PIECES * 2; i++) {
-                    vec4 x = acc[r * PIECES * 2 + i] * keep;
-                    UNROLL for (uint j = 0; j < KEYS; j++) x += s[r * KEYS + j] * quad(v[j * PIECES + i / 2], i % 2);
-                    acc[r * PIECES * 2 + i] = x;
-                }
+            float new_top = top;
+            UNROLL for (uint j = 0; j < KEYS; j++) {
+                UNROLL for (uint m = 1; m < SPLIT; m *= 2) s[j] += subgroupShuffleXor(s[j], m);
+                s[j] = mix(2 * LOWEST, s[j], now + j * SLOTS < end);
+                new_top = max(new_top, s[j]);
+            }
+            const float keep = exp2(top - new_top);
+            top = new_top;
+            sum *= keep;
+            UNROLL for (uint j = 0; j < KEYS; j++) {
+                s[j] = exp2(s[j] - new_top);
+                sum += s[j];
+            }
+            UNROLL for (uint i = 0; i < PIECES * 2; i++) {
+                acc[i] *= keep;
+                UNROLL for (uint j = 0; j < KEYS; j++) acc[i] += s[j] * quad(v[j * PIECES + i / 2], i % 2);
             }
             LOAD_KEYS(v, values_at)
         }
 
         // The slots' sums become one, then the subgroups', all to the same top.
-        UNROLL for (uint r = 0; r < HEADS; r++) {
-            float of_slots = top[r];
-            UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) of_slots = max(of_slots, subgroupShuffleXor(of_slots, m));
-            if (subgroup < TEAM && id % SUBGROUP == 0) POOL_WORD(TOPS_AT + r * TEAM + subgroup) = floatBitsToUint(of_slots);
+        float of_slots = top;
+        UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) of_slots = max(of_slots, subgroupShuffleXor(of_slots, m));
+        if (subgroup < TEAM && id % SUBGROUP == 0) POOL_WORD(TOPS_AT + subgroup) = floatBitsToUint(of_slots);
+        barrier();
+        const float of_team = top_of_team(), keep = exp2(top - of_team);
+        sum *= keep;
+        UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) sum += subgroupShuffleXor(sum, m);
+        if (subgroup < TEAM && id % SUBGROUP == 0) POOL_WORD(TOTALS_AT + subgroup) = floatBitsToUint(sum);
+        UNROLL for (uint n = 0; n < PIECES * 8; n++) {
+            float x = acc[n / 4][n % 4] * keep;
+            UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) x += subgroupShuffleXor(x, m);
+            if (slot == 0 && subgroup < TEAM) POOL_WORD(ACC_AT + (n * TEAM + subgroup) * SPLIT + share) = floatBitsToUint(x);
         }
         barrier();
-        UNROLL for (uint r = 0; r < HEADS; r++) {
-            const float keep = exp2(top[r] - top_of_team(r));
-            sum[r] *= keep;
-            UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) sum[r] += subgroupShuffleXor(sum[r], m);
-            if (subgroup < TEAM && id % SUBGROUP == 0) POOL_WORD(TOTALS_AT + r * TEAM + subgroup) = floatBitsToUint(sum[r]);
-            UNROLL for (uint i = 0; i < PIECES * 2; i++)
-                UNROLL for (uint c = 0; c < 4; c++) {
-                    float x = acc[r * PIECES * 2 + i][c] * keep;
-                    UNROLL for (uint m = SPLIT; m < SUBGROUP; m *= 2) x += subgroupShuffleXor(x, m);
-                    acc[r * PIECES * 2 + i][c] = x;
-                }
-        }
-        // Half of the subgroups leave theirs, the others add them.
-        const uint acc_at = ACC_AT + subgroup % HALF_TEAM * (HEADS * HEAD_DIM) + share;
-        UNROLL for (uint turn = 0; turn < 2; turn++) {
-            if (slot == 0 && subgroup < TEAM && (subgroup >= HALF_TEAM) == (turn == 0))
-                UNROLL for (uint n = 0; n < HEADS * PIECES * 8; n++) {
-                    float x = acc[n / 4][n % 4];
-                    if (turn == 1 && subgroup + HALF_TEAM < TEAM) x += uintBitsToFloat(POOL_WORD(acc_at + n * SPLIT));
-                    POOL_WORD(acc_at + n * SPLIT) = floatBitsToUint(x);
-                }
-            barrier();
-        }
-        [[dont_unroll]] for (uint from = 0; from < HEADS * HEAD_DIM; from += WIDTH) {
-            const uint u = min(from + id, HEADS * HEAD_DIM - 1), r = u / HEAD_DIM, d = u % HEAD_DIM;
-            const bool there = from + id < HEADS * HEAD_DIM;
-            const uint at = ACC_AT + ((r * PIECES + d / 8 / SPLIT) * 8 + d % 8) * SPLIT + d / 8 % SPLIT;
-            float x = 0, total = 0;
-            UNROLL for (uint w = 0; w < HALF_TEAM; w++) x += uintBitsToFloat(POOL_WORD(at + w * (HEADS * HEAD_DIM)));
-            UNROLL for (uint w = 0; w < TEAM; w += SUBGROUP)
-                total += w + id % SUBGROUP < TEAM ? uintBitsToFloat(POOL_WORD(TOTALS_AT + r * TEAM + w + id % SUBGROUP)) : 0;
-            total = subgroupAdd(total);
-            const float of_all = top_of_team(r);
-            if (parts == 1) {
-                hand_on(attended, Q_ROWS, (head + r) * HEAD_DIM + d, x / total, there);
-            } else if (there) {
-                const uint of_part = (head + r) * PARTS + part;
-                Handed(partial).v[of_part * HEAD_DIM + d] = whole(x);
-                if (d == 0) {
-                    Handed(stats).v[of_part * 2] = whole(of_all);
-                    Handed(stats).v[of_part * 2 + 1] = whole(total);
-                }
+        const uint d = id % HEAD_DIM, at = ACC_AT + (d / 8 / SPLIT * 8 + d % 8) * (TEAM * SPLIT) + d / 8 % SPLIT;
+        float x = 0, total = 0;
+        UNROLL for (uint w = 0; w < TEAM; w++) x += uintBitsToFloat(POOL_WORD(at + w * SPLIT));
+        UNROLL for (uint w = 0; w < TEAM; w += SUBGROUP)
+            total += w + id % SUBGROUP < TEAM ? uintBitsToFloat(POOL_WORD(TOTALS_AT + w + id % SUBGROUP)) : 0;
+        total = subgroupAdd(total);
+        if (parts == 1) {
+            hand_on(attended, Q_ROWS, head * HEAD_DIM + d, x / total, id < HEAD_DIM);
+        } else if (id < HEAD_DIM) {
+            const uint of_part = head * PARTS + part;
+            Handed(partial).v[of_part * HEAD_DIM + d] = whole(x);
+            if (d == 0) {
+                Handed(stats).v[of_part * 2] = whole(of_team);
+                Handed(stats).v[of_part * 2 + 1] = whole(total);
             }
         }
         barrier();

@@ -18,6 +18,8 @@
 // There are three memories for what is handed on in a layer, which take turns. While a layer's gates are computed, nobody reads
 // what the layer before it handed on but h, and nobody writes for the next one: the third is made empty for the next layer then.
 // Grid: (workgroups).
+#pragma use_vulkan_memory_model
+#extension GL_KHR_memory_scope_semantics : require
 #include "common.glsl"
 #include "args/packed_layers.h"
 layout(push_constant, scalar) uniform Push { PackedLayersArgs a; };
@@ -37,10 +39,9 @@ layout(constant_id = 12) const uint SUBGROUP = 32;
 layout(constant_id = 13) const bool CPU = false;
 layout(constant_id = 14) const uint PATIENCE = 1;   // times that an invocation looks for what is handed on before it gives up
 layout(constant_id = 15) const uint HEAD_DIM = 32;
-layout(constant_id = 16) const uint HEADS = 1;      // that a workgroup attends with together
-layout(constant_id = 17) const uint PARTS = 1;      // of the context, at most
-layout(constant_id = 18) const uint SHORTEST = 64;  // keys of a part, at least
-layout(constant_id = 19) const uint KEYS = 1;       // of a slot at once
+layout(constant_id = 16) const uint PARTS = 1;      // of the context, at most
+layout(constant_id = 17) const uint SHORTEST = 64;  // keys of a part, at least
+layout(constant_id = 18) const uint KEYS = 1;       // of a slot at once
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
@@ -51,6 +52,7 @@ const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reac
 #include "ops/decode_attention_cache.glsl"
 
 const uint QKV = 0, O = 1, GATE = 2, UP = 3, DOWN = 4;
+const uint DEPTH = 2;  // quads of a group that are used or on their way; more are slower (docs/rejected.md)
 const uint WIDTH = gl_WorkGroupSize.x, X_WORDS = CHUNKS * 16;
 const uint Q_PARTS = (Q_ROWS / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
            INNER_PARTS = (INNER / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32);
@@ -61,11 +63,12 @@ const uint INNER_SUMS = 2 * INNER_SHARE * (HIDDEN_PARTS * SPLITS | 1), O_SUMS = 
 const uint SUMS_1 = INNER_SUMS > O_SUMS ? INNER_SUMS : O_SUMS, SUMS_2 = DOWN_SUMS > QKV_SUMS ? DOWN_SUMS : QKV_SUMS;
 const uint SUMS_END = SUMS_AT + (SUMS_1 > SUMS_2 ? SUMS_1 : SUMS_2);
 const uint TEAM = WIDTH / SUBGROUP < 16 ? WIDTH / SUBGROUP : 16;  // subgroups that attend
-const uint ATTEND_END = HEADS * (2 * TEAM + (TEAM + 1) / 2 * HEAD_DIM), JOIN_END = PARTS * (HEAD_DIM + 2);
+const uint ATTEND_END = TEAM * (2 + HEAD_DIM), JOIN_END = PARTS * (HEAD_DIM + 2);
 const uint ATTENTION_END = ATTEND_END > JOIN_END ? ATTEND_END : JOIN_END;
 const uint CENTROIDS_AT = SUMS_END > ATTENTION_END ? SUMS_END : ATTENTION_END;
 const uint POOL_WORDS = CENTROIDS_AT + CENTROIDS;
 #include "ops/packed_runs.glsl"
+shared float shared_squares;
 shared uvec2 addresses[32];  // of two layers, as in a.table
 
 // What is handed on in a layer, in words: q, k, v (fp32); what is attended to, o and down as h times the next norm's weights, up:
@@ -122,7 +125,7 @@ struct Step {
 // At least as many as are on their way: some may be nobody's.
 uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
-    return max((share / 4 + groups - 1) / groups, 2);
+    return max((share / 4 + groups - 1) / groups, DEPTH);
 }
 Step step_of(uint step) {
     const uint place = of_lanes[step * (WIDTH / 32) + subgroup32].w;
@@ -153,7 +156,7 @@ vec2 levels_at(uint64_t centroids) {
 #endif
 }
 
-// Weights come as one stream through all steps: while a quad is used, the next two of the group are on their way. Where a step's
+// Weights come as one stream through all steps: while a quad is used, the next DEPTH - 1 of the group are on their way. Where a step's
 // quads are:
 struct Stream {
     uint n, rounds;     // the round that is asked for next
@@ -177,7 +180,7 @@ Stream stream_of(uint layer, uint step, const Step s) {
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
     }
-// The four rows' products of a quad and x, `total`; then the next but one of the stream takes its place. Two copies of this code, so
+// The four rows' products of a quad and x, `total`; then the quad DEPTH behind it takes its place. As many copies of this code, so
 // that no quad is moved, for which it would have to be there.
 #define USE_QUAD(d)                                                                                              \
     {                                                                                                            \
@@ -280,10 +283,9 @@ void main() {
 
     Step s = step_of(QKV);
     Stream l = stream_of(0, QKV, s), after = l;
-    uvec4 w[2 * CHUNKS][BITS];
-    uvec2 scales[2 * CHUNKS];
-    LOAD_NEXT(0)
-    LOAD_NEXT(1)
+    uvec4 w[DEPTH * CHUNKS][BITS];
+    uvec2 scales[DEPTH * CHUNKS];
+    UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
     float kept = centroid_at(centroids_of(0, QKV));
     vec2 levels = levels_at(centroids_of(0, QKV)), next_levels = levels;
     // As if a layer before the first handed h on.
@@ -293,7 +295,6 @@ void main() {
     barrier();
 
     uint x[X_WORDS], third = turn, layer = 0, step = QKV, quad = 0;
-    float inv_rms = 0;
     float power[CHUNKS], x_sum[CHUNKS];
     [[dont_unroll]] for (uint n = 0; n < 5 * a.layers; n++) {
         const bool last = n + 1 == 5 * a.layers;
@@ -307,12 +308,13 @@ void main() {
             // Else compilers keep what is not used any more, and spill weights, for which they have to be there.
             UNROLL for (uint p = 0; p < X_WORDS; p++) x[p] = 0;
             UNROLL for (uint c = 0; c < CHUNKS; c++) power[c] = x_sum[c] = 0;
-            inv_rms = 0;
             attend(here + QKV_AT * 4, here + ATTENDED_AT * 4, here + PARTIAL_AT * 4, address(layer, CACHE_K), address(layer, CACHE_V),
                    position);
         }
         // What was made empty in GATE is so before anybody sees what is handed on from here on.
-        if (step == DOWN) memoryBarrierBuffer();
+        if (step == DOWN)
+            memoryBarrier(gl_ScopeQueueFamily, gl_StorageSemanticsBuffer,
+                          gl_SemanticsAcquireRelease | gl_SemanticsMakeAvailable | gl_SemanticsMakeVisible);
         // x as it was handed on. Powers are looked for first: fewer words are read in vain, in the way of those who write. While they
         // are on their way the table is made.
         const uint64_t from = step == QKV    ? before + DOWN_AT * 4
@@ -341,23 +343,31 @@ void main() {
                 POWERS_MISSING
             }
             const bool with_squares = step == QKV || step == GATE;
+            // One subgroup takes the squares: words that all read are slow.
             do {
                 most = 0, squares = 0;
-                UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
-                    // Where there are none: a word that is there.
-                    const uint at = with_squares ? VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1) : x_words(columns);
-                    const uint square = Handed(from).v[at];
-                    most = max(most, square);
-                    squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
+                if (with_squares && id >= WIDTH - SUBGROUP)
+                    UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
+                        const uint square = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
+                        most = max(most, square);
+                        squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
+                    }
+            } while (most == MISSING && look_again());
+            // Through caches at first, as several subgroups read the same: they have not had it since the barrier of memory.
+            most = 0;
+            UNROLL for (uint c = 0; c < CHUNKS; c++)
+                UNROLL for (uint j = 0; j < 4; j++) {
+                    const uvec4 eight = U32x4(from).v[RUN_OF(c) / 32 * 128 + RUN_OF(c) % 32 + j * 32];
+                    UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
                 }
-                UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                    const uint run = RUN_OF(c), at = run / 32 * 128 + run % 32;
+            while (most == MISSING && look_again()) {
+                most = 0;
+                UNROLL for (uint c = 0; c < CHUNKS; c++)
                     UNROLL for (uint j = 0; j < 4; j++) {
-                        const uvec4 eight = Handed4(from).v[at + j * 32];
+                        const uvec4 eight = Handed4(from).v[RUN_OF(c) / 32 * 128 + RUN_OF(c) % 32 + j * 32];
                         UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
                     }
-                }
-            } while (most == MISSING && look_again());
+            }
             if (patience == 0) U32(a.in_vain).v[0] = 1;
             // One power for the whole run.
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
@@ -388,20 +398,21 @@ void main() {
             [[dont_unroll]] for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH)
                 Handed4(next_third).v[i] = uvec4(MISSING);
         }
+        const float all_squares = subgroupAdd(squares);
+        if (id == WIDTH - 1 && (step == QKV || step == GATE)) shared_squares = all_squares;
         barrier();  // the table is there
-        if (step == QKV || step == GATE) inv_rms = 1 / sqrt(subgroupAdd(squares) / float(HIDDEN) + a.eps);
         const uint quads = of_workgroup[step].z, splits = s.parts * SPLITS, pitch = splits | 1;
         const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
-            if ((quad + n) % 2 == 0) USE_QUAD(0) else USE_QUAD(1)
+            if (quad == 0) USE_QUAD(0) else USE_QUAD(1)
+            quad = 1 - quad;
             const float sum = row_sum(total);
             if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < quads)
                 POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
-        quad += s.rounds;
         keep_centroid(kept);
         if (step == GATE && id < 16) addresses[(layer + 1) % 2 * 16 + id] = next_address;
         barrier();  // sums are there, the table is used no more
@@ -419,6 +430,7 @@ void main() {
                     gate += uintBitsToFloat(POOL_WORD(row + i));
                 }
                 if (step == UP || step == QKV) {
+                    const float inv_rms = 1 / sqrt(shared_squares / float(HIDDEN) + a.eps);
                     v *= inv_rms;
                     if (step == UP) v *= silu(gate * inv_rms);
                 }
