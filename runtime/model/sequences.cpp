@@ -13,6 +13,10 @@
 namespace vkqat {
 namespace {
 
+// Up to so many cached positions all layers in one dispatch are faster than five dispatches a layer, whose attention shares keys among
+// heads: 12B at 4 bits on an H200 (docs/performance.md).
+constexpr int64_t one_dispatch_keys = 6000;
+
 constexpr int64_t sampler_words = sizeof(SamplerParameters) / 4;
 
 HeadShape head_shape(const LlamaConfig& c) { return {uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)}; }
@@ -62,9 +66,14 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     seen_ = allocate_filled(std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
-    decode_.graph = decode_graph();
+    decode_.graph = decode_graph(true);
+    if (count_ == 1 && context_ > one_dispatch_keys) {
+        decode_long_.graph = decode_graph(false);
+        if (decode_long_.graph->nodes().size() == decode_.graph->nodes().size()) decode_long_.graph.reset();
+    }
     const uint64_t block = Arena::block_bytes(device_);
     workspace_ = plan(*decode_.graph, block).arena_bytes;
+    if (decode_long_.graph) workspace_ = std::max(workspace_, plan(*decode_long_.graph, block).arena_bytes);
     for (Piece piece : {Piece::inner, Piece::last}) {
         prefills_.push_back({0, pieces_[0], piece, {prefill_graph(0, pieces_[0], piece), nullptr}});
         workspace_ = std::max(workspace_, plan(*prefills_.back().recording.graph, block).arena_bytes);
@@ -79,6 +88,7 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     arena_ = std::make_shared<Arena>(device_, workspace_, "activations");
     for (Prefill& p : prefills_) p.recording.executable = std::make_unique<Executable>(*p.recording.graph, "prefill", arena_);
     decode_.executable = std::make_unique<Executable>(*decode_.graph, "decode", arena_);
+    if (decode_long_.graph) decode_long_.executable = std::make_unique<Executable>(*decode_long_.graph, "decode", arena_);
 }
 
 Buffer Sequences::allocate(uint64_t bytes, const std::string& what) {
@@ -122,7 +132,7 @@ SamplerTensors Sequences::sampler(Graph& g, int64_t at, Tensor position, Tensor 
     return t;
 }
 
-std::unique_ptr<Graph> Sequences::decode_graph() const {
+std::unique_ptr<Graph> Sequences::decode_graph(bool one_dispatch) const {
     auto graph = std::make_unique<Graph>(device_);
     Graph& g = *graph;
     const LlamaConfig& c = weights_.config();
@@ -159,7 +169,7 @@ std::unique_ptr<Graph> Sequences::decode_graph() const {
         }
         return decode_attention(to, qkv, table, keys[size_t(layer)], values[size_t(layer)], position, shape, context_, options);
     };
-    llama_decode(g, c, model, embedding(g, last, model.embedding), attend, logits, count_ == 1 ? &state : nullptr);
+    llama_decode(g, c, model, embedding(g, last, model.embedding), attend, logits, one_dispatch && count_ == 1 ? &state : nullptr);
     sample(g, logits, sampler(g, -1, position, {}));
     return graph;
 }
@@ -246,6 +256,7 @@ void Sequences::set_sampler(int64_t at, const SamplerParameters& parameters) {
 
 void Sequences::set_position(int64_t at, uint32_t position) {
     device_.upload(positions_, uint64_t(at) * 4, std::as_bytes(std::span(&position, 1)));
+    position_ = position == UINT32_MAX ? 0 : position;
 }
 
 void Sequences::set_seen(int64_t at, std::span<const int32_t> tokens) {
@@ -275,6 +286,7 @@ int32_t Sequences::prefill(int64_t at, std::span<const int32_t> prompt, int64_t 
         begin += n;
     }
     device_.wait_idle();
+    position_ = int64_t(prompt.size());
     return generated(at, int64_t(prompt.size()) - 1);
 }
 
@@ -333,6 +345,20 @@ void Sequences::check_waits() const {
          device_.capabilities().name);
 }
 
-uint64_t Sequences::decode(int64_t steps) { return decode_.executable->replay(uint32_t(steps)); }
+Executable& Sequences::decoding_at(int64_t position) const {
+    return *(decode_long_.executable && position > one_dispatch_keys ? decode_long_ : decode_).executable;
+}
+
+uint64_t Sequences::decode(int64_t steps) {
+    uint64_t value = 0;
+    while (steps > 0) {
+        const int64_t before_long = one_dispatch_keys + 1 - position_;
+        const int64_t now = decode_long_.executable && before_long > 0 ? std::min(steps, before_long) : steps;
+        value = decoding_at(position_).replay(uint32_t(now));
+        position_ += now;
+        steps -= now;
+    }
+    return value;
+}
 
 }  // namespace vkqat

@@ -65,7 +65,7 @@ public:
     // Time of each node of a prompt's last piece of prefill_rows tokens, in the first sequence, and of a decoded token of all.
     // What the sequences hold is overwritten.
     std::vector<ProfileRow> profile_prefill();
-    std::vector<ProfileRow> profile_decode() { return decode_.executable->profile(); }
+    std::vector<ProfileRow> profile_decode() { return decoding_at(position_).profile(); }
     double decode_bytes() const { return decode_.executable->total_bytes(); }  // by the nodes' count
 
 private:
@@ -84,7 +84,8 @@ private:
     Buffer allocate_host(uint64_t bytes, const std::string& what);
     Tensor external(Graph& g, const Buffer& b, int64_t at, int64_t elements, DType type, const char* name) const;
     SamplerTensors sampler(Graph& g, int64_t at, Tensor position, Tensor count) const;
-    std::unique_ptr<Graph> decode_graph() const;
+    std::unique_ptr<Graph> decode_graph(bool one_dispatch) const;
+    Executable& decoding_at(int64_t position) const;
     std::unique_ptr<Graph> prefill_graph(int64_t at, int64_t rows, Piece piece) const;  // `rows` tokens for one sequence
     Executable& prefill_piece(int64_t at, int64_t rows, Piece piece);
     void write_piece(std::span<const int32_t> tokens);
@@ -104,7 +105,8 @@ private:
     Buffer handed_on_, turn_, in_vain_;    // of packed_layers()
     Buffer labels_, scores_, loss_scale_;  // for score(), made when they are first needed
     std::shared_ptr<Arena> arena_;
-    Recording decode_;
+    Recording decode_, decode_long_;  // long: for contexts at which one dispatch for all layers is slower; absent where there is none
+    int64_t position_ = 0;            // of a single sequence, at most
     std::vector<Prefill> prefills_;  // made when they are first needed
 };
 
