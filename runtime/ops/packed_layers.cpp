@@ -82,11 +82,27 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     }
     p.workgroups = std::max({workgroups_of(hidden, p.hidden_share), workgroups_of(inner, p.inner_share),
                              workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share)});
+    p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, q});
-    p.chunks = std::max(1u, tuning.chunks);
-    p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
-    while (parts(widest) > p.width / 32) p.chunks++;
+    // As few rounds as registers allow: what a round costs beside its products, about 0.4 of those of a run, is paid less often, and
+    // fewer subgroups may be without a part of the columns. 31B at 1 bit: three runs instead of two.
+    auto cost = [&] {
+        auto rounds = [&](uint32_t share, int64_t in) {
+            const uint32_t groups = p.width / 32 / parts(in);
+            return std::max((share / 4 + groups - 1) / groups, 2u);
+        };
+        return (rounds(p.qkv_share, hidden) + rounds(p.hidden_share, q) + 2 * rounds(p.inner_share, hidden) +
+                rounds(p.hidden_share, inner)) *
+               (double(p.chunks) + 0.4);
+    };
+    const uint32_t most_chunks = bits == 1 ? 3 : bits == 2 ? 2 : 1;
+    uint32_t best = 0;
+    double least = 0;
+    for (p.chunks = 1; p.chunks <= most_chunks || best == 0; p.chunks++)
+        if (parts(widest) <= p.width / 32 && (best == 0 || cost() < least)) best = p.chunks, least = cost();
+    p.chunks = tuning.chunks ? tuning.chunks : best;
+    if (parts(widest) > p.width / 32) return "rows are too long for that many runs of a lane";
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
     if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim}) > p.width)
         return "matrices are too tall";

@@ -52,7 +52,6 @@ const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reac
 #include "ops/decode_attention_cache.glsl"
 
 const uint QKV = 0, O = 1, GATE = 2, UP = 3, DOWN = 4;
-const uint DEPTH = 2;  // quads of a group that are used or on their way; more are slower (docs/rejected.md)
 const uint WIDTH = gl_WorkGroupSize.x, X_WORDS = CHUNKS * 16;
 const uint Q_PARTS = (Q_ROWS / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
            INNER_PARTS = (INNER / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32);
@@ -125,7 +124,7 @@ struct Step {
 // At least as many as are on their way: some may be nobody's.
 uint rounds_of(uint share, uint parts) {
     const uint groups = WIDTH / 32 / parts;
-    return max((share / 4 + groups - 1) / groups, DEPTH);
+    return max((share / 4 + groups - 1) / groups, 2);
 }
 Step step_of(uint step) {
     const uint place = of_lanes[step * (WIDTH / 32) + subgroup32].w;
@@ -156,7 +155,8 @@ vec2 levels_at(uint64_t centroids) {
 #endif
 }
 
-// Weights come as one stream through all steps: while a quad is used, the next DEPTH - 1 of the group are on their way. Where a step's
+// Weights come as one stream through all steps: while a quad is used, the next of the group is on its way (more of
+// them are slower, docs/rejected.md). Where a step's
 // quads are:
 struct Stream {
     uint n, rounds;     // the round that is asked for next
@@ -170,34 +170,34 @@ Stream stream_of(uint layer, uint step, const Step s) {
     return Stream(0, s.rounds, mine.z, address(layer, weights_of(step)) + mine.x, address(layer, weights_of(step) + 1) + mine.y,
                   s.groups * s.runs * (BITS * 16), s.groups * (s.runs / BLOCK_RUNS * 8), s.runs, s.part * 32 + lane, s.parts * 32);
 }
-#define LOAD_NEXT(d)                                                                                             \
+#define LOAD_NEXT(w, scales)                                                                                     \
     {                                                                                                            \
         UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                               \
-            const uint run = min(l.run + c * l.chunk, l.runs - 1), i = (d) * CHUNKS + c;                         \
-            UNROLL for (uint j = 0; j < BITS; j++) w[i][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
-            scales[i] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
+            const uint run = min(l.run + c * l.chunk, l.runs - 1);                                               \
+            UNROLL for (uint j = 0; j < BITS; j++) w[c][j] = U32x4(l.at + run * 16).v[j * l.runs];               \
+            scales[c] = U32x2(l.scales_at + run / BLOCK_RUNS * 8).v[0];                                          \
         }                                                                                                        \
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
     }
-// The four rows' products of a quad and x, `total`; then the quad DEPTH behind it takes its place. As many copies of this code, so
-// that no quad is moved, for which it would have to be there.
-#define USE_QUAD(d)                                                                                              \
+// The four rows' products of a quad and x, `total`; then the quad two behind it takes its place. There are two copies of this code and
+// of its arrays, so that no quad is moved, for which it would have to be there.
+#define USE_QUAD(w, scales)                                                                                      \
     {                                                                                                            \
         UNROLL for (uint c = 0; c < CHUNKS; c++)                                                                 \
             UNROLL for (uint r = 0; r < 4; r++) {                                                                \
                 PAIR sum = PAIR(0);                                                                              \
                 UNROLL for (uint eighth = 0; eighth < 4; eighth++) {                                             \
                     PAIR pairs[4];                                                                               \
-                    RUN_PAIRS(w[(d) * CHUNKS + c], r, eighth, pairs)                                             \
+                    RUN_PAIRS(w[c], r, eighth, pairs)                                                            \
                     UNROLL for (uint j = 0; j < 4; j++) sum = fma(pairs[j], TO_PAIR(X_OF(c, 4 * eighth + j)), sum); \
                 }                                                                                                \
                 float t = float(sum.x) + float(sum.y);                                                           \
                 if (BITS == 1) t = t * (levels.y - levels.x) + x_sum[c] * levels.x;                              \
-                total[r] += t * scale_of(scales[(d) * CHUNKS + c], r) * power[c];                                \
+                total[r] += t * scale_of(scales[c], r) * power[c];                                               \
             }                                                                                                    \
         if (l.n == l.rounds) l = after;                                                                          \
-        LOAD_NEXT(d)                                                                                             \
+        LOAD_NEXT(w, scales)                                                                                     \
     }
 
 // The table from centroids in shared memory (fp16; at 8 bits fp32).
@@ -283,9 +283,10 @@ void main() {
 
     Step s = step_of(QKV);
     Stream l = stream_of(0, QKV, s), after = l;
-    uvec4 w[DEPTH * CHUNKS][BITS];
-    uvec2 scales[DEPTH * CHUNKS];
-    UNROLL for (uint d = 0; d < DEPTH; d++) LOAD_NEXT(d)
+    uvec4 w_even[CHUNKS][BITS], w_odd[CHUNKS][BITS];
+    uvec2 scales_even[CHUNKS], scales_odd[CHUNKS];
+    LOAD_NEXT(w_even, scales_even)
+    LOAD_NEXT(w_odd, scales_odd)
     float kept = centroid_at(centroids_of(0, QKV));
     vec2 levels = levels_at(centroids_of(0, QKV)), next_levels = levels;
     // As if a layer before the first handed h on.
@@ -294,7 +295,8 @@ void main() {
     keep_centroid(kept);
     barrier();
 
-    uint x[X_WORDS], third = turn, layer = 0, step = QKV, quad = 0;
+    uint x[X_WORDS], third = turn, layer = 0, step = QKV;
+    bool odd = false;  // of the quads that follow
     float power[CHUNKS], x_sum[CHUNKS];
     [[dont_unroll]] for (uint n = 0; n < 5 * a.layers; n++) {
         const bool last = n + 1 == 5 * a.layers;
@@ -406,8 +408,8 @@ void main() {
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
-            if (quad == 0) USE_QUAD(0) else USE_QUAD(1)
-            quad = 1 - quad;
+            if (odd) USE_QUAD(w_odd, scales_odd) else USE_QUAD(w_even, scales_even)
+            odd = !odd;
             const float sum = row_sum(total);
             if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < quads)
                 POOL_WORD(sum_at) = floatBitsToUint(sum);

@@ -199,24 +199,29 @@ void main() {
     const uint64_t seen = a.seen + uint64_t(row) * a.vocab * 4;
     const SamplerParameters p = Parameters(a.parameters + row * SAMPLER_BYTES).p;
     const uint before = U32(a.position).v[row];
-    if (LIMITED) {
-        if (before >= U32(a.limits).v[row]) {  // the same for the whole workgroup
-            barrier();
-            if (lane == 0 && subgroup == 0) U32(a.position).v[row] = ~0u;
-            return;
-        }
-    }
     uint last = 0;  // rows of this step behind the first
     if (COUNTED) last = max(U32(a.count).v[0], 1u) - 1;
     const uint position = before + last;
 
-    // The largest score, ties to the lowest id: every subgroup for itself.
+    uint limit = ~0u;
+    if (LIMITED) limit = U32(a.limits).v[row];
+
+    // The largest score, ties to the lowest id: every subgroup for itself. Before the limit is known, which is the host's.
     uint best_key = 0, best_id = ~0u;
-    for (uint i = lane; i < a.groups; i += lanes) {
-        const uint key = U32(best).v[i * 2];
-        if (key > best_key) {
-            best_key = key;
-            best_id = U32(best).v[i * 2 + 1];
+    for (uint first = lane; first < a.groups; first += lanes * AHEAD) {
+        uvec2 of_group[AHEAD];
+        [[unroll]] for (uint j = 0; j < AHEAD; ++j) of_group[j] = U32x2(best).v[min(first + j * lanes, a.groups - 1)];
+        [[unroll]] for (uint j = 0; j < AHEAD; ++j)
+            if (of_group[j].x > best_key) {  // ids rise: the first of equals stays, also of the last one again
+                best_key = of_group[j].x;
+                best_id = of_group[j].y;
+            }
+    }
+    if (LIMITED) {
+        if (before >= limit) {  // the same for the whole workgroup
+            barrier();
+            if (lane == 0 && subgroup == 0) U32(a.position).v[row] = ~0u;
+            return;
         }
     }
     const uint top_key = subgroupMax(best_key);
