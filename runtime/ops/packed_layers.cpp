@@ -86,7 +86,7 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, q});
     // As few rounds as registers allow: what a round costs beside its products, about 0.4 of those of a run, is paid less often, and
-    // fewer subgroups may be without a part of the columns. 31B at 1 bit: three runs instead of two.
+    // fewer subgroups may be without a part of the columns. 31B at 1 bit has two; three take too many registers (195 tokens/s, 217).
     auto cost = [&] {
         auto rounds = [&](uint32_t share, int64_t in) {
             const uint32_t groups = p.width / 32 / parts(in);
@@ -96,7 +96,7 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
                 rounds(p.hidden_share, inner)) *
                (double(p.chunks) + 0.4);
     };
-    const uint32_t most_chunks = bits == 1 ? 3 : bits == 2 ? 2 : 1;
+    const uint32_t most_chunks = bits <= 2 ? 2 : 1;
     uint32_t best = 0;
     double least = 0;
     for (p.chunks = 1; p.chunks <= most_chunks || best == 0; p.chunks++)

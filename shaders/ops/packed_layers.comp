@@ -245,17 +245,23 @@ float norm_weight(uint64_t norm, uint i) {
 
 // The lane's run c of a step's x.
 #define RUN_OF(c) min(((c) * s.parts + s.part) * 32 + lane, s.runs - 1)
-#define LOOK_FOR_POWERS                                                                   \
-    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                            \
-        powers[c] = Handed4(powers_at).v[RUN_OF(c)];                                      \
-        if (BITS == 1) sums[c] = Handed4(powers_at + columns / 8 * 4).v[RUN_OF(c)];       \
+// Powers (and sums) and x as they are in what is handed on; into `most` goes the largest of the words: whether one is MISSING.
+#define LOAD_POWERS(Words)                                                                                       \
+    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                   \
+        powers[c] = Words(powers_at).v[RUN_OF(c)];                                                               \
+        if (BITS == 1) sums[c] = Words(powers_at + columns / 8 * 4).v[RUN_OF(c)];                                \
     }
-#define POWERS_MISSING                                                                    \
-    most = 0;                                                                             \
-    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                            \
-        most = max(most, max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w)));           \
-        if (BITS == 1) most = max(most, max(max(sums[c].x, sums[c].y), max(sums[c].z, sums[c].w)));    \
+#define LOOK_AT_POWERS                                                                                           \
+    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                   \
+        most = max(most, max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w)));                     \
+        if (BITS == 1) most = max(most, max(max(sums[c].x, sums[c].y), max(sums[c].z, sums[c].w)));              \
     }
+#define TAKE_X(Words)                                                                                            \
+    UNROLL for (uint c = 0; c < CHUNKS; c++)                                                                     \
+        UNROLL for (uint j = 0; j < 4; j++) {                                                                    \
+            const uvec4 eight = Words(from).v[RUN_OF(c) / 32 * 128 + RUN_OF(c) % 32 + j * 32];                   \
+            UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);    \
+        }
 
 // h of this workgroup's rows, times weights, with the sums of its squares.
 void hand_on_hidden(uint64_t to, float h, float weight, bool there) {
@@ -326,7 +332,8 @@ void main() {
         const uint columns = step == O ? Q_ROWS : step == DOWN ? INNER : HIDDEN;
         const uint64_t powers_at = from + x_words(columns) * 4;
         uvec4 powers[CHUNKS], sums[CHUNKS];
-        if (step != UP) LOOK_FOR_POWERS
+        UNROLL for (uint c = 0; c < CHUNKS; c++) powers[c] = sums[c] = uvec4(0);
+        if (step != UP && s.group == 0) LOAD_POWERS(Handed4)
         store_next_table();
         Step next = s;
         if (!last) {
@@ -336,48 +343,51 @@ void main() {
             next_levels = levels_at(centroids_of(next_layer, next_step));
             after = stream_of(next_layer, next_step, next);
         }
-        float squares = 0;
+        uint most = 0;
         if (step != UP) {
-            uint most;
-            POWERS_MISSING
-            while (most == MISSING && look_again()) {
-                LOOK_FOR_POWERS
-                POWERS_MISSING
-            }
-            const bool with_squares = step == QKV || step == GATE;
-            // One subgroup takes the squares: words that all read are slow.
-            do {
-                most = 0, squares = 0;
-                if (with_squares && id >= WIDTH - SUBGROUP)
-                    UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
-                        const uint square = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
-                        most = max(most, square);
-                        squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
-                    }
-            } while (most == MISSING && look_again());
-            // Through caches at first, as several subgroups read the same: they have not had it since the barrier of memory.
-            most = 0;
-            UNROLL for (uint c = 0; c < CHUNKS; c++)
-                UNROLL for (uint j = 0; j < 4; j++) {
-                    const uvec4 eight = U32x4(from).v[RUN_OF(c) / 32 * 128 + RUN_OF(c) % 32 + j * 32];
-                    UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
-                }
+            LOOK_AT_POWERS
             while (most == MISSING && look_again()) {
                 most = 0;
-                UNROLL for (uint c = 0; c < CHUNKS; c++)
-                    UNROLL for (uint j = 0; j < 4; j++) {
-                        const uvec4 eight = Handed4(from).v[RUN_OF(c) / 32 * 128 + RUN_OF(c) % 32 + j * 32];
-                        UNROLL for (uint k = 0; k < 4; k++) x[16 * c + 4 * j + k] = eight[k], most = max(most, eight[k]);
-                    }
+                LOAD_POWERS(Handed4)
+                LOOK_AT_POWERS
+            }
+            if (step == QKV || step == GATE) {
+                float squares;
+                do {
+                    most = 0, squares = 0;
+                    if (id >= WIDTH - SUBGROUP)
+                        UNROLL for (uint i = 0; i < ALL_SQUARES; i += SUBGROUP) {
+                            const uint square = Handed(from).v[VECTOR_HIDDEN + min(i + id % SUBGROUP, ALL_SQUARES - 1)];
+                            most = max(most, square);
+                            squares += i + id % SUBGROUP < ALL_SQUARES ? uintBitsToFloat(square) : 0;
+                        }
+                } while (most == MISSING && look_again());
+                squares = subgroupAdd(squares);
+                if (id == WIDTH - 1) shared_squares = squares;
+            }
+        }
+        barrier();  // the table is there, and all powers that one group has looked for
+        if (step != UP) {
+            // Through caches, as several groups read the same. They have had none of it since the barrier of memory, or only words of
+            // which some were missing.
+            most = 0;
+            LOAD_POWERS(U32x4)
+            TAKE_X(U32x4)
+            LOOK_AT_POWERS
+            while (most == MISSING && look_again()) {
+                most = 0;
+                LOAD_POWERS(Handed4)
+                TAKE_X(Handed4)
+                LOOK_AT_POWERS
             }
             if (patience == 0) U32(a.in_vain).v[0] = 1;
             // One power for the whole run.
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint most = max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w));
+                const uint largest = max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w));
                 const bool there = (c * s.parts + s.part) * 32 + lane < s.runs;
                 vec4 by;
-                UNROLL for (uint j = 0; j < 4; j++) by[j] = uintBitsToFloat(uint(max(int(0x3f800000u + powers[c][j] - most), 0)));
-                power[c] = there ? uintBitsToFloat(most) : 0;
+                UNROLL for (uint j = 0; j < 4; j++) by[j] = uintBitsToFloat(uint(max(int(0x3f800000u + powers[c][j] - largest), 0)));
+                power[c] = there ? uintBitsToFloat(largest) : 0;
 #if BITS == 1
                 x_sum[c] = there ? dot(by, uintBitsToFloat(sums[c])) : 0;
                 // Columns p and p + 16 are a pair, times the inverse of what their bit is worth.
@@ -400,19 +410,16 @@ void main() {
             [[dont_unroll]] for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH)
                 Handed4(next_third).v[i] = uvec4(MISSING);
         }
-        const float all_squares = subgroupAdd(squares);
-        if (id == WIDTH - 1 && (step == QKV || step == GATE)) shared_squares = all_squares;
-        barrier();  // the table is there
         const uint quads = of_workgroup[step].z, splits = s.parts * SPLITS, pitch = splits | 1;
         const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
+            const bool mine = s.group < s.groups && s.group + n * s.groups < quads;
             if (odd) USE_QUAD(w_odd, scales_odd) else USE_QUAD(w_even, scales_even)
             odd = !odd;
             const float sum = row_sum(total);
-            if (lane % CLUSTER < 4 && s.group < s.groups && s.group + n * s.groups < quads)
-                POOL_WORD(sum_at) = floatBitsToUint(sum);
+            if (lane % CLUSTER < 4 && mine) POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
         keep_centroid(kept);

@@ -51,12 +51,13 @@ float inverse_of_bit(uint p) { return uintBitsToFloat((127 + 15 - (1u << (bit_of
     }
 #elif BITS == 3
 #define RUN_PAIRS(w, r, eighth, pairs)                                                                      \
-    UNROLL for (uint j_ = 0; j_ < 4; j_++) {                                                                \
-        const uint p_ = 4 * (eighth) + j_;                                                                  \
-        if (p_ < 15)                                                                                        \
-            pairs[j_] = TO_PAIR(entry(WORD_OF(w, (r) * 3 + min(p_ / 5, 2)), 6 * (p_ % 5)));                 \
-        else                                                                                                \
-            pairs[j_] = TO_PAIR(entry(last_pair(WORD_OF(w, (r) * 3), WORD_OF(w, (r) * 3 + 1), WORD_OF(w, (r) * 3 + 2)), 0)); \
+    {                                                                                                       \
+        const uint a_ = WORD_OF(w, (r) * 3), b_ = WORD_OF(w, (r) * 3 + 1), c_ = WORD_OF(w, (r) * 3 + 2);    \
+        UNROLL for (uint j_ = 0; j_ < 4; j_++) {                                                            \
+            const uint p_ = 4 * (eighth) + j_;                                                              \
+            const uint word_ = p_ < 5 ? a_ : p_ < 10 ? b_ : p_ < 15 ? c_ : last_pair(a_, b_, c_);           \
+            pairs[j_] = TO_PAIR(entry(word_, p_ == 15 ? 0 : 6 * (p_ % 5)));                                 \
+        }                                                                                                   \
     }
 #elif BITS == 4
 #define RUN_PAIRS(w, r, eighth, pairs) \
