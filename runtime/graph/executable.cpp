@@ -129,7 +129,7 @@ void Executable::record_step(VkCommandBuffer commands, const Step& step) const {
 }
 
 void Executable::record_steps(VkCommandBuffer commands, size_t begin, size_t end) const {
-    bool indirect_visible = true;  // all writes so far, to indirect dispatches; record() begins with such a barrier
+    bool indirect_visible = true;  // all writes so far, to indirect dispatches: every submission ends with a full barrier
     for (size_t i = begin; i < end; i++) {
         const bool indirect = steps_[i].indirect != VK_NULL_HANDLE;
         if (i > begin && (steps_[i].barrier || (indirect && !indirect_visible))) {
@@ -164,7 +164,6 @@ void Executable::record() {
         VkCommandBufferBeginInfo info{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                       .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
         check(vk.vkBeginCommandBuffer(segment.commands, &info), "recording " + name_);
-        full_barrier(vk, segment.commands);
         record_steps(segment.commands, begin, end);
         full_barrier(vk, segment.commands);
         check(vk.vkEndCommandBuffer(segment.commands), "recording " + name_);

@@ -6,7 +6,8 @@ layout(buffer_reference, scalar, buffer_reference_align = 8) queuefamilycoherent
 layout(buffer_reference, scalar, buffer_reference_align = 16) queuefamilycoherent volatile buffer Handed4 { uvec4 v[]; };
 
 const uint MISSING = 0xffffffffu;
-bool missing(uvec4 v) { return max(max(v.x, v.y), max(v.z, v.w)) == MISSING; }
+uint largest_of(uvec4 v) { return max(max(v.x, v.y), max(v.z, v.w)); }
+bool missing(uvec4 v) { return largest_of(v) == MISSING; }
 // The bits of a float, but never those of MISSING, which is a NaN.
 uint whole(float v) { return isnan(v) ? 0x7fc00000u : floatBitsToUint(v); }
 

@@ -246,15 +246,12 @@ float norm_weight(uint64_t norm, uint i) {
 // The lane's run c of a step's x.
 #define RUN_OF(c) min(((c) * s.parts + s.part) * 32 + lane, s.runs - 1)
 // Powers (and sums) and x as they are in what is handed on; into `most` goes the largest of the words: whether one is MISSING.
-#define LOAD_POWERS(Words)                                                                                       \
-    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                   \
-        powers[c] = Words(powers_at).v[RUN_OF(c)];                                                               \
-        if (BITS == 1) sums[c] = Words(powers_at + columns / 8 * 4).v[RUN_OF(c)];                                \
-    }
-#define LOOK_AT_POWERS                                                                                           \
-    UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                   \
-        most = max(most, max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w)));                     \
-        if (BITS == 1) most = max(most, max(max(sums[c].x, sums[c].y), max(sums[c].z, sums[c].w)));              \
+#define LOAD_POWERS(Words) UNROLL for (uint c = 0; c < CHUNKS; c++) powers[c] = Words(powers_at).v[RUN_OF(c)];
+#define LOOK_AT_POWERS UNROLL for (uint c = 0; c < CHUNKS; c++) most = max(most, largest_of(powers[c]));
+#define TAKE_SUMS(Words)                                                                                         \
+    if (BITS == 1) UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                    \
+        sums[c] = Words(powers_at + columns / 8 * 4).v[RUN_OF(c)];                                               \
+        most = max(most, largest_of(sums[c]));                                                                   \
     }
 #define TAKE_X(Words)                                                                                            \
     UNROLL for (uint c = 0; c < CHUNKS; c++)                                                                     \
@@ -332,7 +329,7 @@ void main() {
         const uint columns = step == O ? Q_ROWS : step == DOWN ? INNER : HIDDEN;
         const uint64_t powers_at = from + x_words(columns) * 4;
         uvec4 powers[CHUNKS], sums[CHUNKS];
-        UNROLL for (uint c = 0; c < CHUNKS; c++) powers[c] = sums[c] = uvec4(0);
+        UNROLL for (uint c = 0; c < CHUNKS; c++) powers[c] = uvec4(0);
         if (step != UP && s.group == 0) LOAD_POWERS(Handed4)
         store_next_table();
         Step next = s;
@@ -373,17 +370,19 @@ void main() {
             most = 0;
             LOAD_POWERS(U32x4)
             TAKE_X(U32x4)
+            TAKE_SUMS(U32x4)
             LOOK_AT_POWERS
             while (most == MISSING && look_again()) {
                 most = 0;
                 LOAD_POWERS(Handed4)
                 TAKE_X(Handed4)
+                TAKE_SUMS(Handed4)
                 LOOK_AT_POWERS
             }
             if (patience == 0) U32(a.in_vain).v[0] = 1;
             // One power for the whole run.
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint largest = max(max(powers[c].x, powers[c].y), max(powers[c].z, powers[c].w));
+                const uint largest = largest_of(powers[c]);
                 const bool there = (c * s.parts + s.part) * 32 + lane < s.runs;
                 vec4 by;
                 UNROLL for (uint j = 0; j < 4; j++) by[j] = uintBitsToFloat(uint(max(int(0x3f800000u + powers[c][j] - largest), 0)));
