@@ -1,6 +1,6 @@
 // How workgroups of one dispatch hand on what they make (packed_layers.comp): in memory that has all bits set, so that a word that
 // has not is there (words are written whole). No fences, no counters. Only workgroups that run at the same time may wait so.
-// Behind common.glsl (with Vulkan's memory model) and the constants BITS (of the weights that columns are multiplied with) and PATIENCE.
+// Behind common.glsl (with Vulkan's memory model), packed_runs.glsl and the constants BITS (of the weights that columns are multiplied with) and PATIENCE.
 layout(buffer_reference, scalar, buffer_reference_align = 4) queuefamilycoherent volatile buffer Handed { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) queuefamilycoherent volatile buffer Handed2 { uvec2 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) queuefamilycoherent volatile buffer Handed4 { uvec4 v[]; };
@@ -33,29 +33,27 @@ uvec4 words_handed(uint64_t at, uint i) {
 uint x_words(uint columns) { return (columns + 1023) / 1024 * 512; }
 uint vector_words(uint columns) { return x_words(columns) + columns / 8 * 2; }
 
-// Eight columns of neighbouring lanes, one each, as fp16 with a power of two: that power; the sum; a lane with an even number
-// gets the halves of its own and the next column.
-uint half_pair(float v, out float power_of, out float sum) {
+// Column `column` of `columns`, of which eight neighbours are in neighbouring lanes, there or not together. Where weights have 1 bit
+// halves are times the inverse of what the bit of their column is worth (packed_runs.glsl).
+void hand_on(uint64_t to, uint columns, uint column, float v, bool there) {
+    const uint words = x_words(columns);
     float top = abs(v);
     [[unroll]] for (uint m = 1; m < 8; m *= 2) top = max(top, subgroupShuffleXor(top, m));
-    const uint exponent = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
-    power_of = uintBitsToFloat(exponent);
-    v *= uintBitsToFloat(0x7f000000u - exponent);
-    sum = v;
+    const uint power = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
+    v *= uintBitsToFloat(0x7f000000u - power);
 #if BITS == 1
+    float sum = v;
     [[unroll]] for (uint m = 1; m < 8; m *= 2) sum += subgroupShuffleXor(sum, m);
+    v *= inverse_of_bit(column % 16);
 #endif
-    return packFloat2x16(f16vec2(v, subgroupShuffleXor(v, 1)));
-}
-// Column `column` of `columns`; eight neighbours are there or not together.
-void hand_on(uint64_t to, uint columns, uint column, float v, bool there) {
-    float power_of, sum;
-    const uint halves = half_pair(v, power_of, sum), words = x_words(columns);
+    const uint halves = packFloat2x16(f16vec2(v, subgroupShuffleXor(v, 1)));  // with an even number: of its own and the next column
     if (there && column % 2 == 0)
         Handed(to).v[((column / 1024 * 4 + column / 8 % 4) * 32 + column / 32 % 32) * 4 + column / 2 % 4] =
             halves == MISSING ? 0x7fff7fffu : halves;
     if (there && column % 8 == 0) {
-        Handed(to).v[words + column / 8] = floatBitsToUint(power_of);
-        if (BITS == 1) Handed(to).v[words + columns / 8 + column / 8] = whole(sum);
+        Handed(to).v[words + column / 8] = power;
+#if BITS == 1
+        Handed(to).v[words + columns / 8 + column / 8] = whole(sum);
+#endif
     }
 }

@@ -42,13 +42,13 @@ layout(constant_id = 15) const uint HEAD_DIM = 32;
 layout(constant_id = 16) const uint PARTS = 1;      // of the context, at most
 layout(constant_id = 17) const uint SHORTEST = 64;  // keys of a part, at least
 layout(constant_id = 18) const uint KEYS = 1;       // of a slot at once
+layout(constant_id = 19) const bool SKIP = false;   // groups of lanes do nothing in rounds in which they have no quad
 const bool VECTOR = true;
 const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reach
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
 #include "ops/packed_table.glsl"
-#include "ops/handed_on.glsl"
 #include "ops/decode_attention_cache.glsl"
 
 const uint QKV = 0, O = 1, GATE = 2, UP = 3, DOWN = 4;
@@ -67,6 +67,7 @@ const uint ATTENTION_END = ATTEND_END > JOIN_END ? ATTEND_END : JOIN_END;
 const uint CENTROIDS_AT = SUMS_END > ATTENTION_END ? SUMS_END : ATTENTION_END;
 const uint POOL_WORDS = CENTROIDS_AT + CENTROIDS;
 #include "ops/packed_runs.glsl"
+#include "ops/handed_on.glsl"
 shared float shared_squares;
 shared uvec2 addresses[32];  // of two layers, as in a.table
 
@@ -180,8 +181,14 @@ Stream stream_of(uint layer, uint step, const Step s) {
         l.n++;                                                                                                   \
         if (l.n <= l.rest) l.at += l.stride, l.scales_at += l.scales_stride;                                     \
     }
-// The four rows' products of a quad and x, `total`; then the quad two behind it takes its place. There are two copies of this code and
-// of its arrays, so that no quad is moved, for which it would have to be there.
+// The quad two behind the one that was used takes its place.
+#define NEXT_QUAD(w, scales)                                                                                     \
+    {                                                                                                            \
+        if (l.n == l.rounds) l = after;                                                                          \
+        LOAD_NEXT(w, scales)                                                                                     \
+    }
+// The four rows' products of a quad and x, `total`. There are two copies of this code and of its arrays, so that no quad is moved, for
+// which it would have to be there.
 #define USE_QUAD(w, scales)                                                                                      \
     {                                                                                                            \
         UNROLL for (uint c = 0; c < CHUNKS; c++)                                                                 \
@@ -196,8 +203,7 @@ Stream stream_of(uint layer, uint step, const Step s) {
                 if (BITS == 1) t = t * (levels.y - levels.x) + x_sum[c] * levels.x;                              \
                 total[r] += t * scale_of(scales[c], r) * power[c];                                               \
             }                                                                                                    \
-        if (l.n == l.rounds) l = after;                                                                          \
-        LOAD_NEXT(w, scales)                                                                                     \
+        NEXT_QUAD(w, scales)                                                                                     \
     }
 
 // The table from centroids in shared memory (fp16; at 8 bits fp32).
@@ -389,14 +395,13 @@ void main() {
                 power[c] = there ? uintBitsToFloat(largest) : 0;
 #if BITS == 1
                 x_sum[c] = there ? dot(by, uintBitsToFloat(sums[c])) : 0;
-                // Columns p and p + 16 are a pair, times the inverse of what their bit is worth.
+                // Columns p and p + 16 are a pair.
                 UNROLL for (uint j = 0; j < 2; j++) {
                     const f16vec2 of_pair = f16vec2(by[j], by[j + 2]);
                     UNROLL for (uint k = 0; k < 4; k++) {
-                        const uint low = x[16 * c + 4 * j + k], high = x[16 * c + 4 * j + 8 + k], p = 8 * j + 2 * k;
-                        x[16 * c + 4 * j + k] = scaled(scaled(low & 0xffffu | high << 16, of_pair), float16_t(inverse_of_bit(p)));
-                        x[16 * c + 4 * j + 8 + k] =
-                            scaled(scaled(low >> 16 | high & 0xffff0000u, of_pair), float16_t(inverse_of_bit(p + 1)));
+                        const uint low = x[16 * c + 4 * j + k], high = x[16 * c + 4 * j + 8 + k];
+                        x[16 * c + 4 * j + k] = scaled(low & 0xffffu | high << 16, of_pair);
+                        x[16 * c + 4 * j + 8 + k] = scaled(low >> 16 | high & 0xffff0000u, of_pair);
                     }
                 }
 #else
@@ -412,13 +417,18 @@ void main() {
         const uint quads = of_workgroup[step].z, splits = s.parts * SPLITS, pitch = splits | 1;
         const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
+        uint own_rounds = s.group < s.groups && s.group < quads ? (quads - s.group - 1) / s.groups + 1 : 0;
+        if (SKIP) own_rounds = subgroupBroadcastFirst(own_rounds);
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
-            const bool mine = s.group < s.groups && s.group + n * s.groups < quads;
-            if (odd) USE_QUAD(w_odd, scales_odd) else USE_QUAD(w_even, scales_even)
+            if (!SKIP || n < own_rounds) {
+                if (odd) USE_QUAD(w_odd, scales_odd) else USE_QUAD(w_even, scales_even)
+            } else {
+                if (odd) NEXT_QUAD(w_odd, scales_odd) else NEXT_QUAD(w_even, scales_even)
+            }
             odd = !odd;
             const float sum = row_sum(total);
-            if (lane % CLUSTER < 4 && mine) POOL_WORD(sum_at) = floatBitsToUint(sum);
+            if (lane % CLUSTER < 4 && n < own_rounds) POOL_WORD(sum_at) = floatBitsToUint(sum);
             sum_at += s.groups * 4 * pitch;
         }
         keep_centroid(kept);
