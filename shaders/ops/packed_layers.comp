@@ -92,10 +92,11 @@ uint id, workgroup, subgroup32;
 const uint ATTENTION_NORM = 12, MLP_NORM = 13, CACHE_K = 14, CACHE_V = 15;  // in the table
 uint64_t address(uint layer, uint i) { return packUint2x32(addresses[layer % 2 * 16 + i]); }
 
-// What this workgroup and its groups of lanes have of each step: first row of its matrix, rows, quads, matrix of q, k, v; for 32
-// lanes: bytes to their first quad and to its scales, rounds behind the first in which they have a quad of their own, their part of
-// the columns and group.
-shared uvec4 of_workgroup[5], of_lanes[5 * (WIDTH / 32)];
+// What this workgroup and its groups of lanes have of each step: first row of its matrix, rows, matrix of q, k, v; for 32
+// lanes: bytes to their first quad and to its scales, rounds in which they have a quad of their own, their part of the columns and
+// group.
+shared uvec3 of_workgroup[5];
+shared uvec4 of_lanes[5 * (WIDTH / 32)];
 void divide(uint step, uint lanes32) {
     const uint runs = a.steps[4 * step] & 0xffffu, share = a.steps[4 * step] >> 16;
     const uint parts = a.steps[4 * step + 1] & 0xffffu, groups = a.steps[4 * step + 1] >> 16;
@@ -113,9 +114,10 @@ void divide(uint step, uint lanes32) {
     const uint group = lanes32 / parts;
     // Where there are no rows: any quad that is there.
     const uint quad = first + min(row0, rows - 4) / 4 + min(group, max(quads, 1) - 1);
-    of_workgroup[step] = uvec4(row0, mine, quads, matrix);
+    of_workgroup[step] = uvec3(row0, mine, matrix);
     of_lanes[step * (WIDTH / 32) + lanes32] = uvec4(quad * (runs * BITS * 16), quad * (runs / BLOCK_RUNS * 8),
-                                                    quads > group ? (quads - group - 1) / groups : 0, lanes32 % parts | group << 16);
+                                                    group < groups && group < quads ? (quads - group - 1) / groups + 1 : 0,
+                                                    lanes32 % parts | group << 16);
 }
 struct Step {
     uint runs, parts, groups;  // subgroups of 32 lanes: `parts` side by side have all columns
@@ -144,7 +146,7 @@ Step step_of(uint step) {
 // Where a step's weights are in the table.
 uint weights_of(uint step) { return 3 * (step <= GATE ? step : step - 1); }
 uint64_t centroids_of(uint layer, uint step) {
-    return address(layer, weights_of(step) + 2) + (step == UP ? 1 : of_workgroup[step].w) * ((INDEX_MASK + 1) * 4);
+    return address(layer, weights_of(step) + 2) + (step == UP ? 1 : of_workgroup[step].z) * ((INDEX_MASK + 1) * 4);
 }
 
 // What a bit stands for at 1 bit: clear, set.
@@ -168,7 +170,7 @@ struct Stream {
 };
 Stream stream_of(uint layer, uint step, const Step s) {
     const uvec4 mine = of_lanes[step * (WIDTH / 32) + subgroup32];
-    return Stream(0, s.rounds, mine.z, address(layer, weights_of(step)) + mine.x, address(layer, weights_of(step) + 1) + mine.y,
+    return Stream(0, s.rounds, max(mine.z, 1) - 1, address(layer, weights_of(step)) + mine.x, address(layer, weights_of(step) + 1) + mine.y,
                   s.groups * s.runs * (BITS * 16), s.groups * (s.runs / BLOCK_RUNS * 8), s.runs, s.part * 32 + lane, s.parts * 32);
 }
 #define LOAD_NEXT(w, scales)                                                                                     \
@@ -414,10 +416,10 @@ void main() {
             [[dont_unroll]] for (uint i = workgroup * WIDTH + id; i < HANDED / 4; i += gl_NumWorkGroups.x * WIDTH)
                 Handed4(next_third).v[i] = uvec4(MISSING);
         }
-        const uint quads = of_workgroup[step].z, splits = s.parts * SPLITS, pitch = splits | 1;
+        const uint splits = s.parts * SPLITS, pitch = splits | 1;
         const uint first_sum = (step == UP ? INNER_SHARE : 0) + s.group * 4 + lane % 4;
         uint sum_at = SUMS_AT + first_sum * pitch + s.part * SPLITS + lane / CLUSTER;
-        uint own_rounds = s.group < s.groups && s.group < quads ? (quads - s.group - 1) / s.groups + 1 : 0;
+        uint own_rounds = of_lanes[step * (WIDTH / 32) + subgroup32].z;
         if (SKIP) own_rounds = subgroupBroadcastFirst(own_rounds);
         [[dont_unroll]] for (uint n = 0; n < s.rounds; n++) {
             float total[4] = float[4](0, 0, 0, 0);
@@ -437,7 +439,7 @@ void main() {
 
         // Rows, one for each invocation.
         if (step != GATE) {
-            const uvec4 rows = of_workgroup[step];
+            const uvec3 rows = of_workgroup[step];
             const bool mine = id < rows.y;
             float v = 0;
             if (mine) {
@@ -453,7 +455,7 @@ void main() {
                     if (step == UP) v *= silu(gate * inv_rms);
                 }
                 if (step == QKV)
-                    Handed(here).v[QKV_AT + (rows.w == 0 ? 0 : Q_ROWS + (rows.w - 1) * KV_ROWS) + rows.x + id] = whole(v);
+                    Handed(here).v[QKV_AT + (rows.z == 0 ? 0 : Q_ROWS + (rows.z - 1) * KV_ROWS) + rows.x + id] = whole(v);
                 if (step == O || step == DOWN) h += v;
                 if (last) F32(a.hidden).v[hidden_row] = h;
             }
