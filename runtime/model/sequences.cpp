@@ -66,8 +66,8 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     seen_ = allocate_filled(std::vector<uint32_t>(n * uint64_t(c.vocab_size), 0), "tokens seen");
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
-    decode_.graph = decode_graph(true);
-    if (count_ == 1 && context_ > one_dispatch_keys) {
+    decode_.graph = decode_graph(options.one_dispatch);
+    if (count_ == 1 && options.one_dispatch && context_ > one_dispatch_keys) {
         decode_long_.graph = decode_graph(false);
         if (decode_long_.graph->nodes().size() == decode_.graph->nodes().size()) decode_long_.graph.reset();
     }

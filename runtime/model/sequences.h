@@ -17,6 +17,7 @@ struct SequencesOptions {
     int64_t context = 0;        // positions in the cache of each; 0: what the model allows, at most 4096
     int64_t prefill_rows = 64;  // tokens of a prompt per graph, at most
     DType cache = DType::f32;   // f32, f16, bf16, or i8 with a scale for each head's vector (runtime/ops/kv_cache_i8.h)
+    bool one_dispatch = true;   // of a single sequence, for all layers of a token where that can be (runtime/ops/packed_layers.h)
 };
 
 class Sequences {

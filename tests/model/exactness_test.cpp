@@ -203,5 +203,76 @@ INSTANTIATE_TEST_SUITE_P(Bits, InferenceAgainstDoubles, testing::Values(1, 2, 3,
                              return bits.param ? fmt::format("{}", bits.param) : std::string("bf16");
                          });
 
+// All layers in one dispatch (runtime/ops/packed_layers.h), where the device runs its workgroups together.
+LlamaConfig config_of_one_dispatch() {
+    LlamaConfig c{.hidden_size = 256, .intermediate_size = 416, .layers = 5, .heads = 8, .kv_heads = 2, .head_dim = 32};
+    c.vocab_size = 131;
+    c.max_position_embeddings = 7000;
+    return c;
+}
+bool in_one_dispatch(Sequences& sequences) {
+    const auto rows = sequences.profile_decode();
+    return std::any_of(rows.begin(), rows.end(), [](const ProfileRow& r) { return r.label == "layers"; });
+}
+
+class OneDispatch : public testing::TestWithParam<int> {
+protected:
+    void SetUp() override {
+        if (!test::device().capabilities().workgroups_run_together)
+            GTEST_SKIP() << "this device does not run workgroups together for certain";
+        for (int i = 0; i < 6100; i++) text_.push_back((i * i * 7 + i * 31 + 5) % 131);
+    }
+    std::span<const int32_t> first(int64_t length) const { return std::span(text_).first(size_t(length)); }
+    // Logits behind `length` tokens of the text, of which the last is decoded.
+    std::vector<float> decoded(Sequences& sequences, int64_t length) const {
+        sequences.resume(0, first(length));
+        test::device().wait(sequences.decode());
+        return sequences.logits(0);
+    }
+    std::vector<int32_t> text_;
+};
+
+TEST_P(OneDispatch, GivesTheLogitsOfDoublePrecision) {
+    const Model model(config_of_one_dispatch(), GetParam(), 32);
+    const auto expected = model.logits({text_.begin(), text_.begin() + 400});
+    Sequences sequences(model.weights, {.context = 1000, .prefill_rows = 64, .cache = DType::f16});
+    sequences.prefill(0, first(1), 0);
+    for (int64_t length = 2; length <= 400; length++)  // every key is one that decoding has written
+        EXPECT_LT(test::relative_error(decoded(sequences, length), expected[size_t(length - 1)]), bound()) << length << " tokens";
+    EXPECT_TRUE(in_one_dispatch(sequences));
+}
+
+TEST_P(OneDispatch, GivesWayToOthersBeyondItsLengthUnnoticed) {
+    const LlamaWeights weights(test::device(), config_of_one_dispatch(), LlamaWeights::Random{.bits = GetParam(), .block_size = 32});
+    const SequencesOptions options{.context = 6100, .prefill_rows = 512, .cache = DType::f16};
+    Sequences sequences(weights, options);
+    sequences.prefill(0, first(5990), 0);
+    std::vector<std::vector<float>> one_by_one;
+    for (int64_t length = 5991; length <= 6010; length++) {
+        one_by_one.push_back(decoded(sequences, length));
+        EXPECT_EQ(in_one_dispatch(sequences), length <= 6000) << length;
+    }
+    SequencesOptions apart = options;
+    apart.one_dispatch = false;
+    Sequences others(weights, apart);
+    others.prefill(0, first(5990), 0);
+    for (int64_t length = 5991; length <= 6010; length++)
+        EXPECT_LT(test::relative_error(one_by_one[size_t(length - 5991)], decoded(others, length)), bound()) << length << " tokens";
+    EXPECT_FALSE(in_one_dispatch(others));
+    // Several tokens at once, across the border.
+    sequences.resume(0, first(5995));
+    test::device().wait(sequences.decode(15));
+    std::vector<int32_t> at_once;
+    for (int64_t position = 5995; position < 6009; position++) at_once.push_back(sequences.generated(0, position));
+    sequences.resume(0, first(5995));
+    for (size_t i = 0; i < at_once.size(); i++) {
+        test::device().wait(sequences.decode(1));
+        EXPECT_EQ(sequences.generated(0, 5995 + int64_t(i)), at_once[i]);
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Bits, OneDispatch, testing::Values(1, 2, 3, 4, 8),
+                         [](const testing::TestParamInfo<int>& bits) { return fmt::format("{}", bits.param); });
+
 }  // namespace
 }  // namespace vkqat
