@@ -97,8 +97,8 @@ public:
     Tensor like(Tensor other, std::string name) { return tensor(other.shape(), other.dtype(), std::move(name)); }
     // A tensor in memory of somebody else that outlives the executables. In an empty buffer: the graph can be planned, not run.
     Tensor external(const Buffer& buffer, uint64_t offset, const Shape& shape, DType dtype, std::string name);
-    // Device addresses of external tensors, i64 [n] in memory of the graph's own: for nodes that use more tensors than arguments hold.
-    // A node that reads the table is taken to use them as said here.
+    // Device addresses of external tensors, i64 [n] in memory of the graph's own: for nodes that use more tensors than arguments
+    // hold. A node that reads the table is taken to use them as said here.
     Tensor address_table(std::vector<Access> externals, std::string name);
     // The same memory seen with another shape, from a byte offset on.
     Tensor view(Tensor of, uint64_t byte_offset, const Shape& shape, std::string name);
@@ -204,7 +204,7 @@ private:
         std::vector<Access> uses;
     };
     std::map<uint32_t, AddressTable> address_tables_;  // by storage
-    std::vector<GradientState> gradients_;  // by tensor
+    std::vector<GradientState> gradients_;             // by tensor
     struct TapeEntry {
         Tensor y;
         std::string scope;

@@ -13,10 +13,6 @@
 namespace vkqat {
 namespace {
 
-// Up to so many cached positions all layers in one dispatch are faster than five dispatches a layer, whose attention shares keys among
-// heads: 12B at 4 bits on an H200 (docs/performance.md).
-constexpr int64_t one_dispatch_keys = 6000;
-
 constexpr int64_t sampler_words = sizeof(SamplerParameters) / 4;
 
 HeadShape head_shape(const LlamaConfig& c) { return {uint32_t(c.heads), uint32_t(c.kv_heads), uint32_t(c.head_dim)}; }

@@ -22,6 +22,10 @@ struct SequencesOptions {
 
 class Sequences {
 public:
+    // Up to so many cached positions all layers in one dispatch are faster than five dispatches a layer, whose attention shares
+    // keys among heads: measured with 12B at 4 bits on an H200 (docs/performance.md).
+    static constexpr int64_t one_dispatch_keys = 12000;
+
     // `weights` must outlive it. Error if the caches do not fit into memory, or the context exceeds what the model allows. With
     // planned weights nothing is allocated and nothing can run: only the sizes below are known.
     Sequences(const LlamaWeights& weights, const SequencesOptions& options);
@@ -106,8 +110,9 @@ private:
     Buffer handed_on_, turn_, in_vain_;    // of packed_layers()
     Buffer labels_, scores_, loss_scale_;  // for score(), made when they are first needed
     std::shared_ptr<Arena> arena_;
-    Recording decode_, decode_long_;  // long: for contexts at which one dispatch for all layers is slower; absent where there is none
-    int64_t position_ = 0;            // of a single sequence, at most
+    Recording decode_,
+        decode_long_;       // long: for contexts at which one dispatch for all layers is slower; absent where there is none
+    int64_t position_ = 0;  // of a single sequence, at most
     std::vector<Prefill> prefills_;  // made when they are first needed
 };
 

@@ -85,13 +85,14 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, q});
-    // As few rounds as registers allow: what a round costs beside its products, about 0.4 of those of a run, is paid less often, and
-    // fewer subgroups may be without a part of the columns. 31B at 1 bit has two; three take too many registers (195 tokens/s, 217).
-    // Rounds of the groups of lanes of all steps, and what part of them has a quad and columns.
+    // As few rounds as registers allow: what a round costs beside its products, about 0.4 of those of a run, is paid less often,
+    // and fewer subgroups may be without a part of the columns. 31B at 1 bit has two; three take too many registers (195
+    // tokens/s, 217). Rounds of the groups of lanes of all steps, and what part of them has a quad and columns.
     auto groups = [&](int64_t in) { return p.width / 32 / parts(in); };
     auto rounds = [&](uint32_t share, int64_t in) { return std::max((share / 4 + groups(in) - 1) / groups(in), 2u); };
     auto over_steps = [&](auto each) {
-        return each(p.qkv_share, hidden) + each(p.hidden_share, q) + 2 * each(p.inner_share, hidden) + each(p.hidden_share, inner);
+        return each(p.qkv_share, hidden) + each(p.hidden_share, q) + 2 * each(p.inner_share, hidden) +
+               each(p.hidden_share, inner);
     };
     auto cost = [&] { return over_steps(rounds) * (double(p.chunks) + 0.4); };
     auto useful = [&] {
@@ -122,8 +123,7 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
         {sums(2 * p.inner_share, hidden), sums(p.hidden_share, q), sums(p.hidden_share, inner), sums(p.qkv_share, hidden)});
     const uint32_t entry_bytes = bits == 2 ? 8 : 4, table = bits == 1 ? 0 : (bits == 3 ? 64 : 256) * entry_bytes;
     p.copies = 128 / entry_bytes;
-    const uint32_t attention =
-        4 * std::max(team * (2 + m.shape.head_dim), p.parts * (m.shape.head_dim + 2));
+    const uint32_t attention = 4 * std::max(team * (2 + m.shape.head_dim), p.parts * (m.shape.head_dim + 2));
     const uint32_t centroids = bits == 1 ? 0 : (1u << bits) * 4;
     // Beside the pool: shares of steps, addresses, q of a head, the new key and value.
     const uint32_t beside = 5 * (p.width / 32 + 1) * 16 + 32 * 8 + m.shape.head_dim * 8 + 64;
@@ -206,9 +206,26 @@ Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, 
     const double of_keys = 2.0 * double(layers) * double(model.max_positions) * double(q);  // of half a cache, as its bytes
     Tensor result = g.tensor({1, hidden}, DType::f32, "hidden");
     g.dispatch(Kernel{fmt::format("packed_layers_{}_{}", first.o.bits, name(first.cache_k.dtype())),
-                      {p.width, uint32_t(hidden), uint32_t(inner), uint32_t(q), uint32_t(kv), p.hidden_share, p.inner_share,
-                       p.qkv_share, p.chunks, uint32_t(std::countr_zero(p.copies)), uint32_t(first.o.block_size / 32),
-                       norm_kind(first.mlp_norm), c.subgroup_size, c.kind == DeviceKind::cpu, tuning.patience ? tuning.patience : 1u << 19, model.shape.head_dim, p.parts, p.shortest, p.keys, p.skip}},
+                      {p.width,
+                       uint32_t(hidden),
+                       uint32_t(inner),
+                       uint32_t(q),
+                       uint32_t(kv),
+                       p.hidden_share,
+                       p.inner_share,
+                       p.qkv_share,
+                       p.chunks,
+                       uint32_t(std::countr_zero(p.copies)),
+                       uint32_t(first.o.block_size / 32),
+                       norm_kind(first.mlp_norm),
+                       c.subgroup_size,
+                       c.kind == DeviceKind::cpu,
+                       tuning.patience ? tuning.patience : 1u << 19,
+                       model.shape.head_dim,
+                       p.parts,
+                       p.shortest,
+                       p.keys,
+                       p.skip}},
                {in(g.address_table(std::move(table), "layers")), in(embedded), out(result), in(model.rope_table),
                 in(model.position), inout(memory.handed_on), inout(memory.turn), out(memory.in_vain)},
                args, Grid{p.workgroups}, "layers", {.flops = 2 * weights + of_keys, .bytes = bytes});

@@ -12,7 +12,7 @@ namespace vkqat {
 // All layers have the same shapes, bits and blocks.
 struct PackedLayersModel {
     struct Layer {
-        Tensor attention_norm, mlp_norm;  // f32|f16|bf16 [hidden]
+        Tensor attention_norm, mlp_norm;    // f32|f16|bf16 [hidden]
         PackedLayer qkv, o, gate_up, down;  // [q; kv; kv, hidden], [hidden, q], [inner; inner, hidden], [hidden, inner]
         Tensor cache_k, cache_v;            // f16|bf16 [max_positions, kv_heads * head_dim]
     };

@@ -31,7 +31,6 @@ uvec4 words_handed(uint64_t at, uint i) {
 // A vector is handed on as fp16, eight columns side by side, as [runs / 32, 4 eights, 32 runs]; behind it a power of two for each
 // eight, and their sums where weights have 1 bit.
 uint x_words(uint columns) { return (columns + 1023) / 1024 * 512; }
-uint vector_words(uint columns) { return x_words(columns) + columns / 8 * 2; }
 
 // Column `column` of `columns`, of which eight neighbours are in neighbouring lanes, there or not together. Where weights have 1 bit
 // halves are times the inverse of what the bit of their column is worth (packed_runs.glsl).

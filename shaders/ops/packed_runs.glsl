@@ -1,4 +1,4 @@
-// How kernels with lanes along the columns read packed weights (packed_matvec.comp, packed_chain.comp): from the words that a lane
+// How kernels with lanes along the columns read packed weights (packed_matvec.comp, packed_layers.comp): from the words that a lane
 // has of a quad of rows to fp16 weights, through a table in shared memory with a copy for each lane that reads at the same time. A
 // byte (6 bits at 3 bits) gives all of its weights; one bit needs no table.
 // Behind packed_table.glsl and the constants POOL_WORDS (of shared memory, which begins with the table) and CLUSTER (lanes that

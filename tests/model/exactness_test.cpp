@@ -207,7 +207,7 @@ INSTANTIATE_TEST_SUITE_P(Bits, InferenceAgainstDoubles, testing::Values(1, 2, 3,
 LlamaConfig config_of_one_dispatch() {
     LlamaConfig c{.hidden_size = 256, .intermediate_size = 416, .layers = 5, .heads = 8, .kv_heads = 2, .head_dim = 32};
     c.vocab_size = 131;
-    c.max_position_embeddings = 7000;
+    c.max_position_embeddings = Sequences::one_dispatch_keys + 100;
     return c;
 }
 bool in_one_dispatch(Sequences& sequences) {
@@ -217,10 +217,11 @@ bool in_one_dispatch(Sequences& sequences) {
 
 class OneDispatch : public testing::TestWithParam<int> {
 protected:
+    static constexpr int64_t limit = Sequences::one_dispatch_keys;
     void SetUp() override {
         if (!test::device().capabilities().workgroups_run_together)
             GTEST_SKIP() << "this device does not run workgroups together for certain";
-        for (int i = 0; i < 6100; i++) text_.push_back((i * i * 7 + i * 31 + 5) % 131);
+        for (int64_t i = 0; i < limit + 100; i++) text_.push_back(int32_t((i * i * 7 + i * 31 + 5) % 131));
     }
     std::span<const int32_t> first(int64_t length) const { return std::span(text_).first(size_t(length)); }
     // Logits behind `length` tokens of the text, of which the last is decoded.
@@ -243,31 +244,33 @@ TEST_P(OneDispatch, GivesTheLogitsOfDoublePrecision) {
 }
 
 TEST_P(OneDispatch, GivesWayToOthersBeyondItsLengthUnnoticed) {
-    const LlamaWeights weights(test::device(), config_of_one_dispatch(), LlamaWeights::Random{.bits = GetParam(), .block_size = 32});
-    const SequencesOptions options{.context = 6100, .prefill_rows = 512, .cache = DType::f16};
+    const LlamaWeights weights(test::device(), config_of_one_dispatch(),
+                               LlamaWeights::Random{.bits = GetParam(), .block_size = 32});
+    const SequencesOptions options{.context = limit + 100, .prefill_rows = 512, .cache = DType::f16};
     Sequences sequences(weights, options);
-    sequences.prefill(0, first(5990), 0);
+    sequences.prefill(0, first(limit - 10), 0);
     std::vector<std::vector<float>> one_by_one;
-    for (int64_t length = 5991; length <= 6010; length++) {
+    for (int64_t length = limit - 9; length <= limit + 10; length++) {
         one_by_one.push_back(decoded(sequences, length));
-        EXPECT_EQ(in_one_dispatch(sequences), length <= 6000) << length;
+        EXPECT_EQ(in_one_dispatch(sequences), length <= limit) << length;
     }
     SequencesOptions apart = options;
     apart.one_dispatch = false;
     Sequences others(weights, apart);
-    others.prefill(0, first(5990), 0);
-    for (int64_t length = 5991; length <= 6010; length++)
-        EXPECT_LT(test::relative_error(one_by_one[size_t(length - 5991)], decoded(others, length)), bound()) << length << " tokens";
+    others.prefill(0, first(limit - 10), 0);
+    for (int64_t length = limit - 9; length <= limit + 10; length++)
+        EXPECT_LT(test::relative_error(one_by_one[size_t(length - limit + 9)], decoded(others, length)), bound())
+            << length << " tokens";
     EXPECT_FALSE(in_one_dispatch(others));
     // Several tokens at once, across the border.
-    sequences.resume(0, first(5995));
+    sequences.resume(0, first(limit - 5));
     test::device().wait(sequences.decode(15));
     std::vector<int32_t> at_once;
-    for (int64_t position = 5995; position < 6009; position++) at_once.push_back(sequences.generated(0, position));
-    sequences.resume(0, first(5995));
+    for (int64_t i = 0; i < 14; i++) at_once.push_back(sequences.generated(0, limit - 5 + i));
+    sequences.resume(0, first(limit - 5));
     for (size_t i = 0; i < at_once.size(); i++) {
         test::device().wait(sequences.decode(1));
-        EXPECT_EQ(sequences.generated(0, 5995 + int64_t(i)), at_once[i]);
+        EXPECT_EQ(sequences.generated(0, limit - 5 + int64_t(i)), at_once[i]);
     }
 }
 

@@ -136,7 +136,8 @@ struct Reference {
             add(product(w.o, attend(i, product(w.qkv, normed(h, w.attention_norm)), position)));
             const Vector gate_up = product(w.gate_up, normed(h, w.mlp_norm));
             Vector inner(size_t(s.inner));
-            for (size_t j = 0; j < inner.size(); j++) inner[j] = gate_up[j] / (1 + std::exp(-gate_up[j])) * gate_up[inner.size() + j];
+            for (size_t j = 0; j < inner.size(); j++)
+                inner[j] = gate_up[j] / (1 + std::exp(-gate_up[j])) * gate_up[inner.size() + j];
             add(product(w.down, inner));
         }
         return h;
@@ -179,9 +180,10 @@ struct OnDevice {
 
 // Tokens at these positions, one after another.
 void check(const Sizes& s, int bits, int layers, const std::vector<uint32_t>& positions, const PackedLayersTuning& tuning) {
-    SCOPED_TRACE(fmt::format("{} / {} heads of {}, hidden {}, inner {}, blocks of {}, {} bits, {} layers, {} workgroups, {} runs of a lane",
-                             s.shape.heads, s.shape.kv_heads, s.shape.head_dim, s.hidden, s.inner, s.block, bits, layers,
-                             tuning.workgroups, tuning.chunks));
+    SCOPED_TRACE(fmt::format(
+        "{} / {} heads of {}, hidden {}, inner {}, blocks of {}, {} bits, {} layers, {} workgroups, {} runs of a lane",
+        s.shape.heads, s.shape.kv_heads, s.shape.head_dim, s.hidden, s.inner, s.block, bits, layers, tuning.workgroups,
+        tuning.chunks));
     Reference reference(s, bits, layers, *std::max_element(positions.begin(), positions.end()) + 3);
     OnDevice device(reference);
     Tensor hidden = packed_layers(device.g, device.embedded, device.model, device.memory, tuning);
@@ -216,7 +218,8 @@ TEST(PackedLayers, AgreeWithDoublePrecision) {
     const std::vector<uint32_t> positions{0, 1, 2, 40, 41, 77, 5, 6, 7};
     for (int bits : {1, 2, 3, 4, 8}) {
         check({{6, 2, 32}, 256, 416, 32}, bits, 3, positions, {.workgroups = 3, .shortest = 16, .patience = patience});
-        check({{2, 1, 64}, 96, 160, 32}, bits, 4, positions, {.workgroups = std::min(most, 16u), .chunks = 3, .parts = 3, .shortest = 16, .patience = patience});
+        check({{2, 1, 64}, 96, 160, 32}, bits, 4, positions,
+              {.workgroups = std::min(most, 16u), .chunks = 3, .parts = 3, .shortest = 16, .patience = patience});
         check({{8, 2, 64}, 384, 768, 128}, bits, 2, positions, {.workgroups = most, .shortest = 8, .patience = patience});
     }
 }

@@ -30,10 +30,10 @@ const Family families[] = {
     {"packed_matvec_1", 0, 512, {1, 4, 1, 4, 4096, 5, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_2", 0, 512, {1, 4, 1, 4, 4096, 4, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 16, 32}},
-    // Columns and rows of 12B, rows of a workgroup, runs of a lane, copies of the table (log 2), runs of a block, norm, lanes, steps,
-    // on a CPU, depth, patience.
-    {"packed_chain_2", 0, 512, {4096, 4096, 14336, 4096, 1024, 32, 112, 48, 1, 4, 2, 3, 32, 5, 0, 2, 1000}},
-    {"packed_chain_", 0, 512, {4096, 4096, 14336, 4096, 1024, 32, 112, 48, 1, 5, 2, 3, 32, 5, 0, 2, 1000}},
+    // Columns and rows of 12B, rows of a workgroup, runs of a lane, copies of the table (log 2), runs of a block, norm, lanes, on a
+    // CPU, patience, columns of a head, parts, keys of a part, keys at once, whether idle lanes skip.
+    {"packed_layers_2_", 0, 512, {4096, 14336, 4096, 1024, 32, 112, 48, 1, 4, 2, 3, 32, 0, 1000, 128, 4, 128, 2, 1}},
+    {"packed_layers_", 0, 512, {4096, 14336, 4096, 1024, 32, 112, 48, 1, 5, 2, 3, 32, 0, 1000, 128, 4, 128, 2, 0}},
     // Tokens, tiles, depth, chunks of x, copies of the table (log 2), norm, alignment, SwiGLU.
     {"ternary_matvec_", 0, 512, {1, 2, 4, 128, 3, 3, 1, 1, 0, 0}},
     // Attention: head_dim, the block, heads, the shape of matrices, switches.
@@ -53,7 +53,7 @@ Kernel kernel_of(std::string_view shader, uint32_t subgroup_size) {
         Kernel kernel{std::string(shader), {family.subgroups ? family.subgroups * subgroup_size : family.width}};
         kernel.constants.insert(kernel.constants.end(), family.rest.begin(), family.rest.end());
         if (shader.starts_with("dense_matvec_")) kernel.constants[6] = subgroup_size;
-        if (shader.starts_with("packed_chain_")) kernel.constants[13] = subgroup_size;
+        if (shader.starts_with("packed_layers_")) kernel.constants[12] = subgroup_size;
         return kernel;
     }
     return {};
