@@ -52,19 +52,21 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
                                     const MatvecTuning& tuning, bool vector, const MatvecBlocks& blocks, uint32_t group) {
     const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
     const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
+    const int64_t processors = c.processors ? c.processors : 132;  // where that is not known
+    int64_t all = 0;  // quads
+    for (int64_t r : w.rows) all += (r + 3) / 4;
     uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
-    // 1 bit: several runs of a lane where that fills the workgroup. 43008 x 6144 with three: 25.3 us against 34.8.
-    if (w.bits == 1 && group == 1 && !tuning.chunks)
-        for (uint32_t n = 2; n <= 3; n++)
+    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits only where
+    // a processor has many rows: 65536 x 8192 with two 55.2 us against 60.2, but 28672 x 4096 16.9 against 16.4.
+    const uint32_t most_chunks = w.bits == 1 ? 3 : w.bits == 2 && all / processors >= 100 && !fusion.swiglu ? 2 : 1;
+    if (group == 1 && !tuning.chunks)
+        for (uint32_t n = 2; n <= most_chunks; n++)
             if (across % n == 0 && usual % (across / n) == 0) chunks = n;
     const uint32_t parts = (across + chunks - 1) / chunks;
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
     const uint32_t cluster = std::min(c.subgroup_size, 32u), pitch = parts * (32 / cluster) | 1;
-    // So many quads that each processor (132 where that is not known) has a workgroup, or several where their sums would not fit.
-    const int64_t processors = c.processors ? c.processors : 132;
-    int64_t all = 0;
-    for (int64_t r : w.rows) all += (r + 3) / 4;
+    // So many quads that each processor has a workgroup, or several where their sums would not fit.
     const uint32_t row_bytes = passes * group * pitch * 4;
     uint32_t quads = tuning.tiles;
     for (int64_t rounds = 1; quads == 0 || (!tuning.tiles && quads > groups && quads * 4 * row_bytes > 12288); rounds++) {
