@@ -75,6 +75,21 @@ TEST(Graph, WrongNumberOfTensorsIsAnError) {
     EXPECT_THROW(g.dispatch(Kernel{"no_such_shader", {64}}, {in(a), in(a), out(a)}, AddArgs{.count = 4}, Grid{}, "bad"), Error);
 }
 
+TEST(Graph, ReadersOfAnAddressTableWaitForWhatIsInIt) {
+    for (bool in_table : {true, false}) {
+        Graph g(test::device());
+        test::Tensors data(g);
+        Tensor a = data.floats({4}, {1, 2, 3, 4}, "a"), written = data.poisoned({4}, "written"), y = g.tensor({2}, DType::f32, "y");
+        Tensor table = g.address_table({in(in_table ? written : a)}, "table");
+        g.dispatch(Kernel{"add", {64}}, {in(a), in(a), out(written)}, AddArgs{.count = 4}, Grid{}, "writes");
+        g.dispatch(Kernel{"add", {64}}, {in(table), in(table), out(y)}, AddArgs{.count = 2}, Grid{}, "reads the table");
+        Executable executable(g, "test");
+        executable.run();
+        EXPECT_EQ(executable.barrier_count(), in_table ? 1u : 0u);
+        EXPECT_THROW(g.address_table({in(y)}, "of a planned tensor"), Error);
+    }
+}
+
 TEST(Graph, ReadingWhatNobodyWroteIsAnError) {
     Graph g(test::device());
     Tensor a = g.tensor({8}, DType::f32, "a");
