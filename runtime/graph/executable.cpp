@@ -164,6 +164,7 @@ void Executable::record() {
         VkCommandBufferBeginInfo info{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                       .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
         check(vk.vkBeginCommandBuffer(segment.commands, &info), "recording " + name_);
+        // No barrier in front: whatever is submitted ends with one, here, after copies, and in the uploader.
         record_steps(segment.commands, begin, end);
         full_barrier(vk, segment.commands);
         check(vk.vkEndCommandBuffer(segment.commands), "recording " + name_);

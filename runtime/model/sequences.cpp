@@ -65,6 +65,7 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     decode_.graph = decode_graph(options.one_dispatch);
     if (count_ == 1 && options.one_dispatch && context_ > one_dispatch_keys) {
         decode_long_.graph = decode_graph(false);
+        // As many nodes: this model does not go through one dispatch here.
         if (decode_long_.graph->nodes().size() == decode_.graph->nodes().size()) decode_long_.graph.reset();
     }
     const uint64_t block = Arena::block_bytes(device_);

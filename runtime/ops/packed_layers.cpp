@@ -14,13 +14,14 @@ namespace {
 using Layer = PackedLayersModel::Layer;
 
 constexpr uint32_t most_parts = 16;
+constexpr uint32_t keys = 2;  // of a slot at once; 1 and 4: docs/rejected.md
 
 struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
     uint32_t chunks, copies;
     bool skip;
-    uint32_t parts, shortest, keys;  // of the attention
+    uint32_t parts, shortest;  // of the attention
 };
 
 uint32_t share_of(int64_t rows, uint32_t workgroups) { return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8; }
@@ -115,7 +116,6 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     const uint32_t team = std::min(p.width / c.subgroup_size, 16u);
     p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / m.shape.heads, 1u, most_parts);
     p.shortest = tuning.shortest ? tuning.shortest : 128;
-    p.keys = 2;
 
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
     auto sums = [&](uint32_t rows, int64_t in) { return rows * (parts(in) * splits | 1) * 4; };
@@ -224,7 +224,7 @@ Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, 
                        model.shape.head_dim,
                        p.parts,
                        p.shortest,
-                       p.keys,
+                       keys,
                        p.skip}},
                {in(g.address_table(std::move(table), "layers")), in(embedded), out(result), in(model.rope_table),
                 in(model.position), inout(memory.handed_on), inout(memory.turn), out(memory.in_vain)},

@@ -2,6 +2,7 @@
 // a lane covers the dimensions from 4 * (i * SPLIT + part) on. CPUs use SPLIT = 1: a row a lane, so that the rows of the other
 // side are the same for all lanes and their loads are scalar.
 #include "common.glsl"
+#include "ops/dot_add.glsl"
 layout(constant_id = 1) const uint HEAD_DIM = 64;
 layout(constant_id = 2) const uint SPLIT = 1;  // power of two; 1 unless it divides HEAD_DIM / 4
 layout(constant_id = 3) const uint ROWS = 1;   // rows a lane (with its neighbours) works on
@@ -73,15 +74,6 @@ vec4 load_cached_bf16(uint64_t row, uint i, uint part) {
     return x;
 }
 #define LOAD_CACHED(type, row, i, part) CONCAT(load_cached_, type)(row, i, part)
-
-// s + a . b as four multiply-adds
-float dot_add(float s, vec4 a, vec4 b) {
-    s += a.x * b.x;
-    s += a.y * b.y;
-    s += a.z * b.z;
-    s += a.w * b.w;
-    return s;
-}
 
 // Sum over the lanes that share a row.
 float row_sum(float x) {

@@ -18,6 +18,7 @@
 #endif
 #include "ops/decode_attention_parts.glsl"
 #include "ops/decode_attention_cache.glsl"
+#include "ops/dot_add.glsl"
 #include "args/decode_attention.h"
 layout(constant_id = 5) const uint SUBGROUPS = 1;     // 1: no shared memory, no barrier of the workgroup
 layout(constant_id = 6) const uint SPLIT = 1;         // power of two
@@ -97,13 +98,6 @@ uvec4 piece_of(uint64_t cache, uint stride, uint key, uint i) {
     return load_piece(cache + uint64_t(key) * stride, piece_index(i), HEAD_DIM, VECTOR);
 }
 
-float dot_add(float s, vec4 x, vec4 y) {
-    s += x.x * y.x;
-    s += x.y * y.y;
-    s += x.z * y.z;
-    s += x.w * y.w;
-    return s;
-}
 float slot_sum(float x) {
     UNROLL for (uint m = 1; m < SPLIT; m *= 2) x += subgroupShuffleXor(x, m);
     return x;

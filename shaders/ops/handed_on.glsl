@@ -1,5 +1,5 @@
 // How workgroups of one dispatch hand on what they make (packed_layers.comp): in memory that has all bits set, so that a word that
-// has not is there (words are written whole). No fences, no counters. Only workgroups that run at the same time may wait so.
+// has not is there (words are written whole). No counters, and no fences but for making it empty again. Only workgroups that run at the same time may wait so.
 // Behind common.glsl (with Vulkan's memory model), packed_runs.glsl and the constants BITS (of the weights that columns are multiplied with) and PATIENCE.
 layout(buffer_reference, scalar, buffer_reference_align = 4) queuefamilycoherent volatile buffer Handed { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) queuefamilycoherent volatile buffer Handed2 { uvec2 v[]; };
@@ -31,6 +31,7 @@ uvec4 words_handed(uint64_t at, uint i) {
 // A vector is handed on as fp16, eight columns side by side, as [runs / 32, 4 eights, 32 runs]; behind it a power of two for each
 // eight, and their sums where weights have 1 bit.
 uint x_words(uint columns) { return (columns + 1023) / 1024 * 512; }
+#define VECTOR_WORDS(columns) (((columns) + 1023) / 1024 * 512 + (columns) / 4)  // all of it, also for constants
 
 // Column `column` of `columns`, of which eight neighbours are in neighbouring lanes, there or not together. Where weights have 1 bit
 // halves are times the inverse of what the bit of their column is worth (packed_runs.glsl).

@@ -3,8 +3,10 @@
 // registers that weights on their way have to leave theirs (docs/rejected.md), and long contexts have a kernel of their own
 // (decode_attention.comp). A key's row lies across SPLIT lanes of a subgroup, which has SLOTS * KEYS of them at once. Where there are
 // several parts, other workgroups join them.
-// Behind handed_on.glsl, decode_attention_cache.glsl, packed_runs.glsl (shared memory: POOL_WORD) and these constants of the
-// shader: HEAD_DIM (a power of two, a multiple of SUBGROUP, 16 to 256), PARTS (at most), SHORTEST (keys of a part, at least), KEYS, Q_ROWS, KV_ROWS.
+// Behind handed_on.glsl, decode_attention_cache.glsl, packed_runs.glsl (shared memory: POOL_WORD) and these constants of the shader:
+// HEAD_DIM (a power of two, a multiple of SUBGROUP, 16 to 256), PARTS (at most), SHORTEST (keys of a part, at least), KEYS, Q_ROWS,
+// KV_ROWS.
+#include "ops/dot_add.glsl"
 const uint ROW_PIECES = HEAD_DIM / 8, SPLIT = ROW_PIECES < SUBGROUP ? ROW_PIECES : SUBGROUP;
 const uint PIECES = ROW_PIECES / SPLIT, SLOTS = SUBGROUP / SPLIT, HALF = HEAD_DIM / 2;
 const uint Q_HEADS = Q_ROWS / HEAD_DIM, SHARED_BY = Q_ROWS / KV_ROWS;  // heads that share keys
@@ -48,14 +50,6 @@ void take_q_k_v(uint64_t qkv, uint64_t angles, uint head, uint kv_head) {
             new_pieces[(at + HALF / 2) / 4][(at + HALF / 2) % 4] = two_of_cache(y);
         }
     }
-}
-
-float add_dot(float s, vec4 x, vec4 y) {
-    s += x.x * y.x;
-    s += x.y * y.y;
-    s += x.z * y.z;
-    s += x.w * y.w;
-    return s;
 }
 
 // The largest of the subgroups' tops.
@@ -105,7 +99,7 @@ void attend(uint64_t qkv, uint64_t attended, uint64_t partial, uint64_t keys, ui
             UNROLL for (uint j = 0; j < KEYS; j++) s[j] = 0;
             UNROLL for (uint i = 0; i < PIECES * 2; i++) {
                 const vec4 q = shared_q[(i / 2 * SPLIT + share) * 2 + i % 2];
-                UNROLL for (uint j = 0; j < KEYS; j++) s[j] = add_dot(s[j], q, quad(k[j * PIECES + i / 2], i % 2));
+                UNROLL for (uint j = 0; j < KEYS; j++) s[j] = dot_add(s[j], q, quad(k[j * PIECES + i / 2], i % 2));
             }
             const uint now = key;
             key += TEAM * KEYS * SLOTS;

@@ -9,6 +9,10 @@ vec4 load_columns(uint64_t row, uint column, uint columns) {
     return x;
 }
 
+float norm_weight(uint64_t weight, uint i) {
+    return NORM == 1 ? load_f32(weight, i) : NORM == 2 ? load_f16(weight, i) : load_bf16(weight, i);
+}
+
 vec4 load_norm(uint64_t weight, uint column, uint columns) {
     if (NORM == 0) return vec4(1);
     if (VECTOR) {
@@ -19,10 +23,7 @@ vec4 load_norm(uint64_t weight, uint column, uint columns) {
         return uintBitsToFloat(uvec4(pairs.x << 16, pairs.x & 0xffff0000u, pairs.y << 16, pairs.y & 0xffff0000u));
     }
     vec4 w;
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-        const uint c = min(column + i, columns - 1);
-        w[i] = NORM == 1 ? load_f32(weight, c) : NORM == 2 ? load_f16(weight, c) : load_bf16(weight, c);
-    }
+    [[unroll]] for (uint i = 0; i < 4; i++) w[i] = norm_weight(weight, min(column + i, columns - 1));
     return w;
 }
 

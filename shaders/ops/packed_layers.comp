@@ -15,8 +15,9 @@
 // Every workgroup has some rows of each step. What a step makes is handed on (handed_on.glsl) as fp16, eight columns with a power of
 // two each, and all workgroups wait until it is there: so no more of them may be started than run at the same time (Capabilities).
 // Meanwhile their first weights of the next step are on their way, and its table is made.
-// There are three memories for what is handed on in a layer, which take turns. While a layer's gates are computed, nobody reads
-// what the layer before it handed on but h, and nobody writes for the next one: the third is made empty for the next layer then.
+// There are three memories for what is handed on in a layer, which take turns. Who computes a layer's gates has seen that all have
+// handed on o: nobody reads any more what layers before it handed on, and nobody writes for the next one, whose memory is made
+// empty then. A fence in front of down makes that known before anybody can go on to the next layer.
 // Grid: (workgroups).
 #pragma use_vulkan_memory_model
 #extension GL_KHR_memory_scope_semantics : require
@@ -53,8 +54,8 @@ const uint CLUSTER = SUBGROUP < 32 ? SUBGROUP : 32;  // lanes that shuffles reac
 
 const uint QKV = 0, O = 1, GATE = 2, UP = 3, DOWN = 4;
 const uint WIDTH = gl_WorkGroupSize.x, X_WORDS = CHUNKS * 16;
-const uint Q_PARTS = (Q_ROWS / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32), HIDDEN_PARTS = (HIDDEN / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32),
-           INNER_PARTS = (INNER / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32);
+#define PARTS_OF(columns) (((columns) / 32 + CHUNKS * 32 - 1) / (CHUNKS * 32))
+const uint Q_PARTS = PARTS_OF(Q_ROWS), HIDDEN_PARTS = PARTS_OF(HIDDEN), INNER_PARTS = PARTS_OF(INNER);
 // Shared memory in words: the table, the sums of rows, the next table's centroids. The attention uses the place of the first two.
 const uint SUMS_AT = TABLE_END, SPLITS = 32 / CLUSTER, CENTROIDS = BITS == 1 ? 0 : 1 << BITS;
 const uint INNER_SUMS = 2 * INNER_SHARE * (HIDDEN_PARTS * SPLITS | 1), O_SUMS = HIDDEN_SHARE * (Q_PARTS * SPLITS | 1),
@@ -73,19 +74,20 @@ shared uvec2 addresses[32];  // of two layers, as in a.table
 
 // What is handed on in a layer, in words: q, k, v (fp32); what is attended to, o and down as h times the next norm's weights, up:
 // vectors; of o and down also the sum of squares of each subgroup that may have rows; parts of the attention.
-const uint VECTOR_Q = (Q_ROWS + 1023) / 1024 * 512 + Q_ROWS / 4, VECTOR_HIDDEN = (HIDDEN + 1023) / 1024 * 512 + HIDDEN / 4,
-           VECTOR_INNER = (INNER + 1023) / 1024 * 512 + INNER / 4, SQUARES = 512;
-const uint QKV_AT = 0, ATTENDED_AT = Q_ROWS + 2 * KV_ROWS, O_AT = ATTENDED_AT + VECTOR_Q, DOWN_AT = O_AT + VECTOR_HIDDEN + SQUARES,
-           UP_AT = DOWN_AT + VECTOR_HIDDEN + SQUARES, PARTIAL_AT = UP_AT + VECTOR_INNER;
+const uint VECTOR_HIDDEN = VECTOR_WORDS(HIDDEN), SQUARES = 512;
+const uint QKV_AT = 0, ATTENDED_AT = Q_ROWS + 2 * KV_ROWS, O_AT = ATTENDED_AT + VECTOR_WORDS(Q_ROWS),
+           DOWN_AT = O_AT + VECTOR_HIDDEN + SQUARES, UP_AT = DOWN_AT + VECTOR_HIDDEN + SQUARES,
+           PARTIAL_AT = UP_AT + VECTOR_WORDS(INNER);
 const uint HANDED = (PARTIAL_AT + Q_ROWS / HEAD_DIM * PARTS * (HEAD_DIM + 2) + 3) / 4 * 4;
 // Sums of squares of a workgroup, and of all.
 const uint OF_WORKGROUP = (HIDDEN_SHARE + SUBGROUP - 1) / SUBGROUP,
            ALL_SQUARES = (HIDDEN + HIDDEN_SHARE - 1) / HIDDEN_SHARE * OF_WORKGROUP;
 uint third_after(uint third) { return third == 2 ? 0 : third + 1; }
+uint third_before(uint third) { return third == 0 ? 2 : third - 1; }
 uint64_t third_of_handed(uint third) { return a.handed_on + third * (HANDED * 4); }
 
 // Flow is decided by constants alone: NVIDIA's compiler makes dozens of instructions around each shuffle and barrier where
-// it does not see that lanes stay together. Workgroups and subgroups that have nothing to do in a round repeat another's.
+// it does not see that lanes stay together. Workgroups and subgroups that have nothing to do in a round repeat another's (but for SKIP).
 uint id, workgroup, subgroup32;
 #include "ops/layers_attention.glsl"
 
@@ -158,9 +160,8 @@ vec2 levels_at(uint64_t centroids) {
 #endif
 }
 
-// Weights come as one stream through all steps: while a quad is used, the next of the group is on its way (more of
-// them are slower, docs/rejected.md). Where a step's
-// quads are:
+// Weights come as one stream through all steps: while a quad is used, the next of the group is on its way (more of them are slower,
+// docs/rejected.md). Where a step's quads are:
 struct Stream {
     uint n, rounds;     // the round that is asked for next
     uint rest;          // rounds behind the first in which the group has a quad of its own
@@ -211,7 +212,7 @@ Stream stream_of(uint layer, uint step, const Step s) {
 // The table from centroids in shared memory (fp16; at 8 bits fp32).
 #define KEPT(i) POOL_WORD(CENTROIDS_AT + (i))
 void store_next_table() {
-    // Of all entries that an invocation makes the lowest weights are the same where that many entries are made at once.
+    // An invocation's entries have the lower weight in common where 16 of them are made at once.
 #if BITS == 4
     if (WIDTH >> COPIES_LOG == 16) {
         const uint low = KEPT(id >> COPIES_LOG);
@@ -246,10 +247,6 @@ void keep_centroid(float c) {
 #endif
 uint scaled(uint halves, float16_t by) { return packFloat2x16(unpackFloat2x16(halves) * by); }
 uint scaled(uint halves, f16vec2 by) { return packFloat2x16(unpackFloat2x16(halves) * by); }
-
-float norm_weight(uint64_t norm, uint i) {
-    return NORM == 1 ? load_f32(norm, i) : NORM == 2 ? load_f16(norm, i) : load_bf16(norm, i);
-}
 
 // The lane's run c of a step's x.
 #define RUN_OF(c) min(((c) * s.parts + s.part) * 32 + lane, s.runs - 1)
@@ -301,7 +298,7 @@ void main() {
     float kept = centroid_at(centroids_of(0, QKV));
     vec2 levels = levels_at(centroids_of(0, QKV)), next_levels = levels;
     // As if a layer before the first handed h on.
-    hand_on_hidden(third_of_handed(turn == 0 ? 2 : turn - 1) + DOWN_AT * 4, h, norm_weight(address(0, ATTENTION_NORM), hidden_row),
+    hand_on_hidden(third_of_handed(third_before(turn)) + DOWN_AT * 4, h, norm_weight(address(0, ATTENTION_NORM), hidden_row),
                    of_hidden);
     keep_centroid(kept);
     barrier();
@@ -311,7 +308,7 @@ void main() {
     float power[CHUNKS], x_sum[CHUNKS];
     [[dont_unroll]] for (uint n = 0; n < 5 * a.layers; n++) {
         const bool last = n + 1 == 5 * a.layers;
-        const uint64_t here = third_of_handed(third), before = third_of_handed(third == 0 ? 2 : third - 1);
+        const uint64_t here = third_of_handed(third), before = third_of_handed(third_before(third));
         const float weight = step == O               ? norm_weight(address(layer, MLP_NORM), hidden_row)
                              : step == DOWN && !last ? norm_weight(address(layer + 1, ATTENTION_NORM), hidden_row)
                                                      : 0;

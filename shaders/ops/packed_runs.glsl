@@ -32,8 +32,8 @@ uint bit_of(uint p) { return p == 15 ? 14 : 10 + p % 5; }
 float inverse_of_bit(uint p) { return uintBitsToFloat((127 + 15 - (1u << (bit_of(p) - 10))) << 23); }
 
 // Pairs of weights 4 * eighth .. + 3 of row r's run, PAIR pairs[4], from the words `w`, uvec4 [BITS], that the lane has of its quad;
-// at 1 bit columns p and p + 16, else 2 p and 2 p + 1. No function: glslang copies
-// an array for each element that is read of a `const` parameter, and NVIDIA's compiler keeps the copies in memory (docs/rejected.md).
+// at 1 bit columns p and p + 16, else 2 p and 2 p + 1. No function: glslang copies an array for each element that is read of a `const`
+// parameter, and NVIDIA's compiler keeps the copies in memory (docs/rejected.md).
 #define WORD_OF(w, i) w[(i) / 4][(i) % 4]
 #if BITS == 1
 #define RUN_PAIRS(w, r, eighth, pairs)                                                                      \

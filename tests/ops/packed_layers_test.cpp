@@ -153,12 +153,12 @@ struct OnDevice {
     Tensor embedded;
     Buffer position = test::device().allocate_host(4, "position");
 
-    explicit OnDevice(const Reference& r, DType norms = DType::f32) {
+    explicit OnDevice(const Reference& r) {
         const Sizes& s = r.s;
         for (size_t i = 0; i < r.layers.size(); i++) {
             const LayerWeights& w = r.layers[i];
-            model.layers.push_back({.attention_norm = data.floats({s.hidden}, w.attention_norm, "attention_norm", norms),
-                                    .mlp_norm = data.floats({s.hidden}, w.mlp_norm, "mlp_norm", norms),
+            model.layers.push_back({.attention_norm = data.floats({s.hidden}, w.attention_norm, "attention_norm"),
+                                    .mlp_norm = data.floats({s.hidden}, w.mlp_norm, "mlp_norm"),
                                     .qkv = test::tiled(g, data, w.qkv),
                                     .o = test::tiled(g, data, w.o),
                                     .gate_up = test::tiled(g, data, w.gate_up),
@@ -197,11 +197,11 @@ void check(const Sizes& s, int bits, int layers, const std::vector<uint32_t>& po
         device.position.mapped_as<uint32_t>()[0] = position;
         executable.run();
         const Vector expected = reference.token(embedded, position);
-        // Each of the four products of a layer rounds to fp16 within runs of 32 columns, about 1e-3 of its result.
+        // Each of the four products of a layer rounds to fp16 within runs of 32 columns, about 1e-3 of its result. Seen on
+        // lavapipe and an H200: at most two thirds of the bound.
         const double bound = 1.5e-3 * std::sqrt(4.0 * layers);
         const double error = test::relative_error(test::read_floats(executable, hidden), expected);
         EXPECT_LE(error, bound);
-        if (std::getenv("VKQAT_PRINT_ERRORS")) fmt::print("{} bits, position {}: {:.3g}\n", bits, position, error);
         for (size_t i = 0; i < reference.layers.size(); i++) {
             EXPECT_LE(test::relative_error(device.data.read(device.model.layers[i].cache_k), reference.k[i]), bound);
             EXPECT_LE(test::relative_error(device.data.read(device.model.layers[i].cache_v), reference.v[i]), bound);
