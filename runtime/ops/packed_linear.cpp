@@ -8,6 +8,7 @@
 #include "runtime/ops/add.h"
 #include "runtime/ops/launch.h"
 #include "runtime/ops/packed_dequantize.h"
+#include "runtime/vulkan/shader_table.h"
 #include "shaders/args/packed_linear.h"
 
 namespace vkqat {
@@ -39,6 +40,11 @@ bool can_matvec(const Capabilities& c, const PackedLayer& w) {
            c.shared_memory_bytes >= 32768 && w.block_size % 32 == 0;
 }
 
+// A unit of 64 columns has one scale, and a lane two runs.
+bool can_use_integers(const Capabilities& c, const PackedLayer& w) {
+    return can_matvec(c, w) && w.bits == 1 && w.block_size % 64 == 0 && find_shader("packed_matvec_1_integers");
+}
+
 // The last constants of packed_matvec.comp.
 struct MatvecBlocks {
     uint32_t kind = 0;
@@ -49,7 +55,8 @@ struct MatvecBlocks {
 // Lanes have runs of columns, workgroups have quads of rows (packed_matvec.comp); `group` tokens at once. Nothing if that takes
 // too much shared memory.
 std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion,
-                                    const MatvecTuning& tuning, bool vector, const MatvecBlocks& blocks, uint32_t group) {
+                                    const MatvecTuning& tuning, bool vector, const MatvecBlocks& blocks,
+                                    PackedLinearVariant variant, uint32_t group) {
     const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
     const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
     const int64_t processors = c.processors ? c.processors : 132;  // where that is not known
@@ -62,6 +69,10 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     if (group == 1 && !tuning.chunks)
         for (uint32_t n = 2; n <= most_chunks; n++)
             if (across % n == 0 && usual % (across / n) == 0) chunks = n;
+    if (variant == PackedLinearVariant::integers) chunks += chunks % 2;
+    const bool integers = variant == PackedLinearVariant::integers ||
+                          (variant == PackedLinearVariant::automatic && can_use_integers(c, w) && c.byte_dot &&
+                           blocks.kind == 0 && chunks % 2 == 0);
     const uint32_t parts = (across + chunks - 1) / chunks;
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
@@ -81,14 +92,14 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     if (sums + copies * table * entry_bytes > budget) return {};
     // Columns of x at a time: two bytes each, and four for each run, eight at 1 bit.
     const uint32_t run_bytes = w.bits == 1 ? 72 : 68;
-    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / run_bytes * 32);
+    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / run_bytes / 2 * 64);
     const bool apart = w.bits == 1 && slab >= runs * 32 && runs * run_bytes + sums <= budget;
     // Code costs time (docs/performance.md, 31B): two quads on their way pay only where many follow one another and a lane has
     // one run. gate_up of 12B at 4, 3, 2 bits: 26.9, 24.8, 22.3 us against 28.1, 26.4, 23.6; down 19.9 against 17.0 at 4 bits.
     const uint32_t depth = tuning.depth ? tuning.depth : fusion.swiglu && group == 1 && chunks == 1 ? 2 : 1;
     int64_t workgroups = 0;
     for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);
-    return Launch{{of_bits("packed_matvec", w),
+    return Launch{{integers ? "packed_matvec_1_integers" : of_bits("packed_matvec", w),
                    {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
                     norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart, blocks.kind,
                     std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride}},
@@ -97,15 +108,16 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
 }
 
 Launch matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion, const MatvecTuning& tuning,
-                     bool vector, const MatvecBlocks& blocks, int64_t tokens) {
+                     bool vector, const MatvecBlocks& blocks, PackedLinearVariant variant, int64_t tokens) {
     for (auto group = uint32_t(std::min<int64_t>(4, int64_t(std::bit_ceil(uint64_t(tokens))))); group != 0; group /= 2)
-        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, blocks, group)) return *launch;
+        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, blocks, variant, group)) return *launch;
     fail("packed_linear: {} bytes of shared memory are too few", c.shared_memory_bytes);
 }
 
+// Whether lanes have rows or runs of columns; with runs, automatic is still to be decided by the shape.
 PackedLinearVariant chosen(const Capabilities& c, const PackedLayer& w, PackedLinearVariant variant) {
     if (variant != PackedLinearVariant::automatic) return variant;
-    return c.kind == DeviceKind::cpu || !can_matvec(c, w) ? PackedLinearVariant::rows : PackedLinearVariant::matvec;
+    return c.kind == DeviceKind::cpu || !can_matvec(c, w) ? PackedLinearVariant::rows : PackedLinearVariant::automatic;
 }
 
 }  // namespace
@@ -206,8 +218,9 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
     if (tokens == 0) return;
     const Capabilities& c = g.capabilities();
     if (w.bits == 4 && !aligned(g, w.centroids, 16)) fail("{}: centroids must lie at a multiple of 16 bytes", label);
-    if (variant == PackedLinearVariant::matvec && !can_matvec(c, w))
-        fail("packed_linear: this device or a block size of {} does not allow the variant", w.block_size);
+    if ((variant == PackedLinearVariant::matvec && !can_matvec(c, w)) ||
+        (variant == PackedLinearVariant::integers && (!can_use_integers(c, w) || blocks.zeros || blocks.negative_scales)))
+        fail("packed_linear: this device, {} bits or a block size of {} do not allow the variant", w.bits, w.block_size);
     const PackedParts parts = packed_parts(w);
     const int64_t tiles = parts.tiles;
     const bool vector = w.in % 4 == 0 && aligned(g, x, 16) && (!fusion.norm || aligned(g, fusion.norm, 16));
@@ -217,7 +230,7 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
                                  .center = blocks.center,
                                  .norm_stride = norm_of_part ? uint32_t(uint64_t(w.in) * bytes(fusion.norm.dtype())) : 0};
     Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
-                                                         : matvec_launch(c, w, fusion, tuning, vector, constants, tokens);
+                                                         : matvec_launch(c, w, fusion, tuning, vector, constants, variant, tokens);
     Grid grid = linear_grid(launch.workgroups);
     const int64_t groups = (tokens + launch.tokens - 1) / launch.tokens;
     if (groups > 65535) fail("packed_linear: {} tokens at once are too many", tokens);

@@ -118,6 +118,7 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     c.subgroup_size = p11.subgroupSize;
     c.min_subgroup_size = p13.minSubgroupSize;
     c.max_subgroup_size = p13.maxSubgroupSize;
+    c.byte_dot = p13.integerDotProduct4x8BitPackedSignedAccelerated;
     c.subgroup_size_control = f13.subgroupSizeControl && (p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
     c.full_subgroups = f13.computeFullSubgroups;
     c.shared_memory_bytes = limits.maxComputeSharedMemorySize;

@@ -46,6 +46,7 @@ struct Capabilities {
     uint64_t max_allocation_bytes = 0, device_memory_bytes = 0;
     double timestamp_period_ns = 0;  // 0: no timestamps on the compute queue
 
+    bool byte_dot = false;  // dot products of four packed bytes are instructions, not emulated
     bool float16 = false, int8 = false, storage16 = false, storage8 = false, bfloat16 = false;
     bool memory_model = false;  // Vulkan's, with the device's scope: workgroups of one dispatch may hand data on
     bool memory_budget = false, pipeline_executable_info = false, device_fault = false;

@@ -1,5 +1,6 @@
 #version 460
 //! variant packed_matvec_1 BITS=1
+//! variant packed_matvec_1_integers needs=integer_dot BITS=1 INTEGERS
 //! variant packed_matvec_2 BITS=2
 //! variant packed_matvec_3 BITS=3
 //! variant packed_matvec_4 BITS=4
@@ -10,7 +11,7 @@
 // What the lanes of a group have of a row is summed across them, what the PARTS have at the very end.
 // From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy
 // for each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an
-// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand.
+// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand; or all is in integers (packed_integers.glsl).
 // Sums of a run are fp16 (8 bits: fp32), all others fp32. Zero points of blocks come to the product with the sums of x of the
 // runs. With scales a for weights below 0 and b for those above, the sums of c x and of |c| x are multiplied by (b + a) / 2 and
 // (b - a) / 2. Grid: (workgroups of each part, 1, groups of TOKENS).
@@ -47,6 +48,9 @@ const uint STAGE = SLAB / 32 * (BITS == 1 ? 18 : 17), X_SUMS = SLAB / 32 * 17;
 const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
 const uint POOL_WORDS = STAGE > SUMS_END ? STAGE : SUMS_END;
 #include "ops/packed_runs.glsl"
+#ifdef INTEGERS
+#include "ops/packed_integers.glsl"
+#endif
 shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 
 const uint ZEROS = 1, TWO_SCALES = 2;
@@ -101,9 +105,45 @@ void store_table(ENTRY entries[ENTRIES]) {
 #endif
 }
 
+// Which vectors of four columns of a slab an invocation brings. In integers two by two those of a unit's two runs.
+#ifdef INTEGERS
+const uint LOADS = (SLAB / 8 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x * 2;
+uint vector_of(uint k) { return k / 2 * 2 * gl_WorkGroupSize.x + gl_LocalInvocationIndex / 8 * 16 + k % 2 * 8 + gl_LocalInvocationIndex % 8; }
+
+// Vectors i and i + 8, of both runs of a unit, to shared memory. Both have the sum of the unit, of which the first is used.
+void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float square) {
+    if (SLAB % (8 * gl_WorkGroupSize.x) != 0 && i >= SLAB / 4) return;
+    float top = 0, sum = 0;
+    UNROLL for (uint h = 0; h < 2; h++) {
+        if (NORM != 0) {
+            square += dot(x[h], x[h]);
+            x[h] *= weight[h];
+        }
+        top = max(top, max(max(abs(x[h].x), abs(x[h].y)), max(abs(x[h].z), abs(x[h].w))));
+        sum += x[h].x + x[h].y + (x[h].z + x[h].w);
+    }
+    UNROLL for (uint m = 1; m < 8; m *= 2) {
+        top = max(top, subgroupShuffleXor(top, m));
+        sum += subgroupShuffleXor(sum, m);
+    }
+    UNROLL for (uint h = 0; h < 2; h++) {
+        const uint run = i / 8 + h;
+        uint words[2];
+        const uint bit = digits_of(i % 8, x[h] * (top > 0 ? MOST / top : 0), words);
+        UNROLL for (uint d = 0; d < 2; d++) POOL_WORD(run * 17 + 2 * bit + d) = words[d];
+        if (i % 8 == 0) {
+            // What is not finite stays so: sums carry it.
+            POOL_WORD(run * 17 + 16) = floatBitsToUint(top * WORTH);
+            POOL_WORD(X_SUMS + run) = floatBitsToUint(sum);
+        }
+    }
+}
+#else
+const uint LOADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+uint vector_of(uint k) { return k * gl_WorkGroupSize.x + gl_LocalInvocationIndex; }
+
 // Columns 4 i .. 4 i + 3 of a slab to shared memory, as fp16 with a power of two for each run, whose eight vectors are in
 // neighbouring lanes.
-const uint LOADS = (SLAB / 4 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
 void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) {
     if (SLAB % (4 * gl_WorkGroupSize.x) != 0 && i >= SLAB / 4) return;
     if (NORM != 0) {
@@ -135,17 +175,24 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
     POOL_WORD(run * 17 + word) = halves.x;
     POOL_WORD(run * 17 + word + 1) = halves.y;
 }
+#endif
 
 // What this invocation brings of the SLAB columns of a token's x from `first` on.
 void load_slab(const uint token, const uint64_t norm, const uint first, out vec4 x[LOADS], out vec4 weight[LOADS]) {
     const uint64_t row = a.x + uint64_t(min(token, a.tokens - 1)) * a.in_cols * 4;
     UNROLL for (uint k = 0; k < LOADS; k++) {
-        const uint column = first + 4 * (gl_LocalInvocationIndex + k * gl_WorkGroupSize.x);
+        const uint column = first + 4 * vector_of(k);
         x[k] = load_columns(row, column, a.in_cols);
         weight[k] = load_norm(norm, column, a.in_cols);
     }
 }
 
+// A lane's run c; in integers two are neighbours.
+#ifdef INTEGERS
+#define RUN_OF(c) ((columns_part * 32 + lane) * CHUNKS + (c))
+#else
+#define RUN_OF(c) (((c) * PARTS + columns_part) * 32 + lane)
+#endif
 #define WORKGROUPS(rows) (((rows) + ROWS - 1) / ROWS)
 #define LOAD_QUAD(i, quad)                                                                                             \
     UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                         \
@@ -181,7 +228,7 @@ void main() {
 
     uint64_t indices_at[CHUNKS], scales_at[CHUNKS], other_at[CHUNKS];
     UNROLL for (uint c = 0; c < CHUNKS; c++) {
-        const uint run = min((c * PARTS + columns_part) * 32 + lane, runs - 1);
+        const uint run = min(RUN_OF(c), runs - 1);
         indices_at[c] = a.indices + run * 16;
         scales_at[c] = a.scales + min(run / BLOCK_RUNS, blocks - 1) * 8;
         other_at[c] = a.of_blocks + min(run / BLOCK_RUNS, blocks - 1) * (BLOCKS == ZEROS ? 4 : 8);
@@ -212,13 +259,18 @@ void main() {
         float square = 0;
         for (uint first = 0; first < runs * 32; first += SLAB) {
             if (t != 0 || first != 0) barrier();
-            UNROLL for (uint k = 0; k < LOADS; k++) store_columns(id + k * gl_WorkGroupSize.x, loaded[k], weight[k], square);
+#ifdef INTEGERS
+            UNROLL for (uint k = 0; k < LOADS; k += 2)
+                store_unit(vector_of(k), vec4[2](loaded[k], loaded[k + 1]), vec4[2](weight[k], weight[k + 1]), square);
+#else
+            UNROLL for (uint k = 0; k < LOADS; k++) store_columns(vector_of(k), loaded[k], weight[k], square);
+#endif
             const bool row_ends = first + SLAB >= runs * 32;
             if (!row_ends || t + 1 < TOKENS)
                 load_slab(token0 + (row_ends ? t + 1 : t), norm, row_ends ? 0 : first + SLAB, loaded, weight);
             barrier();
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint run = (c * PARTS + columns_part) * 32 + lane - first / 32;
+                const uint run = RUN_OF(c) - first / 32;
                 if (run < SLAB / 32) {
                     UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(run * 17 + p);
                     power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(run * 17 + 16));
@@ -239,7 +291,7 @@ void main() {
     }
     // Lanes behind the last column of all have none.
     UNROLL for (uint c = 0; c < CHUNKS; c++)
-        if ((c * PARTS + columns_part) * 32 + lane >= runs)
+        if (RUN_OF(c) >= runs)
             UNROLL for (uint t = 0; t < TOKENS; t++) {
                 power[t * CHUNKS + c] = x_sum[t * CHUNKS + c] = 0;
                 UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = 0;
@@ -249,6 +301,10 @@ void main() {
         const uint64_t centroids = a.centroids + (part + pass) * ((INDEX_MASK + 1) * 4);
 #if BITS == 1
         const float bit_clear = F32(centroids).v[0], bit_set = F32(centroids).v[1] - bit_clear;
+#ifdef INTEGERS
+        float of_set[TOKENS * CHUNKS], of_clear[TOKENS * CHUNKS];
+        UNROLL for (uint i = 0; i < TOKENS * CHUNKS; i++) of_set[i] = power[i] * bit_set, of_clear[i] = x_sum[i] * bit_clear;
+#endif
 #else
         if (pass != 0) make_entries(centroids, entries);
 #endif
@@ -264,6 +320,25 @@ void main() {
                 float total[TOKENS][4];
                 UNROLL for (uint t = 0; t < TOKENS; t++)
                     UNROLL for (uint r = 0; r < 4; r++) total[t][r] = 0;
+#ifdef INTEGERS
+                UNROLL for (uint c = 0; c < CHUNKS; c += 2)
+                    UNROLL for (uint r = 0; r < 4; r++) {
+                        ivec2 digits[TOKENS];
+                        UNROLL for (uint t = 0; t < TOKENS; t++) digits[t] = ivec2(0);
+                        UNROLL for (uint h = 0; h < 2; h++)
+                            UNROLL for (uint f = 0; f < 8; f++) {
+                                const uint four = four_bits(WORD_OF(w[d * CHUNKS + c + h], r), f);
+                                UNROLL for (uint t = 0; t < TOKENS; t++)
+                                    UNROLL for (uint k = 0; k < 2; k++)
+                                        digits[t][k] += signed_dot(four, x[t * CHUNKS + c + h][2 * f + k], 0);
+                            }
+                        const float scale = scale_of(scales[d * CHUNKS + c], r);
+                        UNROLL for (uint t = 0; t < TOKENS; t++) {
+                            const float sum = float((digits[t].x << 8) + digits[t].y);
+                            total[t][r] += (sum * of_set[t * CHUNKS + c] + of_clear[t * CHUNKS + c]) * scale;
+                        }
+                    }
+#else
                 UNROLL for (uint c = 0; c < CHUNKS; c++) {
                     const uint i = d * CHUNKS + c;
                     UNROLL for (uint r = 0; r < 4; r++) {
@@ -298,6 +373,7 @@ void main() {
                         }
                     }
                 }
+#endif
                 // What takes this quad's place, of this pass or of the next.
                 const uint next = n + d + DEPTH;
                 if (next < mine)

@@ -27,6 +27,7 @@ const Family families[] = {
     {"packed_matmul_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 1, 1, 1, 1, 1, 4, 1, 32, 1}},
     // Tokens, parts, chunks, depth, columns of x, copies of the table (log 2), runs of a block, norm, alignment, SwiGLU, quads,
     // lanes.
+    {"packed_matvec_1_integers", 0, 512, {1, 4, 2, 1, 4096, 5, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_1", 0, 512, {1, 4, 1, 4, 4096, 5, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_2", 0, 512, {1, 4, 1, 4, 4096, 4, 2, 3, 1, 1, 16, 32}},
     {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 16, 32}},
