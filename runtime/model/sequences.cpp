@@ -63,7 +63,9 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
     decode_.graph = decode_graph(options.one_dispatch);
-    if (count_ == 1 && options.one_dispatch && context_ > one_dispatch_keys) {
+    one_dispatch_keys_ = options.one_dispatch_keys ? options.one_dispatch_keys
+                                                   : packed_layers_keys(device_.capabilities(), uint32_t(c.heads));
+    if (count_ == 1 && options.one_dispatch && context_ > one_dispatch_keys_) {
         decode_long_.graph = decode_graph(false);
         // As many nodes: this model does not go through one dispatch here.
         if (decode_long_.graph->nodes().size() == decode_.graph->nodes().size()) decode_long_.graph.reset();
@@ -343,13 +345,13 @@ void Sequences::check_waits() const {
 }
 
 Executable& Sequences::decoding_at(int64_t position) const {
-    return *(decode_long_.executable && position > one_dispatch_keys ? decode_long_ : decode_).executable;
+    return *(decode_long_.executable && position > one_dispatch_keys_ ? decode_long_ : decode_).executable;
 }
 
 uint64_t Sequences::decode(int64_t steps) {
     uint64_t value = 0;
     while (steps > 0) {
-        const int64_t before_long = one_dispatch_keys + 1 - position_;
+        const int64_t before_long = one_dispatch_keys_ + 1 - position_;
         const int64_t now = decode_long_.executable && before_long > 0 ? std::min(steps, before_long) : steps;
         value = decoding_at(position_).replay(uint32_t(now));
         position_ += now;

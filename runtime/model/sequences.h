@@ -18,14 +18,11 @@ struct SequencesOptions {
     int64_t prefill_rows = 64;  // tokens of a prompt per graph, at most
     DType cache = DType::f32;   // f32, f16, bf16, or i8 with a scale for each head's vector (runtime/ops/kv_cache_i8.h)
     bool one_dispatch = true;   // of a single sequence, for all layers of a token where that can be (runtime/ops/packed_layers.h)
+    int64_t one_dispatch_keys = 0;  // up to so many cached positions; 0: as long as it is faster
 };
 
 class Sequences {
 public:
-    // Up to so many cached positions all layers in one dispatch are faster than five dispatches a layer, whose attention shares
-    // keys among heads: measured with 12B at 4 bits on an H200 (docs/performance.md).
-    static constexpr int64_t one_dispatch_keys = 12000;
-
     // `weights` must outlive it. Error if the caches do not fit into memory, or the context exceeds what the model allows. With
     // planned weights nothing is allocated and nothing can run: only the sizes below are known.
     Sequences(const LlamaWeights& weights, const SequencesOptions& options);
@@ -112,7 +109,8 @@ private:
     std::shared_ptr<Arena> arena_;
     Recording decode_,
         decode_long_;       // long: for contexts at which one dispatch for all layers is slower; absent where there is none
-    int64_t position_ = 0;  // of a single sequence, at most
+    int64_t one_dispatch_keys_ = 0;  // beyond them
+    int64_t position_ = 0;           // of a single sequence, at most
     std::vector<Prefill> prefills_;  // made when they are first needed
 };
 

@@ -14,14 +14,13 @@ namespace {
 using Layer = PackedLayersModel::Layer;
 
 constexpr uint32_t most_parts = 16;
-constexpr uint32_t keys = 2;  // of a slot at once; 1 and 4: docs/rejected.md
 
 struct Plan {
     uint32_t workgroups = 0, width;
     uint32_t hidden_share, inner_share, qkv_share;  // rows of a workgroup
     uint32_t chunks, copies;
     bool skip;
-    uint32_t parts, shortest;  // of the attention
+    uint32_t parts, shortest, keys;  // of the attention
 };
 
 uint32_t share_of(int64_t rows, uint32_t workgroups) { return uint32_t((rows + workgroups - 1) / workgroups + 7) / 8 * 8; }
@@ -83,30 +82,35 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     }
     p.workgroups = std::max({workgroups_of(hidden, p.hidden_share), workgroups_of(inner, p.inner_share),
                              workgroups_of(q, p.qkv_share) + 2 * workgroups_of(kv, p.qkv_share)});
-    p.width = std::min(512u, c.max_workgroup_invocations / 32 * 32);
     auto parts = [&](int64_t in) { return uint32_t((in / 32 + p.chunks * 32 - 1) / (p.chunks * 32)); };
     const int64_t widest = std::max({hidden, inner, q});
-    // As few rounds as registers allow: what a round costs beside its products, about 0.4 of those of a run, is paid less often,
-    // and fewer subgroups may be without a part of the columns. 31B at 1 bit has two; three take too many registers (195
-    // tokens/s, 217). Rounds of the groups of lanes of all steps, and what part of them has a quad and columns.
+    // Rounds of the groups of lanes of all steps, and what part of them has a quad and columns.
     auto groups = [&](int64_t in) { return p.width / 32 / parts(in); };
     auto rounds = [&](uint32_t share, int64_t in) { return std::max((share / 4 + groups(in) - 1) / groups(in), 2u); };
     auto over_steps = [&](auto each) {
         return each(p.qkv_share, hidden) + each(p.hidden_share, q) + 2 * each(p.inner_share, hidden) +
                each(p.hidden_share, inner);
     };
-    auto cost = [&] { return over_steps(rounds) * (double(p.chunks) + 0.4); };
     auto useful = [&] {
         return double(over_steps([&](uint32_t share, int64_t in) { return share / 4 * parts(in); })) /
                (over_steps(rounds) * double(p.width / 32));
     };
-    const uint32_t most_chunks = bits <= 2 ? 2 : 1;
-    uint32_t best = 0;
-    double least = 0;
-    for (p.chunks = 1; p.chunks <= most_chunks || best == 0; p.chunks++)
-        if (parts(widest) <= p.width / 32 && (best == 0 || cost() < least)) best = p.chunks, least = cost();
-    p.chunks = tuning.chunks ? tuning.chunks : best;
-    if (parts(widest) > p.width / 32) return "rows are too long for that many runs of a lane";
+    auto lay_out = [&](uint32_t width, uint32_t chunks) {
+        p.width = std::min(tuning.lanes ? tuning.lanes : width, c.max_workgroup_invocations / 32 * 32);
+        p.chunks = tuning.chunks ? tuning.chunks : chunks;
+        return parts(widest) <= p.width / 32;
+    };
+    // Registers decide: with two runs of a lane there is room for 512 lanes at 1 bit, for 384 otherwise (31B at 4 bits 168 tokens/s,
+    // with 512 lanes 111, five dispatches a layer 140), and none at 8 bits. At 1 bit 384 lanes where clearly more of them have
+    // something to do (31B 275 against 262); else more lanes are faster, the more keys are attended to.
+    bool fits = lay_out(512, bits == 1 ? 2 : 1);
+    if (bits == 1 && fits) {
+        const double of_512 = useful();
+        if (!lay_out(384, 2) || useful() < 1.15 * of_512) lay_out(512, 2);
+    } else if (!fits && bits != 8) {
+        fits = lay_out(384, 2);
+    }
+    if (!fits) return "rows are too long for the registers of a workgroup";
     // Tokens/s without and with: 12B at 4 bits (0.96) 422 and 413, at 1 bit 528 and 517; 31B at 1 bit (0.79) 248 and 259.
     p.skip = useful() < 0.9;
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
@@ -115,6 +119,8 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
 
     const uint32_t team = std::min(p.width / c.subgroup_size, 16u);
     p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / m.shape.heads, 1u, most_parts);
+    // As many as registers allow. 12B at 4 bits, 0 and 11,000 positions, with 2, 3, 4: 416, 254; 419, 270; 394, 269 tokens/s.
+    p.keys = bits == 3 || bits == 8 ? 2 : bits == 1 || p.width < 512 ? 4 : 3;
     p.shortest = tuning.shortest ? tuning.shortest : 128;
 
     const uint32_t splits = 32 / std::min(32u, c.subgroup_size);
@@ -141,6 +147,10 @@ int64_t packed_layers_words(const HeadShape& shape, int64_t hidden, int64_t inne
     const int64_t q = int64_t(shape.heads) * shape.head_dim, kv = int64_t(shape.kv_heads) * shape.head_dim;
     const int64_t partial = int64_t(shape.heads) * most_parts * (shape.head_dim + 2);
     return 3 * ((q + 2 * kv + vector(q) + 2 * (vector(hidden) + 512) + vector(inner) + partial + 3) / 4 * 4);
+}
+
+int64_t packed_layers_keys(const Capabilities& c, uint32_t heads) {
+    return 4000 * int64_t(std::clamp(c.processors / heads, 1u, most_parts));
 }
 
 bool has_packed_layers(const Graph& g, const PackedLayersModel& model) {
@@ -224,7 +234,7 @@ Tensor packed_layers(Graph& g, Tensor embedded, const PackedLayersModel& model, 
                        model.shape.head_dim,
                        p.parts,
                        p.shortest,
-                       keys,
+                       p.keys,
                        p.skip}},
                {in(g.address_table(std::move(table), "layers")), in(embedded), out(result), in(model.rope_table),
                 in(model.position), inout(memory.handed_on), inout(memory.turn), out(memory.in_vain)},

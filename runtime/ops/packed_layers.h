@@ -35,11 +35,16 @@ int64_t packed_layers_words(const HeadShape& shape, int64_t hidden, int64_t inne
 // What measurements and tests force; 0: chosen.
 struct PackedLayersTuning {
     uint32_t workgroups = 0;
+    uint32_t lanes = 0;     // of a workgroup: a multiple of 32
     uint32_t chunks = 0;    // runs of 32 columns of a lane
     uint32_t parts = 0;     // of the context, at most
     uint32_t shortest = 0;  // keys of a part, at least
     uint32_t patience = 0;  // how often what others hand on is looked for
 };
+
+// Up to how many cached positions it is faster than five dispatches a layer, whose attention shares keys among heads: where each
+// head has two workgroups (31B) 7,600 on an H200, where it has four (12B) 19,000 (from times at 4,000 and 11,000).
+int64_t packed_layers_keys(const Capabilities& device, uint32_t heads);
 
 // Whether packed_layers() can run.
 bool has_packed_layers(const Graph& g, const PackedLayersModel& model);

@@ -181,9 +181,9 @@ struct OnDevice {
 // Tokens at these positions, one after another.
 void check(const Sizes& s, int bits, int layers, const std::vector<uint32_t>& positions, const PackedLayersTuning& tuning) {
     SCOPED_TRACE(fmt::format(
-        "{} / {} heads of {}, hidden {}, inner {}, blocks of {}, {} bits, {} layers, {} workgroups, {} runs of a lane",
+        "{} / {} heads of {}, hidden {}, inner {}, blocks of {}, {} bits, {} layers, {} workgroups, {} lanes, {} runs of a lane",
         s.shape.heads, s.shape.kv_heads, s.shape.head_dim, s.hidden, s.inner, s.block, bits, layers, tuning.workgroups,
-        tuning.chunks));
+        tuning.lanes, tuning.chunks));
     Reference reference(s, bits, layers, *std::max_element(positions.begin(), positions.end()) + 3);
     OnDevice device(reference);
     Tensor hidden = packed_layers(device.g, device.embedded, device.model, device.memory, tuning);
@@ -221,6 +221,8 @@ TEST(PackedLayers, AgreeWithDoublePrecision) {
         check({{2, 1, 64}, 96, 160, 32}, bits, 4, positions,
               {.workgroups = std::min(most, 16u), .chunks = 3, .parts = 3, .shortest = 16, .patience = patience});
         check({{8, 2, 64}, 384, 768, 128}, bits, 2, positions, {.workgroups = most, .shortest = 8, .patience = patience});
+        check({{4, 2, 64}, 256, 416, 32}, bits, 2, {0, 90, 3},
+              {.workgroups = 3, .lanes = 384, .chunks = 2, .shortest = 16, .patience = patience});
     }
 }
 
@@ -229,6 +231,7 @@ TEST(PackedLayers, SizesOfModels) {
     if (most < 16) GTEST_SKIP() << "needs a GPU whose workgroups run together";
     check({{32, 8, 128}, 4096, 14336, 64}, 4, 2, {0, 127, 128, 1000, 5}, {.patience = patience});
     check({{48, 8, 128}, 6144, 21504, 64}, 1, 2, {0, 300}, {.patience = patience});
+    check({{48, 8, 128}, 6144, 21504, 64}, 4, 1, {0, 300}, {.patience = patience});
 }
 
 TEST(PackedLayers, ASequenceThatIsNotActiveWritesNothing) {
