@@ -7,7 +7,8 @@
 spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
 int signed_dot(uint a, uint b, spirv_literal int format);
 
-// The largest of x: its upper digit, rounded, is at most 127. And what an integer is worth beside a bit, 16 at least, that has that much more.
+// The largest of a unit becomes MOST, whose upper digit is 127. Bits count 16 (to 128, for which x is divided by up to 8): their sum
+// times largest * WORTH is that of x.
 const float MOST = 32512, WORTH = 1.0 / (MOST * 16);
 
 // Four bits of a word, one in each byte: bits 4 to 7, for the lower ones of the word four places up.

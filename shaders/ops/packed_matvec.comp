@@ -132,7 +132,7 @@ void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float squar
         const uint bit = digits_of(i % 8, x[h] * (top > 0 ? MOST / top : 0), words);
         UNROLL for (uint d = 0; d < 2; d++) POOL_WORD(run * 17 + 2 * bit + d) = words[d];
         if (i % 8 == 0) {
-            // What is not finite stays so: sums carry it.
+            // What is not finite has no integer: the sum carries it.
             POOL_WORD(run * 17 + 16) = floatBitsToUint(top * WORTH);
             POOL_WORD(X_SUMS + run) = floatBitsToUint(sum);
         }
