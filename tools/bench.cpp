@@ -10,6 +10,7 @@
 #include "runtime/ops/matmul.h"
 #include "runtime/ops/packed_linear.h"
 #include "runtime/ops/random.h"
+#include "runtime/ops/read_all.h"
 #include "runtime/ops/ternary_linear.h"
 #include "shaders/args/add.h"
 #include "tools/bench_attention.h"
@@ -157,15 +158,25 @@ nlohmann::json bench_ternary(Device& device, int64_t out_rows, int64_t in_cols, 
                measure(executable), double(words * 4 + out_rows * 2), 2.0 * double(out_rows) * double(in_cols), copies);
 }
 
-// One token through a dense matrix of 2 GB: close to what reading alone reaches.
+// Reading alone, the ceiling of what follows.
 nlohmann::json bench_read(Device& device, bool small) {
+    RandomTensors random(device);
+    Graph g(device);
+    Tensor words = random.add(g, {small ? 8 << 20 : 512 << 20}, DType::u32);
+    read_all(g, words);
+    Executable executable(g, "read");
+    return row(fmt::format("reading {} MB", words.bytes() / 1000000), measure(executable), double(words.bytes()), 0, 1);
+}
+
+// One token through a dense matrix of 2 GB.
+nlohmann::json bench_dense(Device& device, bool small) {
     const int64_t rows = small ? 2048 : 131072, cols = 8192;
     RandomTensors random(device);
     Graph g(device);
     Tensor weight = random.add(g, {rows, cols}, DType::bf16), x = random.add(g, {1, cols}, DType::f32);
-    dense_linear(g, x, weight, "read");
-    Executable executable(g, "read");
-    return row(fmt::format("bf16 matvec {} x {} (reading)", rows, cols), measure(executable), double(rows * cols) * 2, 0, 1);
+    dense_linear(g, x, weight, "dense");
+    Executable executable(g, "dense");
+    return row(fmt::format("bf16 matvec {} x {}", rows, cols), measure(executable), double(rows * cols) * 2, 0, 1);
 }
 
 // The attention node of a decoding step over caches of several lengths, as a 12B has it: 32 heads, 8 kv heads of 128, f16.
@@ -186,6 +197,7 @@ void bench_attention(Device& device, bool small, const std::function<void(const 
 void print(const nlohmann::json& r) {
     std::string line = fmt::format("{:<58} {:>11.1f} us", r["name"].get<std::string>(), r["microseconds"].get<double>());
     if (r.contains("GB_per_s")) line += fmt::format(" {:>9.1f} GB/s", r["GB_per_s"].get<double>());
+    if (r.contains("share_of_reading")) line += fmt::format(" {:>5.1f} % of reading", r["share_of_reading"].get<double>() * 100);
     if (r.contains("TFLOP_per_s")) line += fmt::format(" {:>9.3f} TFLOP/s", r["TFLOP_per_s"].get<double>());
     if (r.contains("tokens_per_s")) line += fmt::format(" {:>9.1f} tokens/s", r["tokens_per_s"].get<double>());
     fmt::print("{}   ({:.1f} to {:.1f} us)\n", line, r["fastest"].get<double>(), r["slowest"].get<double>());
@@ -235,7 +247,9 @@ void run(const Options& options, const std::string& selector) {
         {"device", c.name}, {"driver", c.driver}, {"kind", kind_name(c.kind)}, {"rows", nlohmann::json::array()}};
     if (!options.json) fmt::print("{}\n", device_line(device));
     if (cpu) report["note"] = "a CPU device: these are no figures of a GPU";
-    auto add = [&](const nlohmann::json& r) {
+    double reading = 0;  // GB/s of reading alone, once it is measured
+    auto add = [&](nlohmann::json r) {
+        if (reading > 0 && r.contains("GB_per_s")) r["share_of_reading"] = r["GB_per_s"].get<double>() / reading;
         report["rows"].push_back(r);
         if (!options.json) print(r);
     };
@@ -258,7 +272,10 @@ void run(const Options& options, const std::string& selector) {
     }
     if (wanted("attention")) bench_attention(device, cpu, add);
     if (wanted("matvec")) {
-        if (options.tuning.empty()) add(bench_read(device, cpu));
+        const nlohmann::json read = bench_read(device, cpu);
+        add(read);
+        reading = read["GB_per_s"];
+        if (options.tuning.empty()) add(bench_dense(device, cpu));
         std::vector<std::pair<int64_t, int64_t>> shapes{{65536, 8192}, {8192, 8192}, {4096, 4096}};
         std::vector<int> widths{1, 2, 3, 4, 8};
         if (cpu) shapes = {{1024, 1024}};
