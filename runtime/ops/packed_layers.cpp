@@ -95,10 +95,13 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
         return double(over_steps([&](uint32_t share, int64_t in) { return share / 4 * parts(in); })) /
                (over_steps(rounds) * double(p.width / 32));
     };
+    // A row, and a sum of squares, for each lane.
+    const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;
+    const uint32_t tallest = std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim});
     auto lay_out = [&](uint32_t width, uint32_t chunks) {
         p.width = std::min(tuning.lanes ? tuning.lanes : width, c.max_workgroup_invocations / 32 * 32);
         p.chunks = tuning.chunks ? tuning.chunks : chunks;
-        return parts(widest) <= p.width / 32;
+        return parts(widest) <= p.width / 32 && tallest <= p.width;
     };
     // Registers decide: with two runs of a lane there is room for 512 lanes at 1 bit, for 384 otherwise (31B at 4 bits 168 tokens/s,
     // with 512 lanes 111, five dispatches a layer 140), and none at 8 bits. At 1 bit 384 lanes where clearly more of them have
@@ -110,12 +113,9 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     } else if (!fits && bits != 8) {
         fits = lay_out(384, 2);
     }
-    if (!fits) return "rows are too long for the registers of a workgroup";
+    if (!fits) return tallest > p.width ? "matrices are too tall" : "rows are too long for the registers of a workgroup";
     // Tokens/s without and with: 12B at 4 bits (0.96) 422 and 413, at 1 bit 528 and 517; 31B at 1 bit (0.79) 248 and 259.
     p.skip = useful() < 0.9;
-    const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;  // sums of squares of a workgroup
-    if (std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim}) > p.width)
-        return "matrices are too tall";
 
     const uint32_t team = std::min(p.width / c.subgroup_size, 16u);
     p.parts = std::clamp(tuning.parts ? tuning.parts : p.workgroups / m.shape.heads, 1u, most_parts);
