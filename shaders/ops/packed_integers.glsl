@@ -3,9 +3,7 @@
 // its inverse, and a dot product of bytes takes four columns of one of x's two digits at once.
 // x of a run is 16 words [8 bits, 2 digits], the upper digit first: byte b of bit f's is column 8 b + f.
 // Behind packed_runs.glsl.
-#extension GL_EXT_spirv_intrinsics : require
-spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
-int signed_dot(uint a, uint b, spirv_literal int format);
+#include "byte_dot.glsl"
 
 // The largest of a unit becomes MOST, whose upper digit is 127. Bits count 16 (to 128, for which x is divided by up to 8): their sum
 // times largest * WORTH is that of x.

@@ -330,7 +330,7 @@ void main() {
                                 const uint four = four_bits(WORD_OF(w[d * CHUNKS + c + h], r), f);
                                 UNROLL for (uint t = 0; t < TOKENS; t++)
                                     UNROLL for (uint k = 0; k < 2; k++)
-                                        digits[t][k] += signed_dot(four, x[t * CHUNKS + c + h][2 * f + k], 0);
+                                        digits[t][k] += BYTE_DOT(four, x[t * CHUNKS + c + h][2 * f + k]);
                             }
                         const float scale = scale_of(scales[d * CHUNKS + c], r);
                         UNROLL for (uint t = 0; t < TOKENS; t++) {

@@ -11,10 +11,8 @@
 // Grid: (tiles / TILES, or pairs of tiles with SWIGLU, 1, groups of TOKENS).
 #include "common.glsl"
 #if DOT
-#extension GL_EXT_spirv_intrinsics : require
-spirv_instruction(extensions = ["SPV_KHR_integer_dot_product"], capabilities = [6019, 6018], id = 4450)
-int signed_dot(uint a, uint b, spirv_literal int format);
-#define DOT4(a, b) signed_dot(a, b, 0)
+#include "byte_dot.glsl"
+#define DOT4(a, b) BYTE_DOT(a, b)
 #else
 int byte_of(uint x, int i) { return bitfieldExtract(int(x), 8 * i, 8); }
 int DOT4(uint a, uint b) {
