@@ -95,9 +95,9 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
         return double(over_steps([&](uint32_t share, int64_t in) { return share / 4 * parts(in); })) /
                (over_steps(rounds) * double(p.width / 32));
     };
-    // A row, and a sum of squares, for each lane.
+    // A row, a sum of squares and a centroid for each lane.
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;
-    const uint32_t tallest = std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim});
+    const uint32_t tallest = std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim, 1u << bits});
     auto lay_out = [&](uint32_t width, uint32_t chunks) {
         p.width = std::min(tuning.lanes ? tuning.lanes : width, c.max_workgroup_invocations / 32 * 32);
         p.chunks = tuning.chunks ? tuning.chunks : chunks;

@@ -223,6 +223,10 @@ TEST(PackedLayers, AgreeWithDoublePrecision) {
         check({{8, 2, 64}, 384, 768, 128}, bits, 2, positions, {.workgroups = most, .shortest = 8, .patience = patience});
         check({{4, 2, 64}, 256, 416, 32}, bits, 2, {0, 90, 3},
               {.workgroups = 3, .lanes = 384, .chunks = 2, .shortest = 16, .patience = patience});
+        // No power of two of subgroups attends (with subgroups of 8 and of 16).
+        if (bits != 8)  // 256 centroids need as many lanes
+            check({{2, 1, 32}, 192, 256, 32}, bits, 2, {0, 90, 3, 200, 31},
+                  {.workgroups = 3, .lanes = 96, .chunks = 2, .shortest = 16, .patience = patience});
     }
 }
 
