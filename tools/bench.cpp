@@ -404,7 +404,8 @@ void add_bench_command(CLI::App& app) {
         ->expected(7);
     command
         ->add_option("--tuning", options->tuning,
-                     "matvec of --bits: variant (0 as it chooses, 1 rows, 2 matvec, 3 in integers; of bitnet158 as tools/bench.cpp says), width, quads, depth, "
+                     "matvec of --bits: variant (0 as it chooses, 1 rows, 2 matvec, 3 in integers; of bitnet158 as "
+                     "tools/bench.cpp says), width, quads, depth, "
                      "copies, chunks; 0: as it chooses "
                      "(for measurements)")
         ->expected(6);

@@ -63,8 +63,8 @@ Sequences::Sequences(const LlamaWeights& weights, const SequencesOptions& option
     logits_ = allocate(n * uint64_t(c.vocab_size) * 4, "logits");
 
     decode_.graph = decode_graph(options.one_dispatch);
-    one_dispatch_keys_ = options.one_dispatch_keys ? options.one_dispatch_keys
-                                                   : packed_layers_keys(device_.capabilities(), uint32_t(c.heads));
+    one_dispatch_keys_ =
+        options.one_dispatch_keys ? options.one_dispatch_keys : packed_layers_keys(device_.capabilities(), uint32_t(c.heads));
     if (count_ == 1 && options.one_dispatch && context_ > one_dispatch_keys_) {
         decode_long_.graph = decode_graph(false);
         // As many nodes: this model does not go through one dispatch here.
@@ -168,7 +168,8 @@ std::unique_ptr<Graph> Sequences::decode_graph(bool one_dispatch) const {
         }
         return decode_attention(to, qkv, table, keys[size_t(layer)], values[size_t(layer)], position, shape, context_, options);
     };
-    llama_decode(g, c, model, embedding(g, last, model.embedding), attend, logits, one_dispatch && count_ == 1 ? &state : nullptr);
+    llama_decode(g, c, model, embedding(g, last, model.embedding), attend, logits,
+                 one_dispatch && count_ == 1 ? &state : nullptr);
     sample(g, logits, sampler(g, -1, position, {}));
     return graph;
 }
@@ -339,9 +340,10 @@ std::vector<float> Sequences::logits(int64_t at) const {
 
 void Sequences::check_waits() const {
     if (in_vain_.mapped_as<uint32_t>()[0] == 0) return;
-    fail("decoding: {} does not run the workgroups of one dispatch together, so that tokens are wrong; VKQAT_ONE_DISPATCH=0 in "
-         "the environment gives it dispatches that need not",
-         device_.capabilities().name);
+    fail(
+        "decoding: {} does not run the workgroups of one dispatch together, so that tokens are wrong; VKQAT_ONE_DISPATCH=0 in "
+        "the environment gives it dispatches that need not",
+        device_.capabilities().name);
 }
 
 Executable& Sequences::decoding_at(int64_t position) const {

@@ -107,9 +107,10 @@ private:
     Buffer handed_on_, turn_, in_vain_;    // of packed_layers()
     Buffer labels_, scores_, loss_scale_;  // for score(), made when they are first needed
     std::shared_ptr<Arena> arena_;
-    Recording decode_,
-        decode_long_;       // long: for contexts at which one dispatch for all layers is slower; absent where there is none
-    int64_t one_dispatch_keys_ = 0;  // beyond them
+    // Long: for contexts of more than one_dispatch_keys_, at which one dispatch for all layers is slower; absent where there is
+    // none.
+    Recording decode_, decode_long_;
+    int64_t one_dispatch_keys_ = 0;
     int64_t position_ = 0;           // of a single sequence, at most
     std::vector<Prefill> prefills_;  // made when they are first needed
 };

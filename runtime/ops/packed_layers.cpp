@@ -97,15 +97,18 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
     };
     // A row, a sum of squares and a centroid for each lane.
     const uint32_t squares = (p.hidden_share + c.subgroup_size - 1) / c.subgroup_size;
-    const uint32_t tallest = std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim, 1u << bits});
+    const uint32_t tallest =
+        std::max({p.hidden_share, p.inner_share, p.qkv_share, p.workgroups * squares, m.shape.head_dim, 1u << bits});
     auto lay_out = [&](uint32_t width, uint32_t chunks) {
         p.width = std::min(tuning.lanes ? tuning.lanes : width, c.max_workgroup_invocations / 32 * 32);
         p.chunks = tuning.chunks ? tuning.chunks : chunks;
         return parts(widest) <= p.width / 32 && tallest <= p.width;
     };
-    // Registers decide: with two runs of a lane there is room for 512 lanes at 1 bit, for 384 otherwise (31B at 4 bits 168 tokens/s,
-    // with 512 lanes 111, five dispatches a layer 140), and none at 8 bits. At 1 bit 384 lanes where clearly more of them have
-    // something to do (31B 275 against 262); else more lanes are faster, the more keys are attended to.
+    // Registers decide, as far as times tell: two runs of a lane go with 512 lanes at 1 bit, with 384 otherwise (31B at 4 bits
+    // 168 tokens/s, with 512 lanes 111, five dispatches a layer 140), and with none at 8 bits (43, five dispatches 68). More
+    // lanes attend faster. At 1 bit 384 lanes only where clearly more of them have something to do: 31B (0.95 of them, 0.79 of
+    // 512) 275 tokens/s against 262, 4B (0.87, 0.75) 1,123 against 1,088, but 12B (0.79, 0.81) with 1,000 positions 474 against
+    // 485.
     bool fits = lay_out(512, bits == 1 ? 2 : 1);
     if (bits == 1 && fits) {
         const double of_512 = useful();
@@ -114,7 +117,8 @@ std::string plan_for(const Capabilities& c, const PackedLayersModel& m, const Pa
         fits = lay_out(384, 2);
     }
     if (!fits) return tallest > p.width ? "matrices are too tall" : "rows are too long for the registers of a workgroup";
-    // Tokens/s without and with: 12B at 4 bits (0.96) 422 and 413, at 1 bit 528 and 517; 31B at 1 bit (0.79) 248 and 259.
+    // Tokens/s without and with: 12B at 4 bits (0.96) 422 and 413, 31B (0.95) 167 and 159; at 1 bit 31B (0.79 with 512 lanes) 248
+    // and 259, 12B (0.79 with 384) 514 and 533.
     p.skip = useful() < 0.9;
 
     const uint32_t team = std::min(p.width / c.subgroup_size, 16u);

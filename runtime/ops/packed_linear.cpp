@@ -60,19 +60,19 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
     const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
     const int64_t processors = c.processors ? c.processors : 132;  // where that is not known
-    int64_t all = 0;  // quads
+    int64_t all = 0;                                               // quads
     for (int64_t r : w.rows) all += (r + 3) / 4;
     uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
-    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits only where
-    // a processor has many rows: 65536 x 8192 with two 55.2 us against 60.2, but 28672 x 4096 16.9 against 16.4.
+    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits only
+    // where a processor has many rows: 65536 x 8192 with two 55.2 us against 60.2, but 28672 x 4096 16.9 against 16.4.
     const uint32_t most_chunks = w.bits == 1 ? 3 : w.bits == 2 && all / processors >= 100 && !fusion.swiglu ? 2 : 1;
     if (group == 1 && !tuning.chunks)
         for (uint32_t n = 2; n <= most_chunks; n++)
             if (across % n == 0 && usual % (across / n) == 0) chunks = n;
     if (variant == PackedLinearVariant::integers) chunks += chunks % 2;
-    const bool integers = variant == PackedLinearVariant::integers ||
-                          (variant == PackedLinearVariant::automatic && can_use_integers(c, w) && c.byte_dot &&
-                           blocks.kind == 0 && chunks % 2 == 0);
+    const bool integers =
+        variant == PackedLinearVariant::integers || (variant == PackedLinearVariant::automatic && can_use_integers(c, w) &&
+                                                     c.byte_dot && blocks.kind == 0 && chunks % 2 == 0);
     const uint32_t parts = (across + chunks - 1) / chunks;
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
@@ -229,8 +229,9 @@ void run(Graph& g, Tensor x, const PackedLayer& w, Tensor y, int64_t first_colum
                                                                   : 0u,
                                  .center = blocks.center,
                                  .norm_stride = norm_of_part ? uint32_t(uint64_t(w.in) * bytes(fusion.norm.dtype())) : 0};
-    Launch launch = variant == PackedLinearVariant::rows ? rows_launch(c, w, tokens, tiles)
-                                                         : matvec_launch(c, w, fusion, tuning, vector, constants, variant, tokens);
+    Launch launch = variant == PackedLinearVariant::rows
+                        ? rows_launch(c, w, tokens, tiles)
+                        : matvec_launch(c, w, fusion, tuning, vector, constants, variant, tokens);
     Grid grid = linear_grid(launch.workgroups);
     const int64_t groups = (tokens + launch.tokens - 1) / launch.tokens;
     if (groups > 65535) fail("packed_linear: {} tokens at once are too many", tokens);

@@ -8,7 +8,9 @@
 namespace vkqat {
 
 Tensor read_all(Graph& g, Tensor t) {
-    if (!t || t.bytes() % 16 != 0 || !aligned(g, t, 16)) fail("read_all: expected whole vectors of 16 bytes");
+    if (!t) fail("read_all: the tensor is absent");
+    if (t.bytes() % 16 != 0 || !aligned(g, t, 16))
+        fail("read_all: '{}' has {} bytes; expected whole vectors of 16, at a multiple of 16", t.name(), t.bytes());
     const Capabilities& c = g.capabilities();
     constexpr int64_t width = 256, loads = 8;
     const uint32_t count = count32(int64_t(t.bytes() / 16), "read_all: vectors of 16 bytes");

@@ -5,8 +5,8 @@
 
 namespace vkqat {
 
-// Reads all of t once, 16 bytes at a time. Returns u32 [any], whose XOR is that of all words of t. Error unless t is whole vectors of
-// 16 bytes at a multiple of 16.
+// Reads all of t once, 16 bytes at a time. Returns u32 [any], whose XOR is that of all words of t. Error unless t is whole
+// vectors of 16 bytes at a multiple of 16.
 Tensor read_all(Graph& g, Tensor t);
 
 }  // namespace vkqat

@@ -1,6 +1,8 @@
 // How workgroups of one dispatch hand on what they make (packed_layers.comp): in memory that has all bits set, so that a word that
-// has not is there (words are written whole). No counters, and no fences but for making it empty again. Only workgroups that run at the same time may wait so.
-// Behind common.glsl (with Vulkan's memory model), packed_runs.glsl and the constants BITS (of the weights that columns are multiplied with) and PATIENCE.
+// has not is there (words are written whole). No counters, and no fences but for making it empty again. Only workgroups that run at
+// the same time may wait so.
+// Behind common.glsl (with Vulkan's memory model), packed_runs.glsl and the constants BITS (of the weights that columns are
+// multiplied with) and PATIENCE.
 layout(buffer_reference, scalar, buffer_reference_align = 4) queuefamilycoherent volatile buffer Handed { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) queuefamilycoherent volatile buffer Handed2 { uvec2 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) queuefamilycoherent volatile buffer Handed4 { uvec4 v[]; };

@@ -11,7 +11,8 @@
 // What the lanes of a group have of a row is summed across them, what the PARTS have at the very end.
 // From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy
 // for each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an
-// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand; or all is in integers (packed_integers.glsl).
+// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand; or all is in integers
+// (packed_integers.glsl).
 // Sums of a run are fp16 (8 bits: fp32), all others fp32. Zero points of blocks come to the product with the sums of x of the
 // runs. With scales a for weights below 0 and b for those above, the sums of c x and of |c| x are multiplied by (b + a) / 2 and
 // (b - a) / 2. Grid: (workgroups of each part, 1, groups of TOKENS).
@@ -108,7 +109,9 @@ void store_table(ENTRY entries[ENTRIES]) {
 // Which vectors of four columns of a slab an invocation brings. In integers two by two those of a unit's two runs.
 #ifdef INTEGERS
 const uint LOADS = (SLAB / 8 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x * 2;
-uint vector_of(uint k) { return k / 2 * 2 * gl_WorkGroupSize.x + gl_LocalInvocationIndex / 8 * 16 + k % 2 * 8 + gl_LocalInvocationIndex % 8; }
+uint vector_of(uint k) {
+    return k / 2 * 2 * gl_WorkGroupSize.x + gl_LocalInvocationIndex / 8 * 16 + k % 2 * 8 + gl_LocalInvocationIndex % 8;
+}
 
 // Vectors i and i + 8, of both runs of a unit, to shared memory. Both have the sum of the unit, of which the first is used.
 void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float square) {

@@ -1,6 +1,5 @@
-#include "tests/support/gpu.h"
-
 #include "shaders/args/add.h"
+#include "tests/support/gpu.h"
 
 namespace vkqat {
 namespace {
@@ -79,7 +78,8 @@ TEST(Graph, ReadersOfAnAddressTableWaitForWhatIsInIt) {
     for (bool in_table : {true, false}) {
         Graph g(test::device());
         test::Tensors data(g);
-        Tensor a = data.floats({4}, {1, 2, 3, 4}, "a"), written = data.poisoned({4}, "written"), y = g.tensor({2}, DType::f32, "y");
+        Tensor a = data.floats({4}, {1, 2, 3, 4}, "a"), written = data.poisoned({4}, "written"),
+               y = g.tensor({2}, DType::f32, "y");
         Tensor table = g.address_table({in(in_table ? written : a)}, "table");
         g.dispatch(Kernel{"add", {64}}, {in(a), in(a), out(written)}, AddArgs{.count = 4}, Grid{}, "writes");
         g.dispatch(Kernel{"add", {64}}, {in(table), in(table), out(y)}, AddArgs{.count = 2}, Grid{}, "reads the table");

@@ -246,8 +246,7 @@ TEST_P(OneDispatch, GivesTheLogitsOfDoublePrecision) {
 TEST_P(OneDispatch, GivesWayToOthersBeyondItsLengthUnnoticed) {
     const LlamaWeights weights(test::device(), config_of_one_dispatch(),
                                LlamaWeights::Random{.bits = GetParam(), .block_size = 32});
-    const SequencesOptions options{
-        .context = limit + 100, .prefill_rows = 512, .cache = DType::f16, .one_dispatch_keys = limit};
+    const SequencesOptions options{.context = limit + 100, .prefill_rows = 512, .cache = DType::f16, .one_dispatch_keys = limit};
     Sequences sequences(weights, options);
     sequences.prefill(0, first(limit - 10), 0);
     std::vector<std::vector<float>> one_by_one;

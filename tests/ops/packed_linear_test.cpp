@@ -7,19 +7,21 @@ namespace {
 
 using test::random_packed;
 
-constexpr PackedLinearVariant variants[] = {PackedLinearVariant::rows, PackedLinearVariant::matvec, PackedLinearVariant::integers};
+constexpr PackedLinearVariant variants[] = {PackedLinearVariant::rows, PackedLinearVariant::matvec,
+                                            PackedLinearVariant::integers};
 
 // What an output may err by, as a share of sum |w x|. fp32 sums of n terms in at least 8 strands err by less than
 // (n / 8 + 8) 2^-24 in the worst case and by far less on average. The matvec variant rounds weights and activations to fp16
 // (2^-12 each, 3.5e-4 where both are worst) and adds 16 of them in fp16 (16 * 2^-12 worst, but of signed terms): 1e-3 holds. In
-// integers a quarter of the activations err by up to 1.2e-4 of the largest of 64, the others by a half, a quarter, an eighth of that.
+// integers a quarter of the activations err by up to 1.2e-4 of the largest of 64, the others by a half, a quarter, an eighth of
+// that.
 double bound(PackedLinearVariant variant) {
     return variant == PackedLinearVariant::rows ? 1e-6 : variant == PackedLinearVariant::integers ? 1.2e-4 : 1e-3;
 }
 
 bool can_run(const PackedWeight& w, PackedLinearVariant variant) {
-    return variant == PackedLinearVariant::rows || (variant == PackedLinearVariant::integers ? w.bits == 1 && w.block_size % 64 == 0
-                                                                                             : w.block_size % 32 == 0);
+    return variant == PackedLinearVariant::rows ||
+           (variant == PackedLinearVariant::integers ? w.bits == 1 && w.block_size % 64 == 0 : w.block_size % 32 == 0);
 }
 
 std::vector<float> run(const std::vector<PackedWeight>& parts, const std::vector<float>& x, PackedLinearVariant variant,
