@@ -113,26 +113,37 @@ struct MatvecOptions {
     MatvecTuning tuning = {};
 };
 
-// Few tokens through a packed matrix; enough copies of it that caches do not answer.
+// How often a matrix is used in one measurement: so often that what a submission costs (some 3 us) does not count, and as so many
+// copies that caches do not answer.
+struct Rotation {
+    static constexpr int times = 16;
+    int copies;
+    Rotation(uint64_t bytes, uint64_t rotate_bytes)
+        : copies(int(std::clamp<uint64_t>((rotate_bytes + bytes - 1) / std::max<uint64_t>(bytes, 1), 1, times))) {}
+};
+
+// Few tokens through a packed matrix.
 nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, int bits, uint64_t rotate_bytes,
                             const MatvecOptions& options) {
     const int64_t block = 64;
     PackedExtents extents = packed_extents({out_rows}, in_cols, bits, block);
     uint64_t index_bytes = uint64_t(extents.words) * 4, scale_bytes = uint64_t(extents.scales) * 2;
-    auto copies = int(std::clamp<uint64_t>(rotate_bytes / index_bytes, 1, 16));
+    const Rotation rotation(index_bytes + scale_bytes, rotate_bytes);
     RandomTensors random(device);
     Graph g(device);
     Tensor centroids = random.add(g, {1, int64_t(1) << bits}, DType::f32),
            x = random.add(g, {options.tokens, in_cols}, DType::f32);
-    for (int i = 0; i < copies; i++) {
+    std::vector<PackedLayer> layers;
+    for (int i = 0; i < rotation.copies; i++) {
         Tensor indices = random.add(g, {extents.words}, DType::u32),
                scales = random.add(g, {extents.scales}, DType::bf16, 0.5f, 1.5f);
-        packed_linear(g, x, {indices, scales, centroids, bits, block, in_cols, {out_rows}}, "packed_linear", {}, options.variant,
-                      options.tuning);
+        layers.push_back({indices, scales, centroids, bits, block, in_cols, {out_rows}});
     }
+    for (int i = 0; i < rotation.times; i++)
+        packed_linear(g, x, layers[size_t(i % rotation.copies)], "packed_linear", {}, options.variant, options.tuning);
     Executable executable(g, "packed");
     return row(fmt::format("packed matvec {} x {}, {} bits", out_rows, in_cols, bits), measure(executable),
-               double(index_bytes + scale_bytes), 2.0 * double(out_rows) * double(in_cols), copies);
+               double(index_bytes + scale_bytes), 2.0 * double(out_rows) * double(in_cols), rotation.times);
 }
 
 // Few tokens through a ternary matrix, in integers. tuning: how (0: as it chooses, or the sum of 1: without the device's dot
@@ -140,7 +151,7 @@ nlohmann::json bench_packed(Device& device, int64_t out_rows, int64_t in_cols, i
 nlohmann::json bench_ternary(Device& device, int64_t out_rows, int64_t in_cols, bool five, uint64_t rotate_bytes, int64_t tokens,
                              const std::vector<uint32_t>& tuning) {
     const int64_t words = ternary_words({out_rows}, in_cols, five);
-    auto copies = int(std::clamp<uint64_t>(rotate_bytes / uint64_t(words * 4), 1, 16));
+    const Rotation rotation(uint64_t(words) * 4, rotate_bytes);
     RandomTensors random(device);
     Graph g(device);
     TernaryVariant variant;
@@ -149,13 +160,16 @@ nlohmann::json bench_ternary(Device& device, int64_t out_rows, int64_t in_cols, 
         variant.tuning = {.width = tuning[1], .tiles = tuning[2], .depth = tuning[3], .copies = tuning[4]};
     }
     Tensor centroids = random.add(g, {1, 4}, DType::f32), x = random.add(g, {tokens, in_cols}, DType::f32);
-    for (int i = 0; i < copies; i++) {
+    std::vector<TernaryLayer> layers;
+    for (int i = 0; i < rotation.copies; i++) {
         Tensor indices = random.add(g, {words}, DType::u32), scales = random.add(g, {out_rows}, DType::bf16, 0.5f, 1.5f);
-        ternary_linear(g, x, {indices, scales, centroids, five, in_cols, {out_rows}}, "ternary_linear", {}, {}, variant);
+        layers.push_back({indices, scales, centroids, five, in_cols, {out_rows}});
     }
+    for (int i = 0; i < rotation.times; i++)
+        ternary_linear(g, x, layers[size_t(i % rotation.copies)], "ternary_linear", {}, {}, variant);
     Executable executable(g, "ternary");
     return row(fmt::format("ternary matvec {} x {}, {} bits, 8-bit inputs", out_rows, in_cols, five ? "1.6" : "2"),
-               measure(executable), double(words * 4 + out_rows * 2), 2.0 * double(out_rows) * double(in_cols), copies);
+               measure(executable), double(words * 4 + out_rows * 2), 2.0 * double(out_rows) * double(in_cols), rotation.times);
 }
 
 // Reading alone, the ceiling of what follows.
@@ -294,10 +308,10 @@ void run(const Options& options, const std::string& selector) {
         const std::string& quantizer = options.whole.quantizer;
         for (auto [rows, cols] : shapes)
             if (quantizer.starts_with("bitnet158"))
-                add(bench_ternary(device, rows, cols, quantizer == "bitnet158-1.6", cpu ? 0 : uint64_t(256) << 20, of.tokens,
+                add(bench_ternary(device, rows, cols, quantizer == "bitnet158-1.6", cpu ? 0 : uint64_t(1) << 30, of.tokens,
                                   options.tuning));
             else
-                for (int bits : widths) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(256) << 20, of));
+                for (int bits : widths) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(1) << 30, of));
     }
     if (!options.whole.flavor.empty() || !options.train.dimensions.empty()) {
         TrainBench train = options.train;
