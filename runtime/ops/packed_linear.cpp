@@ -42,7 +42,7 @@ bool can_matvec(const Capabilities& c, const PackedLayer& w) {
 
 // A unit of 64 columns has one scale, and a lane two runs.
 bool can_use_integers(const Capabilities& c, const PackedLayer& w) {
-    return can_matvec(c, w) && w.bits == 1 && w.block_size % 64 == 0 && find_shader("packed_matvec_1_integers");
+    return can_matvec(c, w) && w.bits <= 2 && w.block_size % 64 == 0 && find_shader(of_bits("packed_matvec", w) + "_integers");
 }
 
 // The last constants of packed_matvec.comp.
@@ -77,32 +77,37 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
     const uint32_t cluster = std::min(c.subgroup_size, 32u), pitch = parts * (32 / cluster) | 1;
-    // So many quads that each processor has a workgroup, or several where their sums would not fit.
-    const uint32_t row_bytes = passes * group * pitch * 4;
-    uint32_t quads = tuning.tiles;
-    for (int64_t rounds = 1; quads == 0 || (!tuning.tiles && quads > groups && quads * 4 * row_bytes > 12288); rounds++) {
+    // So many quads that each processor has a workgroup. Where their sums would not fit, rows are finished batch by batch, or, if gate
+    // and up belong together, processors have several workgroups.
+    const uint32_t row_bytes = passes * group * pitch * 4, most_sums = 12288;
+    // Code costs time (docs/performance.md, 31B): two quads on their way pay only where many follow one another and a lane has
+    // one run. gate_up of 12B at 4, 3, 2 bits: 26.9, 24.8, 22.3 us against 28.1, 26.4, 23.6; down 19.9 against 17.0 at 4 bits.
+    const uint32_t depth = tuning.depth ? tuning.depth : fusion.swiglu && group == 1 && chunks == 1 ? 2 : 1;
+    uint32_t quads = tuning.tiles, batch = 0;
+    for (int64_t rounds = 1; quads == 0; rounds++) {
         const int64_t each = (all / passes + rounds * processors - 1) / (rounds * processors);
         quads = uint32_t((each + groups - 1) / groups * groups);
+        if (fusion.swiglu && quads > groups && quads * 4 * row_bytes > most_sums) quads = 0;
     }
-    const uint32_t table = w.bits == 1 ? 0 : w.bits == 3 ? 64 : 256, entry_bytes = w.bits == 2 ? 8 : 4;
-    const uint32_t sums = quads * 4 * row_bytes;
+    if (!fusion.swiglu)
+        for (uint32_t batches = 2; (batch ? batch * groups : quads) * 4 * row_bytes > most_sums && batch != depth; batches++)
+            batch = ((quads + groups - 1) / groups + batches * depth - 1) / (batches * depth) * depth;
+    const uint32_t table = w.bits == 1 ? 0 : w.bits == 3 ? 64 : 256, entry_bytes = w.bits == 2 && !integers ? 8 : 4;
+    const uint32_t sums = (batch ? batch * groups : quads) * 4 * row_bytes;
     const uint32_t budget = std::min(c.shared_memory_bytes, 49152u) - (fusion.norm ? group * width / 2 : 4) - 16;
     uint32_t copies = tuning.copies ? tuning.copies : 128 / entry_bytes;
     while (copies > 1 && sums + copies * table * entry_bytes > budget) copies /= 2;
     if (sums + copies * table * entry_bytes > budget) return {};
-    // Columns of x at a time: two bytes each, and four for each run, eight at 1 bit.
-    const uint32_t run_bytes = w.bits == 1 ? 72 : 68;
-    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / run_bytes / 2 * 64);
-    const bool apart = w.bits == 1 && slab >= runs * 32 && runs * run_bytes + sums <= budget;
-    // Code costs time (docs/performance.md, 31B): two quads on their way pay only where many follow one another and a lane has
-    // one run. gate_up of 12B at 4, 3, 2 bits: 26.9, 24.8, 22.3 us against 28.1, 26.4, 23.6; down 19.9 against 17.0 at 4 bits.
-    const uint32_t depth = tuning.depth ? tuning.depth : fusion.swiglu && group == 1 && chunks == 1 ? 2 : 1;
+    // Columns of x at a time, in bytes of two runs: two for each column, four for each run, eight at 1 bit; four more in integers.
+    const uint32_t two_runs = integers ? 148 : w.bits == 1 ? 144 : 136;
+    const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / two_runs * 64);
+    const bool apart = w.bits == 1 && slab >= runs * 32 && (runs + 1) / 2 * two_runs + sums <= budget;
     int64_t workgroups = 0;
     for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);
-    return Launch{{integers ? "packed_matvec_1_integers" : of_bits("packed_matvec", w),
+    return Launch{{of_bits("packed_matvec", w) + (integers ? "_integers" : ""),
                    {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
                     norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart, blocks.kind,
-                    std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride}},
+                    std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride, batch, slab >= runs * 32}},
                   fusion.swiglu ? workgroups / 2 : workgroups,
                   group};
 }

@@ -2,6 +2,7 @@
 //! variant packed_matvec_1 BITS=1
 //! variant packed_matvec_1_integers needs=integer_dot BITS=1 INTEGERS
 //! variant packed_matvec_2 BITS=2
+//! variant packed_matvec_2_integers needs=integer_dot BITS=2 INTEGERS
 //! variant packed_matvec_3 BITS=3
 //! variant packed_matvec_4 BITS=4
 //! variant packed_matvec_8 BITS=8
@@ -35,18 +36,29 @@ layout(constant_id = 13) const bool APART = false;  // 1 bit: there is room for 
 layout(constant_id = 14) const uint BLOCKS = 0;       // what blocks have besides a scale: nothing, a zero point, a scale for c < 0
 layout(constant_id = 15) const float CENTER = 0;      // with zero points W = (centroid + CENTER - zero) * scale
 layout(constant_id = 16) const uint NORM_STRIDE = 0;  // bytes from the norm of one part to that of the next
+layout(constant_id = 17) const uint BATCH = 0;        // rounds after which rows are finished: a multiple of DEPTH; 0: all of them
+layout(constant_id = 18) const bool ONCE = false;     // a slab has all columns
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
 
 #include "ops/packed_table.glsl"
 const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, ROWS = 4 * QUADS;
+// Rounds of a workgroup's groups, and rows whose sums are kept.
+const uint ROUNDS = (QUADS + GROUPS - 1) / GROUPS, KEPT = BATCH == 0 ? ROWS : 4 * GROUPS * BATCH;
 const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
 // Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17
-// words, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and, behind it, the sums of
-// rows.
-const uint STAGE = SLAB / 32 * (BITS == 1 ? 18 : 17), X_SUMS = SLAB / 32 * 17;
-const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * ROWS * TOKENS * PITCH;
+// words, in integers two take 35, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and,
+// behind it, the sums of rows.
+#ifdef INTEGERS
+#define RUN_AT(run) ((run) / 2 * 35 + (run) % 2 * 17)
+const bool HAS_SUMS = true;
+#else
+#define RUN_AT(run) ((run) * 17)
+const bool HAS_SUMS = BITS == 1;
+#endif
+const uint X_SUMS = RUN_AT(SLAB / 32), STAGE = X_SUMS + (HAS_SUMS ? SLAB / 32 : 0);
+const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * KEPT * TOKENS * PITCH;
 const uint POOL_WORDS = STAGE > SUMS_END ? STAGE : SUMS_END;
 #include "ops/packed_runs.glsl"
 #ifdef INTEGERS
@@ -56,18 +68,24 @@ shared float squares[NORM == 0 ? 1 : TOKENS * gl_WorkGroupSize.x / 8];
 
 const uint ZEROS = 1, TWO_SCALES = 2;
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
-// The lane's entries of the table, made before there is room for them. At 4 bits the centroids that they are made of: 16
-// entries have one in common, each has another of the 16 as its second.
-#if BITS == 4
-const uint AT_ONCE = gl_WorkGroupSize.x >> COPIES_LOG, FIRSTS = (16 + AT_ONCE - 1) / AT_ONCE, ENTRIES = 8 + FIRSTS;
+// The lane's entries of the table, made before there is room for them. Where an index has two halves of 4 bits, what these are made
+// of: 16 entries have the lower one in common.
+#if BITS == 4 || (BITS == 2 && defined(INTEGERS))
+const uint AT_ONCE = gl_WorkGroupSize.x >> COPIES_LOG, FIRSTS = (16 + AT_ONCE - 1) / AT_ONCE, ENTRIES = BITS == 4 ? 8 + FIRSTS : 1;
 uint first_index(uint n) { return (gl_LocalInvocationIndex >> COPIES_LOG) + n * AT_ONCE; }
 #elif BITS == 1
 const uint ENTRIES = 1;
 #else
 const uint ENTRIES = (TABLE + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
 #endif
-void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
-#if BITS == 4
+// In integers what the table is made of, and what 0 and 1 stand for; at 1 bit only these.
+void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES], out vec2 levels) {
+    levels = vec2(0);
+#if BITS == 1
+    levels = vec2(F32(centroids).v[0], F32(centroids).v[1] - F32(centroids).v[0]);
+#elif defined(INTEGERS)
+    entries[0] = bytes_of(vec4(F32(centroids).v[0], F32(centroids).v[1], F32(centroids).v[2], F32(centroids).v[3]), levels);
+#elif BITS == 4
     UNROLL for (uint i = 0; i < 4; i++) {
         const vec4 four = F32x4(centroids).v[i];
         entries[2 * i] = packFloat2x16(f16vec2(four.xy));
@@ -75,7 +93,7 @@ void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
     }
     UNROLL for (uint n = 0; n < FIRSTS; n++)
         entries[8 + n] = packFloat2x16(f16vec2(centroid_of(centroids, min(first_index(n), 15)), float16_t(0)));
-#elif BITS != 1
+#else
     UNROLL for (uint k = 0; k < ENTRIES; k++) {
         const uint e = min(gl_LocalInvocationIndex + k * gl_WorkGroupSize.x, TABLE - 1) >> COPIES_LOG;
 #if BITS == 8
@@ -92,12 +110,23 @@ void make_entries(uint64_t centroids, out ENTRY entries[ENTRIES]) {
 }
 // To shared memory; barriers before (what was there is used no more) and behind it are the caller's.
 void store_table(ENTRY entries[ENTRIES]) {
-#if BITS == 4
+#if BITS == 4 || (BITS == 2 && defined(INTEGERS))
     UNROLL for (uint n = 0; n < FIRSTS; n++)
-        if (first_index(n) < 16)
-            UNROLL for (uint k = 0; k < 16; k++)
-                pool[(k * 16 + first_index(n)) << COPIES_LOG | gl_LocalInvocationIndex % COPIES] =
-                    entries[8 + n] & 0xffffu | (k % 2 == 0 ? entries[k / 2] << 16 : entries[k / 2] & 0xffff0000u);
+        if (first_index(n) < 16) {
+#ifdef INTEGERS
+            const uint low = two_bytes(entries[0], first_index(n));
+#else
+            const uint low = entries[8 + n] & 0xffffu;
+#endif
+            UNROLL for (uint k = 0; k < 16; k++) {
+#ifdef INTEGERS
+                const uint high = two_bytes(entries[0], k) << 16;
+#else
+                const uint high = k % 2 == 0 ? entries[k / 2] << 16 : entries[k / 2] & 0xffff0000u;
+#endif
+                pool[(k * 16 + first_index(n)) << COPIES_LOG | gl_LocalInvocationIndex % COPIES] = low | high;
+            }
+        }
 #elif BITS != 1
     UNROLL for (uint k = 0; k < ENTRIES; k++) {
         const uint i = gl_LocalInvocationIndex + k * gl_WorkGroupSize.x;
@@ -131,12 +160,11 @@ void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float squar
     }
     UNROLL for (uint h = 0; h < 2; h++) {
         const uint run = i / 8 + h;
-        uint words[2];
-        const uint bit = digits_of(i % 8, x[h] * (top > 0 ? MOST / top : 0), words);
-        UNROLL for (uint d = 0; d < 2; d++) POOL_WORD(run * 17 + 2 * bit + d) = words[d];
+        const uvec2 digits = digits_of(i % 8, x[h], top > 0 ? MOST / top : 0);
+        UNROLL for (uint d = 0; d < 2; d++) POOL_WORD(RUN_AT(run) + 2 * (i % 8) + d) = digits[d];
         if (i % 8 == 0) {
             // What is not finite has no integer: the sum carries it.
-            POOL_WORD(run * 17 + 16) = floatBitsToUint(top * WORTH);
+            POOL_WORD(RUN_AT(run) + 16) = floatBitsToUint(top * WORTH);
             POOL_WORD(X_SUMS + run) = floatBitsToUint(sum);
         }
     }
@@ -158,7 +186,7 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
     const uint exponent = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
     x *= uintBitsToFloat(0x7f000000u - exponent);
     const uint run = i / 8;
-    if (i % 8 == 0) POOL_WORD(run * 17 + 16) = exponent;
+    if (i % 8 == 0) POOL_WORD(RUN_AT(run) + 16) = exponent;
 #if BITS == 1
     float sum = x.x + x.y + (x.z + x.w);
     UNROLL for (uint m = 1; m < 8; m *= 2) sum += subgroupShuffleXor(sum, m);
@@ -175,19 +203,29 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
     const uvec2 halves = uvec2(packFloat2x16(f16vec2(x.xy)), packFloat2x16(f16vec2(x.zw)));
     const uint word = i % 8 * 2;
 #endif
-    POOL_WORD(run * 17 + word) = halves.x;
-    POOL_WORD(run * 17 + word + 1) = halves.y;
+    POOL_WORD(RUN_AT(run) + word) = halves.x;
+    POOL_WORD(RUN_AT(run) + word + 1) = halves.y;
 }
 #endif
+
+// Four columns of a slab and the norm's weights of them: columns 4 i .. 4 i + 3; at 1 bit in integers those of bit i % 8 of a run's bytes.
+void load_vector(const uint i, const uint64_t row, const uint64_t norm, const uint first, out vec4 x, out vec4 weight) {
+#if defined(INTEGERS) && BITS == 1
+    const uint column = first + i / 8 * 32 + i % 8;
+    UNROLL for (uint b = 0; b < 4; b++) {
+        x[b] = column < a.in_cols ? F32(row).v[column + 8 * b] : 0;
+        weight[b] = NORM == 0 ? 1 : norm_weight(norm, min(column + 8 * b, a.in_cols - 1));
+    }
+#else
+    x = load_columns(row, first + 4 * i, a.in_cols);
+    weight = load_norm(norm, first + 4 * i, a.in_cols);
+#endif
+}
 
 // What this invocation brings of the SLAB columns of a token's x from `first` on.
 void load_slab(const uint token, const uint64_t norm, const uint first, out vec4 x[LOADS], out vec4 weight[LOADS]) {
     const uint64_t row = a.x + uint64_t(min(token, a.tokens - 1)) * a.in_cols * 4;
-    UNROLL for (uint k = 0; k < LOADS; k++) {
-        const uint column = first + 4 * vector_of(k);
-        x[k] = load_columns(row, column, a.in_cols);
-        weight[k] = load_norm(norm, column, a.in_cols);
-    }
+    UNROLL for (uint k = 0; k < LOADS; k++) load_vector(vector_of(k), row, norm, first, x[k], weight[k]);
 }
 
 // A lane's run c; in integers two are neighbours.
@@ -204,6 +242,33 @@ void load_slab(const uint token, const uint64_t norm, const uint first, out vec4
         scales[(i) * CHUNKS + c] = U32x2(scales_at[c] + uint64_t(quad) * (blocks * 8)).v[0];                           \
         if (BLOCKS == ZEROS) other[(i) * CHUNKS + c].x = U32(other_at[c] + uint64_t(quad) * (blocks * 4)).v[0];        \
         if (BLOCKS == TWO_SCALES) other[(i) * CHUNKS + c] = U32x2(other_at[c] + uint64_t(quad) * (blocks * 8)).v[0];   \
+    }
+
+// What is added to an invocation's rows, of those from `first_row` of the workgroup's on, and these rows themselves from their sums.
+#define LOAD_RESIDUAL(first_row)                                                                                       \
+    UNROLL for (uint k = 0; k < FINISHED; k++) {                                                                       \
+        const uint i = id + k * gl_WorkGroupSize.x, row = (first_row) + i % KEPT, t = i / KEPT;                        \
+        residual[k] = 0;                                                                                               \
+        if (a.residual != 0 && row < rows && token0 + t < a.tokens)                                                    \
+            residual[k] = F32(a.residual + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row];          \
+    }
+#define FINISH_ROWS(first_row)                                                                                         \
+    UNROLL for (uint k = 0; k < FINISHED; k++) {                                                                       \
+        const uint i = id + k * gl_WorkGroupSize.x, kept = i % KEPT, row = (first_row) + kept, t = i / KEPT;           \
+        if (row < rows && t < TOKENS && token0 + t < a.tokens) {                                                       \
+            float sum[2] = float[2](0, 0), inv_rms = 1;                                                                \
+            UNROLL for (uint pass = 0; pass < PASSES; pass++)                                                          \
+                UNROLL for (uint s = 0; s < SPLITS; s++)                                                               \
+                    sum[pass] += uintBitsToFloat(POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * KEPT + kept) * PITCH + s)); \
+            if (NORM != 0) {                                                                                           \
+                float all = 0;                                                                                         \
+                for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];                    \
+                inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);                                                    \
+            }                                                                                                          \
+            float y = sum[0] * inv_rms;                                                                                \
+            if (SWIGLU) y = silu(y) * (sum[1] * inv_rms);                                                              \
+            F32(a.y + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row] = y + residual[k];             \
+        }                                                                                                              \
     }
 
 void main() {
@@ -223,6 +288,14 @@ void main() {
         }
     }
     if (number >= WORKGROUPS(rows)) return;
+
+    // x of the lane's runs, SLAB columns at a time through shared memory; the next ones are loaded meanwhile. The first before any
+    // weights, behind which they would have to wait.
+    uint x[TOKENS * CHUNKS][16];
+    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
+    vec4 loaded[LOADS], weight[LOADS];
+    const uint64_t norm = a.norm + part * NORM_STRIDE;
+    load_slab(token0, norm, 0, loaded, weight);
     rows = min(ROWS, rows - number * ROWS);
     y_row += number * ROWS;
     const uint first_quad = first_tile * (TILE_ROWS / 4) + number * QUADS, second_pass = a.tiles_1 * (TILE_ROWS / 4);
@@ -240,27 +313,16 @@ void main() {
     uvec2 scales[DEPTH * CHUNKS], other[DEPTH * CHUNKS];
     UNROLL for (uint d = 0; d < DEPTH; d++)
         if (d < mine) LOAD_QUAD(d, first_quad + group + d * GROUPS)
-
-    // x of the lane's runs, SLAB columns at a time through shared memory; the next ones are loaded meanwhile.
-    uint x[TOKENS * CHUNKS][16];
-    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
-    vec4 loaded[LOADS], weight[LOADS];
-    const uint64_t norm = a.norm + part * NORM_STRIDE;
-    load_slab(token0, norm, 0, loaded, weight);
     ENTRY entries[ENTRIES];
-    make_entries(a.centroids + part * ((INDEX_MASK + 1) * 4), entries);
-    const uint FINISHED = (ROWS * TOKENS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
+    vec2 levels;
+    make_entries(a.centroids + part * ((INDEX_MASK + 1) * 4), entries, levels);
+    const uint FINISHED = (KEPT * TOKENS + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x;
     float residual[FINISHED];
-    UNROLL for (uint k = 0; k < FINISHED; k++) {
-        const uint i = id + k * gl_WorkGroupSize.x, row = i % ROWS, t = i / ROWS;
-        residual[k] = 0;
-        if (a.residual != 0 && row < rows && token0 + t < a.tokens)
-            residual[k] = F32(a.residual + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row];
-    }
+    if (BATCH == 0) LOAD_RESIDUAL(0)
 
     UNROLL for (uint t = 0; t < TOKENS; t++) {
         float square = 0;
-        for (uint first = 0; first < runs * 32; first += SLAB) {
+        for (uint first = 0; ONCE ? first == 0 : first < runs * 32; first += SLAB) {
             if (t != 0 || first != 0) barrier();
 #ifdef INTEGERS
             UNROLL for (uint k = 0; k < LOADS; k += 2)
@@ -268,16 +330,16 @@ void main() {
 #else
             UNROLL for (uint k = 0; k < LOADS; k++) store_columns(vector_of(k), loaded[k], weight[k], square);
 #endif
-            const bool row_ends = first + SLAB >= runs * 32;
+            const bool row_ends = ONCE || first + SLAB >= runs * 32;
             if (!row_ends || t + 1 < TOKENS)
                 load_slab(token0 + (row_ends ? t + 1 : t), norm, row_ends ? 0 : first + SLAB, loaded, weight);
             barrier();
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint run = RUN_OF(c) - first / 32;
-                if (run < SLAB / 32) {
-                    UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(run * 17 + p);
-                    power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(run * 17 + 16));
-                    if (BITS == 1) {
+                const uint run = ONCE ? min(RUN_OF(c), SLAB / 32 - 1) : RUN_OF(c) - first / 32;
+                if (ONCE || run < SLAB / 32) {
+                    UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(RUN_AT(run) + p);
+                    power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(RUN_AT(run) + 16));
+                    if (HAS_SUMS) {
                         x_sum[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(X_SUMS + run));
                     } else if (BLOCKS == ZEROS) {
                         vec2 sum = vec2(0);
@@ -300,114 +362,110 @@ void main() {
                 UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = 0;
             }
 
+    uint first_row = 0;
     for (uint pass = 0; pass < PASSES; pass++) {
         const uint64_t centroids = a.centroids + (part + pass) * ((INDEX_MASK + 1) * 4);
-#if BITS == 1
-        const float bit_clear = F32(centroids).v[0], bit_set = F32(centroids).v[1] - bit_clear;
+        if (pass != 0) make_entries(centroids, entries, levels);
 #ifdef INTEGERS
         float of_set[TOKENS * CHUNKS], of_clear[TOKENS * CHUNKS];
-        UNROLL for (uint i = 0; i < TOKENS * CHUNKS; i++) of_set[i] = power[i] * bit_set, of_clear[i] = x_sum[i] * bit_clear;
-#endif
-#else
-        if (pass != 0) make_entries(centroids, entries);
+        UNROLL for (uint i = 0; i < TOKENS * CHUNKS; i++) of_set[i] = power[i] * levels.y, of_clear[i] = x_sum[i] * levels.x;
 #endif
         if (BITS != 1 || (pass == 0 && !APART)) barrier();  // x or the table that was there is used no more
         store_table(entries);
         if (BITS != 1) barrier();
         const uint quad0 = first_quad + group + pass * second_pass;
-        uint sum_at =
-            SUMS_AT + (pass * TOKENS * ROWS + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;
-        for (uint n = 0; n < mine; n += DEPTH) {
-            UNROLL for (uint d = 0; d < DEPTH; d++) {
-                if (d != 0 && n + d >= mine) break;
-                float total[TOKENS][4];
-                UNROLL for (uint t = 0; t < TOKENS; t++)
-                    UNROLL for (uint r = 0; r < 4; r++) total[t][r] = 0;
+        for (uint begin = 0;; begin += BATCH) {
+            const uint end = BATCH == 0 ? mine : min(begin + BATCH, mine);
+            uint sum_at =
+                SUMS_AT + (pass * TOKENS * KEPT + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;
+            for (uint n = begin; n < end; n += DEPTH) {
+                float total[DEPTH][TOKENS][4];
+                UNROLL for (uint d = 0; d < DEPTH; d++) {
+                    UNROLL for (uint t = 0; t < TOKENS; t++)
+                        UNROLL for (uint r = 0; r < 4; r++) total[d][t][r] = 0;
 #ifdef INTEGERS
-                UNROLL for (uint c = 0; c < CHUNKS; c += 2)
-                    UNROLL for (uint r = 0; r < 4; r++) {
-                        ivec2 digits[TOKENS];
-                        UNROLL for (uint t = 0; t < TOKENS; t++) digits[t] = ivec2(0);
-                        UNROLL for (uint h = 0; h < 2; h++)
-                            UNROLL for (uint f = 0; f < 8; f++) {
-                                const uint four = four_bits(WORD_OF(w[d * CHUNKS + c + h], r), f);
-                                UNROLL for (uint t = 0; t < TOKENS; t++)
-                                    UNROLL for (uint k = 0; k < 2; k++)
-                                        digits[t][k] += BYTE_DOT(four, x[t * CHUNKS + c + h][2 * f + k]);
-                            }
-                        const float scale = scale_of(scales[d * CHUNKS + c], r);
-                        UNROLL for (uint t = 0; t < TOKENS; t++) {
-                            const float sum = float((digits[t].x << 8) + digits[t].y);
-                            total[t][r] += (sum * of_set[t * CHUNKS + c] + of_clear[t * CHUNKS + c]) * scale;
-                        }
-                    }
-#else
-                UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                    const uint i = d * CHUNKS + c;
-                    UNROLL for (uint r = 0; r < 4; r++) {
-                        PAIR sum[TOKENS], sizes[TOKENS];
-                        UNROLL for (uint t = 0; t < TOKENS; t++) sum[t] = sizes[t] = PAIR(0);
-                        UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
-                            PAIR pairs[4];
-                            RUN_PAIRS(w[i], r, eighth, pairs)
-                            UNROLL for (uint j = 0; j < 4; j++)
-                                UNROLL for (uint t = 0; t < TOKENS; t++) {
-                                    const PAIR columns = TO_PAIR(x[t * CHUNKS + c][4 * eighth + j]);
-                                    sum[t] = fma(pairs[j], columns, sum[t]);
-                                    if (BLOCKS == TWO_SCALES) sizes[t] = fma(abs(pairs[j]), columns, sizes[t]);
-                                }
-                        }
-                        float scale = scale_of(scales[i], r), of_sizes = 0, shift = 0;
-                        if (BLOCKS == ZEROS) shift = CENTER - float(bitfieldExtract(other[i].x, int(8 * r), 8));
-                        if (BLOCKS == TWO_SCALES) {
-                            const float below = scale_of(other[i], r);
-                            of_sizes = (scale - below) / 2;
-                            scale = (scale + below) / 2;
-                        }
-                        UNROLL for (uint t = 0; t < TOKENS; t++) {
-                            float s = float(sum[t].x) + float(sum[t].y);
+                    UNROLL for (uint c = 0; c < CHUNKS; c += 2)
+                        UNROLL for (uint r = 0; r < 4; r++) {
+                            ivec2 digits[TOKENS];
+                            UNROLL for (uint t = 0; t < TOKENS; t++) digits[t] = ivec2(0);
+                            UNROLL for (uint h = 0; h < 2; h++)
+                                UNROLL for (uint f = 0; f < 8; f++) {
 #if BITS == 1
-                            s = s * bit_set + x_sum[t * CHUNKS + c] * bit_clear;
+                                    const uint four = four_bits(WORD_OF(w[d * CHUNKS + c + h], r), f);
+#else
+                                    const uint four = entry(WORD_OF(w[d * CHUNKS + c + h], r * 2 + f / 4), f % 4 * 8);
 #endif
-                            if (BLOCKS == ZEROS) s += x_sum[t * CHUNKS + c] * shift;
-                            s *= scale;
-                            if (BLOCKS == TWO_SCALES) s += (float(sizes[t].x) + float(sizes[t].y)) * of_sizes;
-                            total[t][r] += s * power[t * CHUNKS + c];
+                                    UNROLL for (uint t = 0; t < TOKENS; t++)
+                                        UNROLL for (uint k = 0; k < 2; k++)
+                                            digits[t][k] += BYTE_DOT(four, x[t * CHUNKS + c + h][2 * f + k]);
+                                }
+                            const float scale = scale_of(scales[d * CHUNKS + c], r);
+                            UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                const float sum = float((digits[t].x << 8) + digits[t].y);
+                                total[d][t][r] += (sum * of_set[t * CHUNKS + c] + of_clear[t * CHUNKS + c]) * scale;
+                            }
+                        }
+#else
+                    UNROLL for (uint c = 0; c < CHUNKS; c++) {
+                        const uint i = d * CHUNKS + c;
+                        UNROLL for (uint r = 0; r < 4; r++) {
+                            PAIR sum[TOKENS], sizes[TOKENS];
+                            UNROLL for (uint t = 0; t < TOKENS; t++) sum[t] = sizes[t] = PAIR(0);
+                            UNROLL for (uint eighth = 0; eighth < 4; eighth++) {
+                                PAIR pairs[4];
+                                RUN_PAIRS(w[i], r, eighth, pairs)
+                                UNROLL for (uint j = 0; j < 4; j++)
+                                    UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                        const PAIR columns = TO_PAIR(x[t * CHUNKS + c][4 * eighth + j]);
+                                        sum[t] = fma(pairs[j], columns, sum[t]);
+                                        if (BLOCKS == TWO_SCALES) sizes[t] = fma(abs(pairs[j]), columns, sizes[t]);
+                                    }
+                            }
+                            float scale = scale_of(scales[i], r), of_sizes = 0, shift = 0;
+                            if (BLOCKS == ZEROS) shift = CENTER - float(bitfieldExtract(other[i].x, int(8 * r), 8));
+                            if (BLOCKS == TWO_SCALES) {
+                                const float below = scale_of(other[i], r);
+                                of_sizes = (scale - below) / 2;
+                                scale = (scale + below) / 2;
+                            }
+                            UNROLL for (uint t = 0; t < TOKENS; t++) {
+                                float s = float(sum[t].x) + float(sum[t].y);
+                                if (BITS == 1) s = s * levels.y + x_sum[t * CHUNKS + c] * levels.x;
+                                if (BLOCKS == ZEROS) s += x_sum[t * CHUNKS + c] * shift;
+                                s *= scale;
+                                if (BLOCKS == TWO_SCALES) s += (float(sizes[t].x) + float(sizes[t].y)) * of_sizes;
+                                total[d][t][r] += s * power[t * CHUNKS + c];
+                            }
                         }
                     }
-                }
 #endif
-                // What takes this quad's place, of this pass or of the next.
-                const uint next = n + d + DEPTH;
-                if (next < mine)
-                    LOAD_QUAD(d, quad0 + next * GROUPS)
-                else if (SWIGLU && pass == 0)
-                    LOAD_QUAD(d, quad0 + second_pass + d * GROUPS)
-                UNROLL for (uint t = 0; t < TOKENS; t++) {
-                    const float sum = row_sum(total[t]);
-                    if (lane % CLUSTER < 4) POOL_WORD(sum_at + t * ROWS * PITCH) = floatBitsToUint(sum);
                 }
-                sum_at += GROUPS * 4 * PITCH;
+                UNROLL for (uint d = 0; d < DEPTH; d++) {
+                    // What takes this quad's place, of this pass or of the next.
+                    const uint next = n + d + DEPTH;
+                    if (next < mine)
+                        LOAD_QUAD(d, quad0 + next * GROUPS)
+                    else if (SWIGLU && pass == 0)
+                        LOAD_QUAD(d, quad0 + second_pass + d * GROUPS)
+                }
+                UNROLL for (uint d = 0; d < DEPTH; d++) {
+                    UNROLL for (uint t = 0; t < TOKENS; t++) {
+                        const float sum = row_sum(total[d][t]);
+                        if (lane % CLUSTER < 4 && (d == 0 || n + d < end))
+                            POOL_WORD(sum_at + t * KEPT * PITCH) = floatBitsToUint(sum);
+                    }
+                    sum_at += GROUPS * 4 * PITCH;
+                }
             }
+            if (BATCH == 0 || begin + BATCH >= ROUNDS) break;
+            barrier();
+            LOAD_RESIDUAL(first_row)
+            FINISH_ROWS(first_row)
+            first_row += KEPT;
+            barrier();
         }
     }
     barrier();
-
-    UNROLL for (uint k = 0; k < FINISHED; k++) {
-        const uint i = id + k * gl_WorkGroupSize.x, row = i % ROWS, t = i / ROWS;
-        if (row < rows && t < TOKENS && token0 + t < a.tokens) {
-            float sum[2] = float[2](0, 0), inv_rms = 1;
-            UNROLL for (uint pass = 0; pass < PASSES; pass++)
-                UNROLL for (uint s = 0; s < SPLITS; s++)
-                    sum[pass] += uintBitsToFloat(POOL_WORD(SUMS_AT + ((pass * TOKENS + t) * ROWS + row) * PITCH + s));
-            if (NORM != 0) {
-                float all = 0;
-                for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];
-                inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);
-            }
-            float y = sum[0] * inv_rms;
-            if (SWIGLU) y = silu(y) * (sum[1] * inv_rms);
-            F32(a.y + (uint64_t(token0 + t) * a.y_cols + a.y_first) * 4).v[y_row + row] = y + residual[k];
-        }
-    }
+    if (BATCH != 0) LOAD_RESIDUAL(first_row)
+    FINISH_ROWS(first_row)
 }

@@ -4,7 +4,7 @@
 // Behind packed_table.glsl and the constants POOL_WORDS (of shared memory, which begins with the table) and CLUSTER (lanes that
 // shuffles reach, at most 32).
 shared ENTRY pool[(POOL_WORDS * 4 + (1u << ENTRY_LOG) - 1) >> ENTRY_LOG];
-#if BITS == 2
+#if ENTRY_WORDS == 2
 #define POOL_WORD(i) pool[(i) / 2][(i) % 2]
 #else
 #define POOL_WORD(i) pool[i]

@@ -21,7 +21,7 @@ double bound(PackedLinearVariant variant) {
 
 bool can_run(const PackedWeight& w, PackedLinearVariant variant) {
     return variant == PackedLinearVariant::rows ||
-           (variant == PackedLinearVariant::integers ? w.bits == 1 && w.block_size % 64 == 0 : w.block_size % 32 == 0);
+           (variant == PackedLinearVariant::integers ? w.bits <= 2 && w.block_size % 64 == 0 : w.block_size % 32 == 0);
 }
 
 std::vector<float> run(const std::vector<PackedWeight>& parts, const std::vector<float>& x, PackedLinearVariant variant,
