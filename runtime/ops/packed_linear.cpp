@@ -56,23 +56,25 @@ struct MatvecBlocks {
 // too much shared memory.
 std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion,
                                     const MatvecTuning& tuning, bool vector, const MatvecBlocks& blocks,
-                                    PackedLinearVariant variant, uint32_t group) {
+                                    PackedLinearVariant variant, uint32_t group, int64_t tokens) {
     const uint32_t runs = uint32_t((w.in + 31) / 32), across = (runs + 31) / 32;
     const uint32_t most = std::min(c.max_workgroup_invocations, 1024u) / 32, usual = std::min(16u, most);
     const int64_t processors = c.processors ? c.processors : 132;  // where that is not known
     int64_t all = 0;                                               // quads
     for (int64_t r : w.rows) all += (r + 3) / 4;
     uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
-    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits only
-    // where a processor has many rows: 65536 x 8192 with two 55.2 us against 60.2, but 28672 x 4096 16.9 against 16.4.
-    const uint32_t most_chunks = w.bits == 1 ? 3 : w.bits == 2 && all / processors >= 100 && !fusion.swiglu ? 2 : 1;
+    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits, in integers,
+    // where a processor has many rows: 65536 x 8192 46 us against 50 in fp16, 28672 x 4096 15.4 against 16.0, but 8192 x 8192 12.0
+    // against 11.6 (H200, 2026-11-23).
+    const bool may_use_integers =
+        variant == PackedLinearVariant::automatic && can_use_integers(c, w) && c.byte_dot && blocks.kind == 0;
+    const bool many_rows = all / processors >= (may_use_integers ? 50 : 100);
+    const uint32_t most_chunks = w.bits == 1 ? 3 : w.bits == 2 && many_rows && !fusion.swiglu ? 2 : 1;
     if (group == 1 && !tuning.chunks)
         for (uint32_t n = 2; n <= most_chunks; n++)
             if (across % n == 0 && usual % (across / n) == 0) chunks = n;
     if (variant == PackedLinearVariant::integers) chunks += chunks % 2;
-    const bool integers =
-        variant == PackedLinearVariant::integers || (variant == PackedLinearVariant::automatic && can_use_integers(c, w) &&
-                                                     c.byte_dot && blocks.kind == 0 && chunks % 2 == 0);
+    const bool integers = variant == PackedLinearVariant::integers || (may_use_integers && chunks % 2 == 0);
     const uint32_t parts = (across + chunks - 1) / chunks;
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
@@ -86,7 +88,8 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     uint32_t quads = tuning.tiles, batch = 0;
     for (int64_t rounds = 1; quads == 0; rounds++) {
         const int64_t each = (all / passes + rounds * processors - 1) / (rounds * processors);
-        quads = uint32_t((each + groups - 1) / groups * groups);
+        // Whole rounds of all groups, where there are few.
+        quads = uint32_t(each < 16 * groups ? (each + groups - 1) / groups * groups : each);
         if (fusion.swiglu && quads > groups && quads * 4 * row_bytes > most_sums) quads = 0;
     }
     if (!fusion.swiglu)
@@ -98,8 +101,8 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     uint32_t copies = tuning.copies ? tuning.copies : 128 / entry_bytes;
     while (copies > 1 && sums + copies * table * entry_bytes > budget) copies /= 2;
     if (sums + copies * table * entry_bytes > budget) return {};
-    // Columns of x at a time, in bytes of two runs: two for each column, four for each run, eight at 1 bit; four more in integers.
-    const uint32_t two_runs = integers ? 148 : w.bits == 1 ? 144 : 136;
+    // Columns of x at a time, in bytes of two runs: two for each column, four for each run, eight at 1 bit.
+    const uint32_t two_runs = w.bits == 1 && !integers ? 144 : 136;
     const uint32_t slab = std::min(runs * 32, tuning.slab ? tuning.slab : budget / two_runs * 64);
     const bool apart = w.bits == 1 && slab >= runs * 32 && (runs + 1) / 2 * two_runs + sums <= budget;
     int64_t workgroups = 0;
@@ -107,7 +110,7 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     return Launch{{of_bits("packed_matvec", w) + (integers ? "_integers" : ""),
                    {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
                     norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart, blocks.kind,
-                    std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride, batch, slab >= runs * 32}},
+                    std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride, batch, slab >= runs * 32, slab == w.in && tokens % group == 0}},
                   fusion.swiglu ? workgroups / 2 : workgroups,
                   group};
 }
@@ -115,7 +118,7 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
 Launch matvec_launch(const Capabilities& c, const PackedLayer& w, const LinearFusion& fusion, const MatvecTuning& tuning,
                      bool vector, const MatvecBlocks& blocks, PackedLinearVariant variant, int64_t tokens) {
     for (auto group = uint32_t(std::min<int64_t>(4, int64_t(std::bit_ceil(uint64_t(tokens))))); group != 0; group /= 2)
-        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, blocks, variant, group)) return *launch;
+        if (auto launch = matvec_launch(c, w, fusion, tuning, vector, blocks, variant, group, tokens)) return *launch;
     fail("packed_linear: {} bytes of shared memory are too few", c.shared_memory_bytes);
 }
 

@@ -38,6 +38,7 @@ layout(constant_id = 15) const float CENTER = 0;      // with zero points W = (c
 layout(constant_id = 16) const uint NORM_STRIDE = 0;  // bytes from the norm of one part to that of the next
 layout(constant_id = 17) const uint BATCH = 0;        // rounds after which rows are finished: a multiple of DEPTH; 0: all of them
 layout(constant_id = 18) const bool ONCE = false;     // a slab has all columns
+layout(constant_id = 19) const bool EXACT = false;    // and no more, and tokens are whole groups of TOKENS
 #define UNROLL [[unroll]]
 #include "ops/packed.glsl"
 #include "ops/linear_input.glsl"
@@ -48,16 +49,21 @@ const uint GROUPS = gl_WorkGroupSize.x / (32 * PARTS), PASSES = SWIGLU ? 2 : 1, 
 const uint ROUNDS = (QUADS + GROUPS - 1) / GROUPS, KEPT = BATCH == 0 ? ROWS : 4 * GROUPS * BATCH;
 const uint SPLITS = PARTS * (32 / CLUSTER), PITCH = SPLITS | 1;
 // Shared memory, in words: first x on its way to the lanes that have it, as fp16 with its power of two behind it (a run takes 17
-// words, in integers two take 35, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); then the table and,
-// behind it, the sums of rows.
+// words, so that lanes meet in no bank; at 1 bit the sums of the runs lie behind all); in integers units of 34 words, the last two
+// their factor and sum. Then the table and, behind it, the sums of rows.
 #ifdef INTEGERS
-#define RUN_AT(run) ((run) / 2 * 35 + (run) % 2 * 17)
+#define RUN_AT(run) ((run) / 2 * 34 + (run) % 2 * 16)
+#define FACTOR_AT(run) ((run) / 2 * 34 + 32)
+#define SUM_AT(run) ((run) / 2 * 34 + 33)
+const uint STAGE = RUN_AT(SLAB / 32);
 const bool HAS_SUMS = true;
 #else
 #define RUN_AT(run) ((run) * 17)
+#define FACTOR_AT(run) ((run) * 17 + 16)
+#define SUM_AT(run) (SLAB / 32 * 17 + (run))
+const uint STAGE = SLAB / 32 * (BITS == 1 ? 18 : 17);
 const bool HAS_SUMS = BITS == 1;
 #endif
-const uint X_SUMS = RUN_AT(SLAB / 32), STAGE = X_SUMS + (HAS_SUMS ? SLAB / 32 : 0);
 const uint SUMS_AT = APART ? STAGE : TABLE_END, SUMS_END = SUMS_AT + PASSES * KEPT * TOKENS * PITCH;
 const uint POOL_WORDS = STAGE > SUMS_END ? STAGE : SUMS_END;
 #include "ops/packed_runs.glsl"
@@ -142,7 +148,7 @@ uint vector_of(uint k) {
     return k / 2 * 2 * gl_WorkGroupSize.x + gl_LocalInvocationIndex / 8 * 16 + k % 2 * 8 + gl_LocalInvocationIndex % 8;
 }
 
-// Vectors i and i + 8, of both runs of a unit, to shared memory. Both have the sum of the unit, of which the first is used.
+// Vectors i and i + 8, of both runs of a unit, to shared memory.
 void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float square) {
     if (SLAB % (8 * gl_WorkGroupSize.x) != 0 && i >= SLAB / 4) return;
     float top = 0, sum = 0;
@@ -162,11 +168,11 @@ void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float squar
         const uint run = i / 8 + h;
         const uvec2 digits = digits_of(i % 8, x[h], top > 0 ? MOST / top : 0);
         UNROLL for (uint d = 0; d < 2; d++) POOL_WORD(RUN_AT(run) + 2 * (i % 8) + d) = digits[d];
-        if (i % 8 == 0) {
-            // What is not finite has no integer: the sum carries it.
-            POOL_WORD(RUN_AT(run) + 16) = floatBitsToUint(top * WORTH);
-            POOL_WORD(X_SUMS + run) = floatBitsToUint(sum);
-        }
+    }
+    if (i % 8 == 0) {
+        // What is not finite has no integer: the sum carries it.
+        POOL_WORD(FACTOR_AT(i / 8)) = floatBitsToUint(top * WORTH);
+        POOL_WORD(SUM_AT(i / 8)) = floatBitsToUint(sum);
     }
 }
 #else
@@ -186,11 +192,11 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
     const uint exponent = clamp(floatBitsToUint(top) & 0x7f800000u, 0x00800000u, 0x7e800000u);
     x *= uintBitsToFloat(0x7f000000u - exponent);
     const uint run = i / 8;
-    if (i % 8 == 0) POOL_WORD(RUN_AT(run) + 16) = exponent;
+    if (i % 8 == 0) POOL_WORD(FACTOR_AT(run)) = exponent;
 #if BITS == 1
     float sum = x.x + x.y + (x.z + x.w);
     UNROLL for (uint m = 1; m < 8; m *= 2) sum += subgroupShuffleXor(sum, m);
-    if (i % 8 == 0) POOL_WORD(X_SUMS + run) = floatBitsToUint(sum);
+    if (i % 8 == 0) POOL_WORD(SUM_AT(run)) = floatBitsToUint(sum);
     // Columns c and c + 16 are a pair, times the inverse of what their bit is worth.
     UNROLL for (uint e = 0; e < 4; e++) x[e] *= inverse_of_bit(i % 4 * 4 + e);
     vec4 other;
@@ -208,24 +214,36 @@ void store_columns(const uint i, vec4 x, const vec4 weight, inout float square) 
 }
 #endif
 
-// Four columns of a slab and the norm's weights of them: columns 4 i .. 4 i + 3; at 1 bit in integers those of bit i % 8 of a run's bytes.
-void load_vector(const uint i, const uint64_t row, const uint64_t norm, const uint first, out vec4 x, out vec4 weight) {
-#if defined(INTEGERS) && BITS == 1
-    const uint column = first + i / 8 * 32 + i % 8;
-    UNROLL for (uint b = 0; b < 4; b++) {
-        x[b] = column < a.in_cols ? F32(row).v[column + 8 * b] : 0;
-        weight[b] = NORM == 0 ? 1 : norm_weight(norm, min(column + 8 * b, a.in_cols - 1));
-    }
-#else
-    x = load_columns(row, first + 4 * i, a.in_cols);
-    weight = load_norm(norm, first + 4 * i, a.in_cols);
-#endif
-}
+// Where a push constant is a constant too, nothing waits for it. (The first words of x are asked for before anything else: each line of
+// push constants is far away at first.)
+uint in_cols() { return EXACT ? SLAB : a.in_cols; }
 
-// What this invocation brings of the SLAB columns of a token's x from `first` on.
-void load_slab(const uint token, const uint64_t norm, const uint first, out vec4 x[LOADS], out vec4 weight[LOADS]) {
-    const uint64_t row = a.x + uint64_t(min(token, a.tokens - 1)) * a.in_cols * 4;
-    UNROLL for (uint k = 0; k < LOADS; k++) load_vector(vector_of(k), row, norm, first, x[k], weight[k]);
+// What this invocation brings of the SLAB columns of a token's x from `first` on, and the norm's weights of that. Vector i is columns
+// 4 i .. 4 i + 3; at 1 bit in integers those of bit i % 8 of a run's bytes.
+#if defined(INTEGERS) && BITS == 1
+uint column_of(uint i) { return i / 8 * 32 + i % 8; }
+#endif
+bool full() { return EXACT && LOADS * 4 * gl_WorkGroupSize.x == SLAB; }  // all invocations bring the same
+void load_x(const uint token, const uint first, out vec4 x[LOADS]) {
+    const uint64_t row = a.x + uint64_t(EXACT ? token : min(token, a.tokens - 1)) * in_cols() * 4;
+    UNROLL for (uint k = 0; k < LOADS; k++) {
+#if defined(INTEGERS) && BITS == 1
+        const uint column = first + column_of(vector_of(k));
+        UNROLL for (uint b = 0; b < 4; b++) x[k][b] = full() || column < in_cols() ? F32(row).v[column + 8 * b] : 0;
+#else
+        x[k] = load_columns(row, first + 4 * vector_of(k), full() ? ~0u : in_cols());
+#endif
+    }
+}
+void load_weights(const uint64_t norm, const uint first, out vec4 weight[LOADS]) {
+    UNROLL for (uint k = 0; k < LOADS; k++) {
+#if defined(INTEGERS) && BITS == 1
+        const uint column = first + column_of(vector_of(k));
+        UNROLL for (uint b = 0; b < 4; b++) weight[k][b] = NORM == 0 ? 1 : norm_weight(norm, min(column + 8 * b, in_cols() - 1));
+#else
+        weight[k] = load_norm(norm, first + 4 * vector_of(k), in_cols());
+#endif
+    }
 }
 
 // A lane's run c; in integers two are neighbours.
@@ -234,6 +252,7 @@ void load_slab(const uint token, const uint64_t norm, const uint first, out vec4
 #else
 #define RUN_OF(c) (((c) * PARTS + columns_part) * 32 + lane)
 #endif
+bool spread() { return EXACT && PARTS * 32 * CHUNKS * 32 == SLAB; }  // all lanes have CHUNKS runs
 #define WORKGROUPS(rows) (((rows) + ROWS - 1) / ROWS)
 #define LOAD_QUAD(i, quad)                                                                                             \
     UNROLL for (uint c = 0; c < CHUNKS; c++) {                                                                         \
@@ -263,7 +282,7 @@ void load_slab(const uint token, const uint64_t norm, const uint first, out vec4
             if (NORM != 0) {                                                                                           \
                 float all = 0;                                                                                         \
                 for (uint s = 0; s < gl_NumSubgroups; s++) all += squares[t * gl_NumSubgroups + s];                    \
-                inv_rms = 1 / sqrt(all / float(a.in_cols) + a.eps);                                                    \
+                inv_rms = 1 / sqrt(all / float(in_cols()) + a.eps);                                                    \
             }                                                                                                          \
             float y = sum[0] * inv_rms;                                                                                \
             if (SWIGLU) y = silu(y) * (sum[1] * inv_rms);                                                              \
@@ -276,7 +295,14 @@ void main() {
     lane = id % 32;
     const uint columns_part = id / 32 % PARTS, group = id / 32 / PARTS;
     copy_at = id % COPIES << ENTRY_LOG;
-    const uint runs = (a.in_cols + 31) / 32, blocks = a.in_cols / (BLOCK_RUNS * 32), token0 = gl_WorkGroupID.z * TOKENS;
+    const uint token0 = gl_WorkGroupID.z * TOKENS;
+    // x of the lane's runs, SLAB columns at a time through shared memory; the next ones are loaded meanwhile. The first before any
+    // weights, behind which they would have to wait.
+    uint x[TOKENS * CHUNKS][16];
+    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
+    vec4 loaded[LOADS], weight[LOADS];
+    load_x(token0, 0, loaded);
+    const uint runs = (in_cols() + 31) / 32, blocks = in_cols() / (BLOCK_RUNS * 32);
 
     uint number = workgroup_index(), part = 0, first_tile = 0, rows = a.rows_0, y_row = 0;
     if (!SWIGLU && number >= WORKGROUPS(a.rows_0)) {
@@ -289,13 +315,8 @@ void main() {
     }
     if (number >= WORKGROUPS(rows)) return;
 
-    // x of the lane's runs, SLAB columns at a time through shared memory; the next ones are loaded meanwhile. The first before any
-    // weights, behind which they would have to wait.
-    uint x[TOKENS * CHUNKS][16];
-    float power[TOKENS * CHUNKS], x_sum[TOKENS * CHUNKS];
-    vec4 loaded[LOADS], weight[LOADS];
     const uint64_t norm = a.norm + part * NORM_STRIDE;
-    load_slab(token0, norm, 0, loaded, weight);
+    load_weights(norm, 0, weight);
     rows = min(ROWS, rows - number * ROWS);
     y_row += number * ROWS;
     const uint first_quad = first_tile * (TILE_ROWS / 4) + number * QUADS, second_pass = a.tiles_1 * (TILE_ROWS / 4);
@@ -304,9 +325,9 @@ void main() {
 
     uint64_t indices_at[CHUNKS], scales_at[CHUNKS], other_at[CHUNKS];
     UNROLL for (uint c = 0; c < CHUNKS; c++) {
-        const uint run = min(RUN_OF(c), runs - 1);
+        const uint run = spread() ? RUN_OF(c) : min(RUN_OF(c), runs - 1);
         indices_at[c] = a.indices + run * 16;
-        scales_at[c] = a.scales + min(run / BLOCK_RUNS, blocks - 1) * 8;
+        scales_at[c] = a.scales + (spread() ? run / BLOCK_RUNS : min(run / BLOCK_RUNS, blocks - 1)) * 8;
         other_at[c] = a.of_blocks + min(run / BLOCK_RUNS, blocks - 1) * (BLOCKS == ZEROS ? 4 : 8);
     }
     uvec4 w[DEPTH * CHUNKS][BITS];
@@ -331,16 +352,18 @@ void main() {
             UNROLL for (uint k = 0; k < LOADS; k++) store_columns(vector_of(k), loaded[k], weight[k], square);
 #endif
             const bool row_ends = ONCE || first + SLAB >= runs * 32;
-            if (!row_ends || t + 1 < TOKENS)
-                load_slab(token0 + (row_ends ? t + 1 : t), norm, row_ends ? 0 : first + SLAB, loaded, weight);
+            if (!row_ends || t + 1 < TOKENS) {
+                load_x(token0 + (row_ends ? t + 1 : t), row_ends ? 0 : first + SLAB, loaded);
+                load_weights(norm, row_ends ? 0 : first + SLAB, weight);
+            }
             barrier();
             UNROLL for (uint c = 0; c < CHUNKS; c++) {
-                const uint run = ONCE ? min(RUN_OF(c), SLAB / 32 - 1) : RUN_OF(c) - first / 32;
+                const uint run = spread() ? RUN_OF(c) : ONCE ? min(RUN_OF(c), SLAB / 32 - 1) : RUN_OF(c) - first / 32;
                 if (ONCE || run < SLAB / 32) {
                     UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = POOL_WORD(RUN_AT(run) + p);
-                    power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(RUN_AT(run) + 16));
+                    power[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(FACTOR_AT(run)));
                     if (HAS_SUMS) {
-                        x_sum[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(X_SUMS + run));
+                        x_sum[t * CHUNKS + c] = uintBitsToFloat(POOL_WORD(SUM_AT(run)));
                     } else if (BLOCKS == ZEROS) {
                         vec2 sum = vec2(0);
                         UNROLL for (uint p = 0; p < 16; p++) sum += vec2(unpackHalf2x16(x[t * CHUNKS + c][p]));
@@ -356,7 +379,7 @@ void main() {
     }
     // Lanes behind the last column of all have none.
     UNROLL for (uint c = 0; c < CHUNKS; c++)
-        if (RUN_OF(c) >= runs)
+        if (!spread() && RUN_OF(c) >= runs)
             UNROLL for (uint t = 0; t < TOKENS; t++) {
                 power[t * CHUNKS + c] = x_sum[t * CHUNKS + c] = 0;
                 UNROLL for (uint p = 0; p < 16; p++) x[t * CHUNKS + c][p] = 0;
@@ -379,10 +402,11 @@ void main() {
             uint sum_at =
                 SUMS_AT + (pass * TOKENS * KEPT + group * 4 + lane % 4) * PITCH + columns_part * (32 / CLUSTER) + lane / CLUSTER;
             for (uint n = begin; n < end; n += DEPTH) {
-                float total[DEPTH][TOKENS][4];
                 UNROLL for (uint d = 0; d < DEPTH; d++) {
+                    if (d != 0 && n + d >= end) break;
+                    float total[TOKENS][4];
                     UNROLL for (uint t = 0; t < TOKENS; t++)
-                        UNROLL for (uint r = 0; r < 4; r++) total[d][t][r] = 0;
+                        UNROLL for (uint r = 0; r < 4; r++) total[t][r] = 0;
 #ifdef INTEGERS
                     UNROLL for (uint c = 0; c < CHUNKS; c += 2)
                         UNROLL for (uint r = 0; r < 4; r++) {
@@ -402,7 +426,7 @@ void main() {
                             const float scale = scale_of(scales[d * CHUNKS + c], r);
                             UNROLL for (uint t = 0; t < TOKENS; t++) {
                                 const float sum = float((digits[t].x << 8) + digits[t].y);
-                                total[d][t][r] += (sum * of_set[t * CHUNKS + c] + of_clear[t * CHUNKS + c]) * scale;
+                                total[t][r] += (sum * of_set[t * CHUNKS + c] + of_clear[t * CHUNKS + c]) * scale;
                             }
                         }
 #else
@@ -434,25 +458,20 @@ void main() {
                                 if (BLOCKS == ZEROS) s += x_sum[t * CHUNKS + c] * shift;
                                 s *= scale;
                                 if (BLOCKS == TWO_SCALES) s += (float(sizes[t].x) + float(sizes[t].y)) * of_sizes;
-                                total[d][t][r] += s * power[t * CHUNKS + c];
+                                total[t][r] += s * power[t * CHUNKS + c];
                             }
                         }
                     }
 #endif
-                }
-                UNROLL for (uint d = 0; d < DEPTH; d++) {
                     // What takes this quad's place, of this pass or of the next.
                     const uint next = n + d + DEPTH;
                     if (next < mine)
                         LOAD_QUAD(d, quad0 + next * GROUPS)
                     else if (SWIGLU && pass == 0)
                         LOAD_QUAD(d, quad0 + second_pass + d * GROUPS)
-                }
-                UNROLL for (uint d = 0; d < DEPTH; d++) {
                     UNROLL for (uint t = 0; t < TOKENS; t++) {
-                        const float sum = row_sum(total[d][t]);
-                        if (lane % CLUSTER < 4 && (d == 0 || n + d < end))
-                            POOL_WORD(sum_at + t * KEPT * PITCH) = floatBitsToUint(sum);
+                        const float sum = row_sum(total[t]);
+                        if (lane % CLUSTER < 4) POOL_WORD(sum_at + t * KEPT * PITCH) = floatBitsToUint(sum);
                     }
                     sum_at += GROUPS * 4 * PITCH;
                 }
