@@ -26,11 +26,12 @@ const Family families[] = {
     {"packed_matmul_input_", 4, 0, {4}},
     {"packed_matmul_", 8, 0, {128, 128, 64, 2, 4, 1, 1, 16, 16, 16, 8, 1, 1, 1, 1, 1, 4, 1, 32, 1}},
     // Tokens, parts, chunks, depth, columns of x, copies of the table (log 2), runs of a block, norm, alignment, SwiGLU, quads,
-    // lanes.
-    {"packed_matvec_1_integers", 0, 512, {1, 4, 2, 1, 4096, 5, 2, 3, 1, 1, 16, 32}},
-    {"packed_matvec_1", 0, 512, {1, 4, 1, 4, 4096, 5, 2, 3, 1, 1, 16, 32}},
-    {"packed_matvec_2", 0, 512, {1, 4, 1, 4, 4096, 4, 2, 3, 1, 1, 16, 32}},
-    {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 16, 32}},
+    // lanes, whether x and sums are apart, zero points or two scales (3), rounds of a batch, whether x comes at once, and is all.
+    {"packed_matvec_1_integers", 0, 512, {1, 4, 2, 1, 8192, 5, 2, 3, 1, 0, 125, 32, 1, 0, 0, 0, 0, 1, 1}},
+    {"packed_matvec_2_integers", 0, 512, {1, 4, 2, 1, 8192, 5, 2, 3, 1, 0, 125, 32, 0, 0, 0, 0, 0, 1, 1}},
+    {"packed_matvec_1", 0, 512, {1, 4, 1, 1, 4096, 5, 2, 3, 1, 0, 48, 32, 1, 0, 0, 0, 0, 1, 1}},
+    {"packed_matvec_2", 0, 512, {1, 4, 1, 2, 4096, 4, 2, 3, 1, 1, 28, 32, 0, 0, 0, 0, 0, 1, 1}},
+    {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 28, 32, 0, 0, 0, 0, 0, 1, 1}},
     // Columns and rows of 12B, rows of a workgroup, runs of a lane, copies of the table (log 2), runs of a block, norm, lanes, on
     // a
     // CPU, patience, columns of a head, parts, keys of a part, keys at once, whether idle lanes skip.
