@@ -161,7 +161,7 @@ Tensor ternary_linear(Graph& g, Tensor x, const TernaryLayer& w, const std::stri
     }
     const PackedParts parts = packed_parts(like_packed(w));
     const std::string with_dot = shader_of("ternary_matvec", w, "_dot");
-    const bool dot = variant.dot >= 0 ? variant.dot != 0 : find_shader(with_dot) != nullptr;
+    const bool dot = variant.dot >= 0 ? variant.dot != 0 : g.capabilities().byte_dot && find_shader(with_dot);
     const uint32_t together = fusion.swiglu ? shape->tiles / 2 : shape->tiles;
     Grid grid = linear_grid(((fusion.swiglu ? parts.first_tile[1] : parts.tiles) + together - 1) / together);
     const int64_t groups = (tokens + shape->group - 1) / shape->group;
