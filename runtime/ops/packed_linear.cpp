@@ -63,9 +63,9 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     int64_t all = 0;                                               // quads
     for (int64_t r : w.rows) all += (r + 3) / 4;
     uint32_t chunks = std::max((across + most - 1) / most, tuning.chunks);
-    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits, in integers,
-    // where a processor has many rows: 65536 x 8192 46 us against 50 in fp16, 28672 x 4096 15.4 against 16.0, but 8192 x 8192 12.0
-    // against 11.6 (H200, 2026-11-23).
+    // Several runs of a lane where that fills the workgroup. 1 bit, 43008 x 6144 with three: 25.3 us against 34.8. 2 bits, in
+    // integers, where a processor has many rows: 65536 x 8192 46 us against 50 in fp16, 28672 x 4096 15.4 against 16.0, but 8192
+    // x 8192 12.0 against 11.6 (H200, 2026-11-23).
     const bool may_use_integers =
         variant == PackedLinearVariant::automatic && can_use_integers(c, w) && c.byte_dot && blocks.kind == 0;
     const bool many_rows = all / processors >= (may_use_integers ? 50 : 100);
@@ -79,8 +79,8 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     const uint32_t width = parts * 32 * std::max(1u, (tuning.width ? std::min(tuning.width / 32, most) : usual) / parts);
     const uint32_t groups = width / 32 / parts, passes = fusion.swiglu ? 2 : 1;
     const uint32_t cluster = std::min(c.subgroup_size, 32u), pitch = parts * (32 / cluster) | 1;
-    // So many quads that each processor has a workgroup. Where their sums would not fit, rows are finished batch by batch, or, if gate
-    // and up belong together, processors have several workgroups.
+    // So many quads that each processor has a workgroup. Where their sums would not fit, rows are finished batch by batch, or, if
+    // gate and up belong together, processors have several workgroups.
     const uint32_t row_bytes = passes * group * pitch * 4, most_sums = 12288;
     // Code costs time (docs/performance.md, 31B): two quads on their way pay only where many follow one another and a lane has
     // one run. gate_up of 12B at 4, 3, 2 bits: 26.9, 24.8, 22.3 us against 28.1, 26.4, 23.6; down 19.9 against 17.0 at 4 bits.
@@ -108,9 +108,26 @@ std::optional<Launch> matvec_launch(const Capabilities& c, const PackedLayer& w,
     int64_t workgroups = 0;
     for (int64_t r : w.rows) workgroups += (r + quads * 4 - 1) / (quads * 4);
     return Launch{{of_bits("packed_matvec", w) + (integers ? "_integers" : ""),
-                   {width, group, parts, chunks, depth, slab, uint32_t(std::countr_zero(copies)), uint32_t(w.block_size / 32),
-                    norm_kind(fusion.norm), vector, fusion.swiglu, quads, cluster, apart, blocks.kind,
-                    std::bit_cast<uint32_t>(blocks.center), blocks.norm_stride, batch, slab >= runs * 32, slab == w.in && tokens % group == 0}},
+                   {width,
+                    group,
+                    parts,
+                    chunks,
+                    depth,
+                    slab,
+                    uint32_t(std::countr_zero(copies)),
+                    uint32_t(w.block_size / 32),
+                    norm_kind(fusion.norm),
+                    vector,
+                    fusion.swiglu,
+                    quads,
+                    cluster,
+                    apart,
+                    blocks.kind,
+                    std::bit_cast<uint32_t>(blocks.center),
+                    blocks.norm_stride,
+                    batch,
+                    slab >= runs * 32,
+                    slab == w.in && tokens % group == 0}},
                   fusion.swiglu ? workgroups / 2 : workgroups,
                   group};
 }

@@ -14,8 +14,8 @@ constexpr PackedLinearVariant variants[] = {PackedLinearVariant::rows, PackedLin
 // (n / 8 + 8) 2^-24 in the worst case and by far less on average. The matvec variant rounds weights and activations to fp16
 // (2^-12 each, 3.5e-4 where both are worst) and adds 16 of them in fp16 (16 * 2^-12 worst, but of signed terms): 1e-3 holds. In
 // integers a quarter of the activations err by up to 1.2e-4 of the largest of 64, the others by a half, a quarter, an eighth of
-// that at 1 bit; at 2 bits all by 1.5e-5, but centroids, as bytes, by 1.3e-4 of their range on average, one codebook of a hundred by
-// more than 6e-4 (of 200,000 random ones the worst 1.2e-3).
+// that at 1 bit; at 2 bits all by 1.5e-5, but centroids, as bytes, by 1.3e-4 of their range on average, one codebook of a hundred
+// by more than 6e-4 (of 200,000 random ones the worst 1.2e-3).
 double bound(PackedLinearVariant variant, int bits = 1) {
     return variant == PackedLinearVariant::rows ? 1e-6 : variant == PackedLinearVariant::integers && bits == 1 ? 1.2e-4 : 1e-3;
 }
@@ -358,7 +358,8 @@ TEST(PackedLinear, PartsMayHaveNormsOfTheirOwn) {
 
 TEST(PackedLinear, WritesColumnsOfALargerTensorAndNoOthers) {
     for (PackedLinearVariant variant : variants) {
-        PackedWeight a = random_packed(20, 64, 2, 64, 1), b = random_packed(9, 64, variant == PackedLinearVariant::integers ? 1 : 4, 64, 2);
+        PackedWeight a = random_packed(20, 64, 2, 64, 1),
+                     b = random_packed(9, 64, variant == PackedLinearVariant::integers ? 1 : 4, 64, 2);
         std::vector<float> x = test::normal(3 * 64, 3);
         Graph g(test::device());
         test::Tensors data(g);
