@@ -25,7 +25,7 @@ void store_unit(const uint i, vec4 x[2], const vec4 weight[2], inout float squar
     }
     UNROLL for (uint h = 0; h < 2; h++) {
         const uint run = i / 8 + h;
-        const uvec2 digits = digits_of(i % 8, x[h], top > 0 ? MOST / top : 0);
+        const uvec2 digits = digits_of(i % 8, x[h], top > 1e-30 ? MOST / top : 0);
         UNROLL for (uint d = 0; d < 2; d++) POOL_WORD(RUN_AT(run) + 2 * (i % 8) + d) = digits[d];
     }
     if (i % 8 == 0) {

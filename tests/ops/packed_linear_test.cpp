@@ -144,6 +144,23 @@ TEST(PackedLinear, EveryShapeOfWorkgroup) {
     }
 }
 
+// At 2 bits integers take centroids as bytes times a scale: also where some are the same, or all.
+TEST(PackedLinear, CodebooksOfAnyShape) {
+    const std::vector<float> x = test::normal(512, 6);
+    PackedWeight w = random_packed(64, 512, 2, 64, 1);
+    if (!can_run(w, PackedLinearVariant::integers)) GTEST_SKIP() << "no integers here";
+    for (const std::vector<float>& centroids : {std::vector<float>{0.5f, 0.5f, 0.5f, 0.5f},
+                                                {0, 0, 0, 0},
+                                                {-1, -1, 1, 1},
+                                                {1, 0.01f, -0.01f, -1},
+                                                {300, 301, 302, 310},
+                                                {1e-6f, 0, -2e-6f, 3e-6f}}) {
+        w.centroids = centroids;
+        EXPECT_LE(worst_error({w}, x, run({w}, x, PackedLinearVariant::integers)), 1e-3)
+            << fmt::format("{}", fmt::join(centroids, " "));
+    }
+}
+
 // So many rows in a workgroup that their sums do not fit: they are finished batch by batch.
 TEST(PackedLinear, RowsInBatches) {
     const int64_t rows = 1299, in = 1344;
