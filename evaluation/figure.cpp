@@ -51,19 +51,15 @@ std::string with_unit(double v, const char* last) {
 
 std::string format(double v, AxisFormat f) {
     switch (f) {
-        case AxisFormat::bytes:
-            return with_unit(v, "B");
-        case AxisFormat::count:
-            return with_unit(v, "");
-        case AxisFormat::percent:
-            return fmt::format("{:.4g} %", 100 * v);
+        case AxisFormat::bytes: return with_unit(v, "B");
+        case AxisFormat::count: return with_unit(v, "");
+        case AxisFormat::percent: return fmt::format("{:.4g} %", 100 * v);
         case AxisFormat::seconds:
             return v == 0               ? "0"
                    : std::abs(v) < 1e-3 ? fmt::format("{:.4g} µs", 1e6 * v)
                    : std::abs(v) < 1    ? fmt::format("{:.4g} ms", 1e3 * v)
                                         : fmt::format("{:.4g} s", v);
-        case AxisFormat::number:
-            break;
+        case AxisFormat::number: break;
     }
     return number(v);
 }
@@ -163,12 +159,8 @@ public:
     void marker(double x, double y, size_t series, double r = 4.2) {
         const size_t colour = series % colours;
         switch (series % 4) {
-            case 0:
-                out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"/>\n", x, y, r, colour);
-                break;
-            case 1:
-                rect({x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8}, fmt::format("f{}", colour));
-                break;
+            case 0: out += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" class=\"f{}\"/>\n", x, y, r, colour); break;
+            case 1: rect({x - r * 0.9, y - r * 0.9, r * 1.8, r * 1.8}, fmt::format("f{}", colour)); break;
             case 2:
                 out += fmt::format("<path d=\"M{:.1f} {:.1f}l{} {}h{}z\" class=\"f{}\"/>\n", x, y - r * 1.15, r * 1.1, r * 2,
                                    -r * 2.2, colour);
@@ -268,20 +260,11 @@ void draw_bars(Canvas& c, const Figure& f, const Scale& x, const Box& area) {
 std::string escape_xml(std::string_view text) {
     std::string out;
     for (char c : utf8_lossy(text)) switch (c) {
-            case '&':
-                out += "&amp;";
-                break;
-            case '<':
-                out += "&lt;";
-                break;
-            case '>':
-                out += "&gt;";
-                break;
-            case '"':
-                out += "&quot;";
-                break;
-            default:
-                out += uint8_t(c) < 32 ? ' ' : c;
+            case '&': out += "&amp;"; break;
+            case '<': out += "&lt;"; break;
+            case '>': out += "&gt;"; break;
+            case '"': out += "&quot;"; break;
+            default: out += uint8_t(c) < 32 ? ' ' : c;
         }
     return out;
 }

@@ -23,7 +23,7 @@ std::vector<Row> read_rows(const std::filesystem::path& file);
 bool has(const nlohmann::json& row, const char* key);
 std::string text_field(const nlohmann::json& row, const char* key);
 std::vector<std::string> list_field(const nlohmann::json& row, const char* key);
-int64_t whole_number(const nlohmann::json& value);  // also true and false; -1 for anything else
+int64_t whole_number(const nlohmann::json& value);                          // also true and false; -1 for anything else
 int index_field(const nlohmann::json& row, const char* key, size_t count);  // 0 .. count - 1, as a number or its digits
 
 }  // namespace vkqat

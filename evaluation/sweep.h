@@ -40,7 +40,8 @@ Sweep read_sweep(const std::filesystem::path& file);
 std::vector<std::filesystem::path> result_files(const std::filesystem::path& folder);
 
 // Copies the results of `from` (folders of sweeps), with the metrics.jsonl of their trainings, into `out`, where a model of the
-// same name with the same settings stays as it is. Returns how many were copied. Error, before anything is copied: one name with two settings; no results at all.
+// same name with the same settings stays as it is. Returns how many were copied. Error, before anything is copied: one name with
+// two settings; no results at all.
 size_t merge_results(const std::filesystem::path& out, const std::vector<std::filesystem::path>& from);
 
 }  // namespace vkqat

@@ -15,9 +15,10 @@ int run_program(int argc, char** argv);
 void forward_stop_signals();
 bool stop_was_requested();
 
-// Runs `vkqat ARGUMENTS` in a copy of this process, which must have no threads and no device open: what it prints goes to `out` (replaced), its stderr is appended to `log`. Returns the exit code, or
-// 128 + the signal that ended it. `meanwhile`: called a few times a second. The child is asked to end (SIGTERM) where this
-// program is, or where this program dies. Error if it cannot be started.
+// Runs `vkqat ARGUMENTS` in a copy of this process, which must have no threads and no device open: what it prints goes to `out`
+// (replaced), its stderr is appended to `log`. Returns the exit code, or 128 + the signal that ended it. `meanwhile`: called a
+// few times a second. The child is asked to end (SIGTERM) where this program is, or where this program dies. Error if it cannot
+// be started.
 int run_child(const std::vector<std::string>& arguments, const std::filesystem::path& out, const std::filesystem::path& log,
               const std::function<void()>& meanwhile = {});
 

@@ -17,14 +17,10 @@ namespace fs = std::filesystem;
 
 std::string_view stop_name(Stop stop) {
     switch (stop) {
-        case Stop::end:
-            return "end";
-        case Stop::max_tokens:
-            return "max_tokens";
-        case Stop::context:
-            return "context";
-        case Stop::caller:
-            return "caller";
+        case Stop::end: return "end";
+        case Stop::max_tokens: return "max_tokens";
+        case Stop::context: return "context";
+        case Stop::caller: return "caller";
     }
     return "";
 }

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "runtime/formats/llama_config.h"
 #include "runtime/formats/checkpoint.h"
+#include "runtime/formats/llama_config.h"
 
 namespace vkqat {
 

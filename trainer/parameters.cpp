@@ -258,14 +258,10 @@ void ParameterStore::load(const ModelFiles& files) {
 static const std::vector<Buffer>& choose(ParameterStore::Array array, const std::vector<Buffer>& w, const std::vector<Buffer>& g,
                                          const std::vector<Buffer>& m, const std::vector<Buffer>& v) {
     switch (array) {
-        case ParameterStore::Array::weight:
-            return w;
-        case ParameterStore::Array::gradient:
-            return g;
-        case ParameterStore::Array::m:
-            return m;
-        case ParameterStore::Array::v:
-            return v;
+        case ParameterStore::Array::weight: return w;
+        case ParameterStore::Array::gradient: return g;
+        case ParameterStore::Array::m: return m;
+        case ParameterStore::Array::v: return v;
     }
     fail("no such array");
 }

@@ -282,15 +282,9 @@ std::string sample_questions(std::mt19937_64& random) {
     std::string out;
     switch (pick_index(random, 8)) {
         case 0:
-        case 1:
-            out = who_has_what(random);
-            break;
-        case 2:
-            out = where_is_it(random);
-            break;
-        case 3:
-            out = how_many(random);
-            break;
+        case 1: out = who_has_what(random); break;
+        case 2: out = where_is_it(random); break;
+        case 3: out = how_many(random); break;
         default:
             for (size_t turns = 2 + pick_index(random, 3); turns > 0; --turns) out += fact(random);
     }

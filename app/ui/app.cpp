@@ -190,24 +190,12 @@ void App::frame(float width, float height) {
     ImGui::SameLine(0, 0);
     const ImVec2 size = ImGui::GetContentRegionAvail();
     switch (view) {
-        case View::chat:
-            chat_->draw(size);
-            break;
-        case View::models:
-            models_->draw(size);
-            break;
-        case View::settings:
-            settings_view_->draw(size);
-            break;
-        case View::profile:
-            profile_->draw(size);
-            break;
-        case View::quality:
-            quality_->draw(size);
-            break;
-        case View::training:
-            training_->draw(size);
-            break;
+        case View::chat: chat_->draw(size); break;
+        case View::models: models_->draw(size); break;
+        case View::settings: settings_view_->draw(size); break;
+        case View::profile: profile_->draw(size); break;
+        case View::quality: quality_->draw(size); break;
+        case View::training: training_->draw(size); break;
     }
     dialog_->draw(theme);
     ImGui::End();

@@ -19,15 +19,9 @@ public:
 
     int enter(MD_BLOCKTYPE type, void* detail) {
         switch (type) {
-            case MD_BLOCK_QUOTE:
-                flush(), quote_++;
-                break;
-            case MD_BLOCK_UL:
-                flush(), lists_.push_back({0, false});
-                break;
-            case MD_BLOCK_OL:
-                flush(), lists_.push_back({static_cast<MD_BLOCK_OL_DETAIL*>(detail)->start, true});
-                break;
+            case MD_BLOCK_QUOTE: flush(), quote_++; break;
+            case MD_BLOCK_UL: flush(), lists_.push_back({0, false}); break;
+            case MD_BLOCK_OL: flush(), lists_.push_back({static_cast<MD_BLOCK_OL_DETAIL*>(detail)->start, true}); break;
             case MD_BLOCK_LI: {
                 flush();
                 const auto* item = static_cast<MD_BLOCK_LI_DETAIL*>(detail);
@@ -61,37 +55,25 @@ public:
                 if (type == MD_BLOCK_TH) style_ |= style_bold;
                 break;
             case MD_BLOCK_HTML:
-            case MD_BLOCK_P:
-                open(BlockKind::paragraph);
-                break;
-            default:
-                break;
+            case MD_BLOCK_P: open(BlockKind::paragraph); break;
+            default: break;
         }
         return 0;
     }
 
     int leave(MD_BLOCKTYPE type) {
         switch (type) {
-            case MD_BLOCK_QUOTE:
-                flush(), quote_--;
-                break;
+            case MD_BLOCK_QUOTE: flush(), quote_--; break;
             case MD_BLOCK_UL:
-            case MD_BLOCK_OL:
-                flush(), lists_.pop_back();
-                break;
-            case MD_BLOCK_TH:
-                style_ &= uint8_t(~style_bold);
-                break;
+            case MD_BLOCK_OL: flush(), lists_.pop_back(); break;
+            case MD_BLOCK_TH: style_ &= uint8_t(~style_bold); break;
             case MD_BLOCK_LI:
             case MD_BLOCK_H:
             case MD_BLOCK_CODE:
             case MD_BLOCK_TABLE:
             case MD_BLOCK_HTML:
-            case MD_BLOCK_P:
-                flush();
-                break;
-            default:
-                break;
+            case MD_BLOCK_P: flush(); break;
+            default: break;
         }
         return 0;
     }
@@ -99,23 +81,12 @@ public:
     int span(MD_SPANTYPE type, bool on) {
         uint8_t bit = 0;
         switch (type) {
-            case MD_SPAN_EM:
-                bit = style_italic;
-                break;
-            case MD_SPAN_STRONG:
-                bit = style_bold;
-                break;
-            case MD_SPAN_CODE:
-                bit = style_code;
-                break;
-            case MD_SPAN_A:
-                bit = style_link;
-                break;
-            case MD_SPAN_DEL:
-                bit = style_strike;
-                break;
-            default:
-                break;
+            case MD_SPAN_EM: bit = style_italic; break;
+            case MD_SPAN_STRONG: bit = style_bold; break;
+            case MD_SPAN_CODE: bit = style_code; break;
+            case MD_SPAN_A: bit = style_link; break;
+            case MD_SPAN_DEL: bit = style_strike; break;
+            default: break;
         }
         style_ = on ? style_ | bit : style_ & uint8_t(~bit);
         return 0;

@@ -57,9 +57,7 @@ DrawnPlot draw_plot(const Theme& t, const char* id, const Plot& plot, ImVec2 siz
                 draw->AddPolyline(points.data(), int(points.size()), packed(s.color), 0, s.size * t.scale);
                 draw->PopClipRect();
                 break;
-            case PlotShape::Kind::mark:
-                draw->AddCircleFilled(p, s.size, packed(s.color));
-                break;
+            case PlotShape::Kind::mark: draw->AddCircleFilled(p, s.size, packed(s.color)); break;
             case PlotShape::Kind::box:
                 draw->AddRectFilled(p, {at.x + s.points[1].first, at.y + s.points[1].second}, packed(s.color), t.px(2));
                 break;

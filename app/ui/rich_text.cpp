@@ -250,9 +250,7 @@ void RichText::lay_out(const Theme& theme, size_t i, float width) {
     const float indent = indent_of(theme, block), size = float(block.text.size());
     float y = 0;
     switch (block.kind) {
-        case BlockKind::rule:
-            y = theme.px(9);
-            break;
+        case BlockKind::rule: y = theme.px(9); break;
         case BlockKind::code: {
             const float padding = theme.px(code_padding);
             y = theme.px(code_header) + padding * 0.5f;

@@ -66,7 +66,8 @@ ModelFiles ModelFiles::open(const fs::path& directory) {
         return model;
     }
     std::error_code error;
-    if (!fs::is_directory(directory, error)) fail("{}: is no directory; expected that of a model, or a .gguf file", directory.string());
+    if (!fs::is_directory(directory, error))
+        fail("{}: is no directory; expected that of a model, or a .gguf file", directory.string());
     fs::path single = directory / single_name, index = directory / index_name;
     if (has_file(single)) {
         model.files_.emplace_back(single);

@@ -19,8 +19,8 @@ namespace vkqat {
 
 class GgufFile;
 
-// A model opened for reading: a directory's model.safetensors, or else the shards of model.safetensors.index.json; or a file whose
-// name ends in .gguf, with its tensors under Hugging Face's names (runtime/formats/gguf_model.h).
+// A model opened for reading: a directory's model.safetensors, or else the shards of model.safetensors.index.json; or a file
+// whose name ends in .gguf, with its tensors under Hugging Face's names (runtime/formats/gguf_model.h).
 class ModelFiles {
 public:
     // Error if there are no safetensors, a file is malformed, the index names a file outside the directory, or a tensor is
@@ -35,8 +35,8 @@ public:
     uint64_t stored_bytes() const;           // of all tensors, in the files
     size_t file_count() const { return gguf_ ? 1 : files_.size(); }
 
-    const std::filesystem::path& directory() const { return directory_; }  // or the GGUF file
-    const std::vector<SafetensorsFile>& files() const { return files_; }    // none of a GGUF file
+    const std::filesystem::path& directory() const { return directory_; }                    // or the GGUF file
+    const std::vector<SafetensorsFile>& files() const { return files_; }                     // none of a GGUF file
     const std::optional<QuantizationConfig>& quantization() const { return quantization_; }  // none: full precision
 
 private:

@@ -27,7 +27,7 @@ public:
         for (int i = 0; i < rank_; i++) n *= extents_[i];
         return n;
     }
-    int64_t cols() const { return rank_ ? extents_[rank_ - 1] : 1; }    // the last extent
+    int64_t cols() const { return rank_ ? extents_[rank_ - 1] : 1; }   // the last extent
     int64_t rows() const { return cols() ? elements() / cols() : 0; }  // the product of all others
     bool operator==(const Shape&) const = default;
     std::string text() const {

@@ -26,12 +26,9 @@ const Candidate gradient_kv_blocks[] = {{{32, 8, 2, true}},  {{32, 4, 2, true}},
 
 std::span<const Candidate> blocks(AttentionPass pass) {
     switch (pass) {
-        case AttentionPass::forward:
-            return forward_blocks;
-        case AttentionPass::gradient_q:
-            return gradient_q_blocks;
-        case AttentionPass::gradient_kv:
-            break;
+        case AttentionPass::forward: return forward_blocks;
+        case AttentionPass::gradient_q: return gradient_q_blocks;
+        case AttentionPass::gradient_kv: break;
     }
     return gradient_kv_blocks;
 }

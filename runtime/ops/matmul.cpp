@@ -22,15 +22,9 @@ Extents extents(Product product, Tensor a, Tensor b, const std::string& label) {
     Extents e{};
     int64_t other = 0;
     switch (product) {
-        case Product::nt:
-            e = {a.rows(), b.rows(), a.cols()}, other = b.cols();
-            break;
-        case Product::nn:
-            e = {a.rows(), b.cols(), a.cols()}, other = b.rows();
-            break;
-        case Product::tn:
-            e = {a.cols(), b.cols(), a.rows()}, other = b.rows();
-            break;
+        case Product::nt: e = {a.rows(), b.rows(), a.cols()}, other = b.cols(); break;
+        case Product::nn: e = {a.rows(), b.cols(), a.cols()}, other = b.rows(); break;
+        case Product::tn: e = {a.cols(), b.cols(), a.rows()}, other = b.rows(); break;
     }
     if (!is_float(a.dtype()) || !is_float(b.dtype()))
         fail("{}: {} is {} and {} is {}: expected f32, f16 or bf16", label, a.name(), name(a.dtype()), b.name(), name(b.dtype()));
@@ -61,10 +55,8 @@ Choice portable(Product product, const Extents& e, DType b, const Capabilities& 
     switch (product) {
         case Product::nt:
             return e.m == 1 ? Choice{{"matvec_" + type, constants}, 1, 8} : Choice{{"matmul_nt_" + type, constants}, 4, 8};
-        case Product::nn:
-            return {{"matmul_nn_" + type, constants}, 8, 2 * lanes};
-        case Product::tn:
-            return {{"matmul_tn_" + type, constants}, 8, 4 * lanes};
+        case Product::nn: return {{"matmul_nn_" + type, constants}, 8, 2 * lanes};
+        case Product::tn: return {{"matmul_tn_" + type, constants}, 8, 4 * lanes};
     }
     fail("matmul: no such product");
 }
@@ -162,8 +154,8 @@ std::optional<Choice> on_matrix_units(const Graph& g, Product product, const Ext
     constexpr int64_t longest = int64_t(1) << 22;
     if (a.cols() >= longest || b.cols() >= longest) return {};
     const bool a_by_k = product != Product::tn, b_by_k = product == Product::nt;
-    // 16-bit operands along k are faster with deeper steps than the first block's; otherwise it is the fastest (16384 x 16384 x 2048
-    // on an H200: nt 239 against 242, nn 262 against 241, tn 293 against 240 TFLOP/s).
+    // 16-bit operands along k are faster with deeper steps than the first block's; otherwise it is the fastest (16384 x 16384 x
+    // 2048 on an H200: nt 239 against 242, nn 262 against 241, tn 293 against 240 TFLOP/s).
     const bool deep = product == Product::nt && a.dtype() != DType::f32 && b.dtype() != DType::f32;
     auto fits = [&](const MatrixBlock& t) {
         if (deep && options.tile < 0 && &t == &matrix_blocks[0]) return false;
@@ -197,14 +189,11 @@ Choice choose(const Graph& g, Product product, const Extents& e, Tensor a, Tenso
         return *choice;
     };
     switch (options.variant) {
-        case MatmulVariant::portable:
-            return portable(product, e, b.dtype(), device);
-        case MatmulVariant::tiled:
-            return needed(tiled(g, product, e, a, b, base, c, label, options), "the tiled variant");
+        case MatmulVariant::portable: return portable(product, e, b.dtype(), device);
+        case MatmulVariant::tiled: return needed(tiled(g, product, e, a, b, base, c, label, options), "the tiled variant");
         case MatmulVariant::matrix_units:
             return needed(on_matrix_units(g, product, e, a, b, base, c, label, options), "matrix units");
-        case MatmulVariant::automatic:
-            break;
+        case MatmulVariant::automatic: break;
     }
     const CooperativeMatrixShape* shape = matrix_shape(device, options.precision.value_or(g.precision()));
     if (shape && e.m >= shape->m && e.n >= shape->n && e.k >= shape->k)

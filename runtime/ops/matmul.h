@@ -46,7 +46,7 @@ struct MatmulOptions {
     MatmulVariant variant = MatmulVariant::automatic;
     int tile = -1;  // the workgroup's tile: a row of the variant's table (0: the largest); -1: chosen by the product's size
     std::optional<MatrixBlock> block = {};  // matrix units: instead of one of the table
-    int parts = 0;  // into which k is cut, their sums added in the end; 0: chosen by the product's size
+    int parts = 0;                          // into which k is cut, their sums added in the end; 0: chosen by the product's size
     // What a layer says that computes its product in pieces; only on matrix units.
     std::optional<Precision> precision = {};   // instead of the graph's
     std::optional<int64_t> first_column = {};  // base and c are [m, any]; the product takes n columns of them from here on

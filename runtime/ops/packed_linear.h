@@ -62,9 +62,9 @@ enum class PackedLinearVariant {
     matvec,    // a lane per run of columns, tables in shared memory: products and sums of a run in fp16 (activations with a power
                // of two for each run, so that nothing overflows), beyond that fp32. 8 bits: fp16 activations, fp32 products.
     integers,  // 1 and 2 bits: the same in integers, with a factor for 64 columns; block sizes that 64 divides. Exact but for
-               // activations, which become 16-bit integers, and at 2 bits for centroids, which become bytes times a scale: 1.3e-4 of
-               // their range off on average, 6e-4 at worst but for one codebook in a hundred. Taken by itself where a lane has an even
-               // number of runs: 65536 x 8192 32.6 us instead of 38 at 1 bit, 46 instead of 50 at 2 (H200).
+               // activations, which become 16-bit integers, and at 2 bits for centroids, which become bytes times a scale: 1.3e-4
+               // of their range off on average, 6e-4 at worst but for one codebook in a hundred. Taken by itself where a lane has
+               // an even number of runs: 65536 x 8192 32.6 us instead of 38 at 1 bit, 46 instead of 50 at 2 (H200).
 };
 
 // y = x W^T, straight from the packed weight. x f32 [tokens, in] -> f32 [tokens, out], or [tokens, out / 2] with swiglu.

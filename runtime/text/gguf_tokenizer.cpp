@@ -112,8 +112,8 @@ TokenizerParts as_sentencepiece(const GgufFile& file, Vocabulary v) {
         put_integer(piece, 3, uint64_t(v.kinds[i]));
         put_bytes(model, 1, piece);
     }
-    put_integer(trainer, 3, 2);                                                   // model_type: BPE
-    put_integer(trainer, 35, std::ranges::count(v.kinds, int(byte)) > 0);         // byte_fallback
+    put_integer(trainer, 3, 2);                                            // model_type: BPE
+    put_integer(trainer, 35, std::ranges::count(v.kinds, int(byte)) > 0);  // byte_fallback
     for (size_t i = 0; i < v.tokens.size(); ++i)
         if (v.kinds[i] == unknown) put_bytes(trainer, 45, v.tokens[i]);  // unk_piece
     if (v.config.bos_token) put_bytes(trainer, 46, *v.config.bos_token);

@@ -28,20 +28,11 @@ void read_message(std::string_view message, Each&& each) {
         const uint64_t tag = varint();
         uint64_t value = 0, length = 0;
         switch (tag & 7) {
-            case 0:
-                value = varint();
-                break;
-            case 1:
-                length = 8;
-                break;
-            case 2:
-                length = varint();
-                break;
-            case 5:
-                length = 4;
-                break;
-            default:
-                fail("not a SentencePiece model, or a damaged one: field of kind {} at byte {}", tag & 7, i);
+            case 0: value = varint(); break;
+            case 1: length = 8; break;
+            case 2: length = varint(); break;
+            case 5: length = 4; break;
+            default: fail("not a SentencePiece model, or a damaged one: field of kind {} at byte {}", tag & 7, i);
         }
         if (length > message.size() - i)
             fail("truncated SentencePiece model: a field of {} bytes where {} are left", length, message.size() - i);

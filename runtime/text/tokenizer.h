@@ -59,9 +59,9 @@ private:
     std::shared_ptr<const Parts> parts_;
 };
 
-// `path`: a file (also a model's .gguf), or a directory with tokenizer.json, else tokenizer.model, else a single *.model. tokenizer_config.json beside
-// it names the start, end and padding tokens and may add tokens. Error, with file and reason, for anything malformed and for
-// what would have to be ignored:
+// `path`: a file (also a model's .gguf), or a directory with tokenizer.json, else tokenizer.model, else a single *.model.
+// tokenizer_config.json beside it names the start, end and padding tokens and may add tokens. Error, with file and reason, for
+// anything malformed and for what would have to be ignored:
 // - tokenizer.json: models other than BPE; normalizers other than Sequence, Prepend, Replace; pre-tokenizers other than
 //   Sequence, Split (Isolated, Removed), Digits, ByteLevel (last), Metaspace; decoders other than Sequence, ByteLevel, Metaspace,
 //   Replace, ByteFallback, Fuse, Strip; post-processors other than Sequence, ByteLevel, TemplateProcessing; dropout,

@@ -90,8 +90,8 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     bool has_coopmat = has_extension(extensions, VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
     bool has_bf16 = has_extension(extensions, VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
     VkPhysicalDeviceShaderBfloat16FeaturesKHR bf16{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR};
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR coopmat{.sType =
+                                                             VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR};
     VkPhysicalDeviceVulkan13Features f13{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_3_FEATURES};
     VkPhysicalDeviceVulkan12Features f12{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES, .pNext = &f13};
     VkPhysicalDeviceVulkan11Features f11{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12};
@@ -122,7 +122,8 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
     c.subgroup_size_control = f13.subgroupSizeControl && (p13.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT);
     c.full_subgroups = f13.computeFullSubgroups;
     c.shared_memory_bytes = limits.maxComputeSharedMemorySize;
-    c.max_workgroup_invocations = std::min(limits.maxComputeWorkGroupInvocations, c.subgroup_size * p13.maxComputeWorkgroupSubgroups);
+    c.max_workgroup_invocations =
+        std::min(limits.maxComputeWorkGroupInvocations, c.subgroup_size * p13.maxComputeWorkgroupSubgroups);
     c.push_constant_bytes = limits.maxPushConstantsSize;
     c.max_allocation_bytes = std::min(p11.maxMemoryAllocationSize, p13.maxBufferSize);
     c.timestamp_period_ns = limits.timestampComputeAndGraphics ? double(limits.timestampPeriod) : 0;
@@ -152,8 +153,7 @@ Capabilities query_capabilities(VkPhysicalDevice device) {
         c.processors = core.shaderEngineCount * core.shaderArraysPerEngineCount * core.computeUnitsPerShaderArray;
     }
     // Drivers may accept a cooperative-matrix pipeline that they do not advertise, and then abort: only the feature counts.
-    if (has_coopmat && coopmat.cooperativeMatrix && c.memory_model)
-        c.cooperative_matrices = cooperative_matrices(device);
+    if (has_coopmat && coopmat.cooperativeMatrix && c.memory_model) c.cooperative_matrices = cooperative_matrices(device);
     if (!(c.bfloat16 && bf16.shaderBFloat16CooperativeMatrix))
         std::erase_if(c.cooperative_matrices, [](auto& s) { return s.input == DType::bf16 || s.accumulator == DType::bf16; });
 

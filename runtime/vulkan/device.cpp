@@ -92,8 +92,8 @@ void Device::create_logical_device(bool compile_only) {
                                          .vulkanMemoryModel = c.memory_model,
                                          // With the model on, the scope that atomics on buffers use is a feature of its own.
                                          .vulkanMemoryModelDeviceScope = c.memory_model};
-    VkPhysicalDeviceVulkan11Features f11{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
-                                         .pNext = &f12, .storageBuffer16BitAccess = VK_TRUE};
+    VkPhysicalDeviceVulkan11Features f11{
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES, .pNext = &f12, .storageBuffer16BitAccess = VK_TRUE};
     VkPhysicalDeviceFeatures2 features{.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &f11};
     features.features.shaderInt64 = VK_TRUE;
     features.features.shaderInt16 = VK_TRUE;
@@ -111,8 +111,8 @@ void Device::create_logical_device(bool compile_only) {
         extensions.push_back(VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME);
         *next = &coopmat, next = &coopmat.pNext;
     }
-    bool bf16_matrices = std::any_of(c.cooperative_matrices.begin(), c.cooperative_matrices.end(),
-                                     [](auto& s) { return s.input == DType::bf16; });
+    bool bf16_matrices =
+        std::any_of(c.cooperative_matrices.begin(), c.cooperative_matrices.end(), [](auto& s) { return s.input == DType::bf16; });
     if (c.bfloat16) {
         bf16.shaderBFloat16CooperativeMatrix = bf16_matrices;
         extensions.push_back(VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME);
@@ -125,9 +125,12 @@ void Device::create_logical_device(bool compile_only) {
     if (c.memory_budget) extensions.push_back(VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     if (c.host_memory_alignment) extensions.push_back(VK_EXT_EXTERNAL_MEMORY_HOST_EXTENSION_NAME);
 
-    VkDeviceCreateInfo info{.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO, .pNext = &features,
-                            .queueCreateInfoCount = uint32_t(queues.size()), .pQueueCreateInfos = queues.data(),
-                            .enabledExtensionCount = uint32_t(extensions.size()), .ppEnabledExtensionNames = extensions.data()};
+    VkDeviceCreateInfo info{.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
+                            .pNext = &features,
+                            .queueCreateInfoCount = uint32_t(queues.size()),
+                            .pQueueCreateInfos = queues.data(),
+                            .enabledExtensionCount = uint32_t(extensions.size()),
+                            .ppEnabledExtensionNames = extensions.data()};
     check(vkCreateDevice(physical_, &info, nullptr, &device_), "creating the device " + c.name);
     volkLoadDeviceTable(&vk_, device_);
     vk_.vkGetDeviceQueue(device_, queue_family_, 0, &queue_);
@@ -177,10 +180,12 @@ void Device::create_logical_device(bool compile_only) {
     VkSemaphoreCreateInfo semaphore{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_CREATE_INFO, .pNext = &type};
     check(vk_.vkCreateSemaphore(device_, &semaphore, nullptr, &timeline_), "creating the timeline semaphore");
     VkCommandPoolCreateInfo pool{.sType = VK_STRUCTURE_TYPE_COMMAND_POOL_CREATE_INFO,
-                                 .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT, .queueFamilyIndex = queue_family_};
+                                 .flags = VK_COMMAND_POOL_CREATE_RESET_COMMAND_BUFFER_BIT,
+                                 .queueFamilyIndex = queue_family_};
     check(vk_.vkCreateCommandPool(device_, &pool, nullptr, &transfer_pool_), "creating a command pool");
     VkCommandBufferAllocateInfo commands{.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-                                         .commandPool = transfer_pool_, .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                         .commandPool = transfer_pool_,
+                                         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
                                          .commandBufferCount = 1};
     check(vk_.vkAllocateCommandBuffers(device_, &commands, &transfer_commands_), "allocating a command buffer");
 }
@@ -212,19 +217,23 @@ uint64_t Device::submit(VkCommandBuffer commands, uint32_t times) {
     if (!timeline_) fail("{} was opened to compile shaders only: nothing can run on it", capabilities_.name);
     const std::vector<VkCommandBufferSubmitInfo> buffers(
         times, {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_SUBMIT_INFO, .commandBuffer = commands});
-    VkSemaphoreSubmitInfo signal{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO, .semaphore = timeline_,
-                                 .value = submitted_ + 1, .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
+    VkSemaphoreSubmitInfo signal{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_SUBMIT_INFO,
+                                 .semaphore = timeline_,
+                                 .value = submitted_ + 1,
+                                 .stageMask = VK_PIPELINE_STAGE_2_ALL_COMMANDS_BIT};
     VkSubmitInfo2 info{.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO_2,
-                       .commandBufferInfoCount = times, .pCommandBufferInfos = buffers.data(),
-                       .signalSemaphoreInfoCount = 1, .pSignalSemaphoreInfos = &signal};
+                       .commandBufferInfoCount = times,
+                       .pCommandBufferInfos = buffers.data(),
+                       .signalSemaphoreInfoCount = 1,
+                       .pSignalSemaphoreInfos = &signal};
     check(vk_.vkQueueSubmit2(queue_, 1, &info, VK_NULL_HANDLE), "submitting work to " + capabilities_.name);
     return ++submitted_;
 }
 
 void Device::wait(uint64_t value) {
     if (value == 0) return;
-    VkSemaphoreWaitInfo info{.sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO,
-                             .semaphoreCount = 1, .pSemaphores = &timeline_, .pValues = &value};
+    VkSemaphoreWaitInfo info{
+        .sType = VK_STRUCTURE_TYPE_SEMAPHORE_WAIT_INFO, .semaphoreCount = 1, .pSemaphores = &timeline_, .pValues = &value};
     check(vk_.vkWaitSemaphores(device_, &info, UINT64_MAX), "waiting for " + capabilities_.name);
 }
 
@@ -251,7 +260,8 @@ void Device::run_transfer(const Buffer& staging, const Buffer& other, uint64_t o
 static constexpr uint64_t staging_bytes = uint64_t(16) << 20;
 
 void Device::upload(const Buffer& to, uint64_t offset, std::span<const std::byte> bytes) {
-    if (offset + bytes.size() > to.bytes()) fail("upload of {} bytes at {} into a buffer of {}", bytes.size(), offset, to.bytes());
+    if (offset + bytes.size() > to.bytes())
+        fail("upload of {} bytes at {} into a buffer of {}", bytes.size(), offset, to.bytes());
     if (to.mapped()) {
         wait_idle();
         std::memcpy(static_cast<std::byte*>(to.mapped()) + offset, bytes.data(), bytes.size());

@@ -14,9 +14,9 @@
 namespace vkqat {
 
 struct DeviceOptions {
-    std::string selector;         // index or part of a name; empty: the best one
-    uint32_t which = 0;           // of several devices that the selector means, as Instance::select()
-    uint32_t subgroup_size = 0;   // 0: the driver's default; otherwise stated for every pipeline (8, 16, 32, 64)
+    std::string selector;        // index or part of a name; empty: the best one
+    uint32_t which = 0;          // of several devices that the selector means, as Instance::select()
+    uint32_t subgroup_size = 0;  // 0: the driver's default; otherwise stated for every pipeline (8, 16, 32, 64)
     bool pipeline_disk_cache = true;
     bool cooperative_matrices = true;  // false: as if the device had none (the portable variants run)
     bool compile_only = false;         // pipelines only, for drivers that compile without their hardware; submitting is an error

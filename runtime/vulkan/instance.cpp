@@ -34,8 +34,7 @@ bool has_layer(const char* name) {
 
 }  // namespace
 
-VKAPI_ATTR VkBool32 VKAPI_CALL Instance::on_message(VkDebugUtilsMessageSeverityFlagBitsEXT,
-                                                    VkDebugUtilsMessageTypeFlagsEXT,
+VKAPI_ATTR VkBool32 VKAPI_CALL Instance::on_message(VkDebugUtilsMessageSeverityFlagBitsEXT, VkDebugUtilsMessageTypeFlagsEXT,
                                                     const VkDebugUtilsMessengerCallbackDataEXT* data, void* self) {
     static_cast<Instance*>(self)->messages_++;
     std::fprintf(stderr, "validation: %s\n", data->pMessage);
@@ -44,17 +43,19 @@ VKAPI_ATTR VkBool32 VKAPI_CALL Instance::on_message(VkDebugUtilsMessageSeverityF
 
 Instance::Instance(const InstanceOptions& options) {
     if (volkInitialize() != VK_SUCCESS)
-        fail("no Vulkan loader (libvulkan.so.1) on this machine; install a graphics driver, or Mesa's CPU driver with "
-             "`apt-get install mesa-vulkan-drivers libvulkan1`");
+        fail(
+            "no Vulkan loader (libvulkan.so.1) on this machine; install a graphics driver, or Mesa's CPU driver with "
+            "`apt-get install mesa-vulkan-drivers libvulkan1`");
     if (volkGetInstanceVersion() < VK_API_VERSION_1_3) fail("the Vulkan loader is older than 1.3; update the graphics driver");
 
-    VkApplicationInfo application{.sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .pApplicationName = "vkqat",
-                                  .apiVersion = VK_API_VERSION_1_3};
+    VkApplicationInfo application{
+        .sType = VK_STRUCTURE_TYPE_APPLICATION_INFO, .pApplicationName = "vkqat", .apiVersion = VK_API_VERSION_1_3};
     const char* layer = "VK_LAYER_KHRONOS_validation";
     const char* extension = VK_EXT_DEBUG_UTILS_EXTENSION_NAME;
     const VkValidationFeatureEnableEXT features[] = {VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDATION_EXT};
     VkValidationFeaturesEXT validation{.sType = VK_STRUCTURE_TYPE_VALIDATION_FEATURES_EXT,
-                                       .enabledValidationFeatureCount = 1, .pEnabledValidationFeatures = features};
+                                       .enabledValidationFeatureCount = 1,
+                                       .pEnabledValidationFeatures = features};
     VkInstanceCreateInfo info{.sType = VK_STRUCTURE_TYPE_INSTANCE_CREATE_INFO, .pApplicationInfo = &application};
     if (options.validation) {
         if (!has_layer(layer)) fail("validation was asked for, but {} is not installed", layer);
@@ -73,8 +74,7 @@ Instance::Instance(const InstanceOptions& options) {
     if (options.validation) {
         VkDebugUtilsMessengerCreateInfoEXT debug{
             .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
-            .messageSeverity =
-                VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT,
+            .messageSeverity = VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT,
             .messageType = VK_DEBUG_UTILS_MESSAGE_TYPE_VALIDATION_BIT_EXT,
             .pfnUserCallback = &Instance::on_message,
             .pUserData = this};
@@ -104,8 +104,7 @@ Instance::~Instance() {
 
 VkPhysicalDevice Instance::select(const std::string& selector, uint32_t which) const {
     std::string list;
-    for (size_t i = 0; i < devices_.size(); i++)
-        list += fmt::format("\n  {}: {}", i, query_capabilities(devices_[i]).name);
+    for (size_t i = 0; i < devices_.size(); i++) list += fmt::format("\n  {}: {}", i, query_capabilities(devices_[i]).name);
     for (const std::string& reason : rejected_) list += "\n  not usable: " + reason;
     if (devices_.empty()) fail("no usable Vulkan device{}", list.empty() ? " on this machine" : list);
     std::vector<VkPhysicalDevice> meant;

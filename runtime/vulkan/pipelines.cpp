@@ -32,9 +32,10 @@ std::filesystem::path cache_path(const Capabilities& c) {
 }  // namespace
 
 Pipelines::Pipelines(Device& device, bool disk_cache) : device_(device) {
-    VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0, std::min(push_constant_bytes, device.capabilities().push_constant_bytes)};
-    VkPipelineLayoutCreateInfo info{.sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO,
-                                    .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
+    VkPushConstantRange range{VK_SHADER_STAGE_COMPUTE_BIT, 0,
+                              std::min(push_constant_bytes, device.capabilities().push_constant_bytes)};
+    VkPipelineLayoutCreateInfo info{
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_LAYOUT_CREATE_INFO, .pushConstantRangeCount = 1, .pPushConstantRanges = &range};
     check(device_.vk().vkCreatePipelineLayout(device_.handle(), &info, nullptr, &layout_), "creating the pipeline layout");
     if (disk_cache) cache_file_ = cache_path(device_.capabilities());
     load_cache();
@@ -68,8 +69,8 @@ void Pipelines::load_cache() {
             data.clear();  // unreadable: start with an empty one
         }
     }
-    VkPipelineCacheCreateInfo info{.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO,
-                                   .initialDataSize = data.size(), .pInitialData = data.data()};
+    VkPipelineCacheCreateInfo info{
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO, .initialDataSize = data.size(), .pInitialData = data.data()};
     check(device_.vk().vkCreatePipelineCache(device_.handle(), &info, nullptr, &cache_), "creating the pipeline cache");
 }
 
@@ -105,7 +106,8 @@ VkPipeline Pipelines::create(const Kernel& kernel, VkPipelineCreateFlags flags) 
     const EmbeddedShader* shader = find_shader(kernel.shader);
     const Capabilities& c = device_.capabilities();
     VkShaderModuleCreateInfo module{.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                    .codeSize = shader->words.size_bytes(), .pCode = shader->words.data()};
+                                    .codeSize = shader->words.size_bytes(),
+                                    .pCode = shader->words.data()};
     std::vector<VkSpecializationMapEntry> entries;
     for (uint32_t i = 0; i < kernel.constants.size(); i++) entries.push_back({i, i * 4, 4});
     VkSpecializationInfo specialization{uint32_t(entries.size()), entries.data(), kernel.constants.size() * 4,
@@ -115,7 +117,9 @@ VkPipeline Pipelines::create(const Kernel& kernel, VkPipelineCreateFlags flags) 
         .requiredSubgroupSize = c.subgroup_size};
     VkComputePipelineCreateInfo info{.sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO, .flags = flags, .layout = layout_};
     info.stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
-                  .stage = VK_SHADER_STAGE_COMPUTE_BIT, .pName = "main", .pSpecializationInfo = &specialization};
+                  .stage = VK_SHADER_STAGE_COMPUTE_BIT,
+                  .pName = "main",
+                  .pSpecializationInfo = &specialization};
     if (c.subgroup_size_control) size.pNext = info.stage.pNext, info.stage.pNext = &size;
     bool whole = !kernel.constants.empty() && kernel.constants[0] % c.subgroup_size == 0;
     if (c.full_subgroups && whole) info.stage.flags |= VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT;

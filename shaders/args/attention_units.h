@@ -18,10 +18,10 @@ struct AttentionUnitsArgs {
 // delta = sum(dy * y) over each head, and dy in the type of the products.
 struct AttentionDeltaArgs {
     ADDRESSES(4)
-    ADDRESS y;      // f32, or with ROUNDED as dy16 [batch * seq_len, heads * head_dim]
-    ADDRESS dy;     // f32
-    ADDRESS dy16;   // f16 or bf16
-    ADDRESS delta;  // f32 [batch, heads, seq_len]
+    ADDRESS y;                      // f32, or with ROUNDED as dy16 [batch * seq_len, heads * head_dim]
+    ADDRESS dy;                     // f32
+    ADDRESS dy16;                   // f16 or bf16
+    ADDRESS delta;                  // f32 [batch, heads, seq_len]
     ARG_UINT seq_len, heads, rows;  // rows: batch * seq_len * heads
 };
 

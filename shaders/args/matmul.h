@@ -9,7 +9,7 @@ struct MatmulArgs {
     ADDRESS a, b, base, c;  // base may be absent, or c
     ADDRESS factors;        // on matrix units: f32 [m], factors of a b, or 0
     ARG_UINT m, n, k;
-    ARG_UINT k_part;           // of a workgroup; the sums of each part of k go to an own c, [parts, m, c_cols]. All of k: one part
+    ARG_UINT k_part;  // of a workgroup; the sums of each part of k go to an own c, [parts, m, c_cols]. All of k: one part
     ARG_UINT c_cols, c_first;  // on matrix units: base and c are [m, c_cols], columns c_first .. c_first + n - 1 are meant
 };
 

@@ -6,12 +6,12 @@ ARGS_BEGIN
 // All layers of a model for one token. Weights in the tiled layout of runtime/ops/packed_linear.h.
 struct PackedLayersArgs {
     ADDRESSES(8)
-    ADDRESS table;      // u64 [layers, 16]: indices, scales, centroids of q k v, o, gate and up, down; norms of attention and MLP,
-                        // [hidden]; keys, values [max_positions, kv heads * head_dim]
-    ADDRESS embedded;   // f32 [hidden]
-    ADDRESS hidden;     // f32 [hidden]
-    ADDRESS rope;       // f32 [rope_positions, head_dim]: cosines, then sines
-    ADDRESS position;   // u32 [1]; from max_positions on: not active
+    ADDRESS table;     // u64 [layers, 16]: indices, scales, centroids of q k v, o, gate and up, down; norms of attention and MLP,
+                       // [hidden]; keys, values [max_positions, kv heads * head_dim]
+    ADDRESS embedded;  // f32 [hidden]
+    ADDRESS hidden;    // f32 [hidden]
+    ADDRESS rope;      // f32 [rope_positions, head_dim]: cosines, then sines
+    ADDRESS position;  // u32 [1]; from max_positions on: not active
     ADDRESS handed_on;  // u32 [3, words]: what steps hand on (handed_on.glsl)
     ADDRESS turn;       // u32 [1]: which third of it is the first layer's
     ADDRESS in_vain;    // u32 [1]: set once an invocation waited in vain

@@ -3,7 +3,8 @@
 #include "args.h"
 ARGS_BEGIN
 
-// Rows of qkv: q heads, k heads, v heads, each of head_dim. Query i sees the keys first[i] .. i without skip_from[i] .. skip_to[i] - 1.
+// Rows of qkv: q heads, k heads, v heads, each of head_dim. Query i sees the keys first[i] .. i without skip_from[i] ..
+// skip_to[i] - 1.
 struct PrefixAttentionArgs {
     ADDRESSES(5)
     ADDRESS qkv;        // f32 [tokens, (heads + 2 * kv_heads) * head_dim]

@@ -3,8 +3,8 @@
 #include "args.h"
 ARGS_BEGIN
 
-// y = x_q W^T, W[o, i] = t s with t of -1, 0, 1 and one s for each row, x_q = q / a with q of -127 .. 127 and one a for each token
-// (runtime/ops/ternary_linear.h). The rows of W are those of up to three parts, each padded to whole tiles of 32.
+// y = x_q W^T, W[o, i] = t s with t of -1, 0, 1 and one s for each row, x_q = q / a with q of -127 .. 127 and one a for each
+// token (runtime/ops/ternary_linear.h). The rows of W are those of up to three parts, each padded to whole tiles of 32.
 struct TernaryLinearArgs {
     ADDRESSES(8)
     ADDRESS x;          // f32 [tokens, in], or q: s8 [tokens, padded], in the order in which the weights lie

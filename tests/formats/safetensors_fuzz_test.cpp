@@ -86,18 +86,10 @@ TEST(SafetensorsFuzz, SurvivesRandomDamage) {
         for (size_t edits = 1 + below(4); edits > 0; --edits) {
             size_t at = below(content.size());
             switch (below(4)) {
-                case 0:
-                    content[at] = char(random());
-                    break;
-                case 1:
-                    content.erase(at, 1 + below(8));
-                    break;
-                case 2:
-                    content.insert(at, snippets[below(std::size(snippets))]);
-                    break;
-                case 3:
-                    content.insert(at, content.substr(below(content.size()), below(40)));
-                    break;
+                case 0: content[at] = char(random()); break;
+                case 1: content.erase(at, 1 + below(8)); break;
+                case 2: content.insert(at, snippets[below(std::size(snippets))]); break;
+                case 3: content.insert(at, content.substr(below(content.size()), below(40))); break;
             }
             if (content.size() > 8 && below(2)) {  // keep the length plausible, so that the JSON is reached
                 uint64_t size = content.size() > 47 ? content.size() - 47 : 0;

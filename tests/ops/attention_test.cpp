@@ -119,7 +119,15 @@ TEST(Attention, DocumentsDoNotSeeEachOther) {
 
 TEST(Attention, EveryTileGivesTheSame) {
     const uint32_t lanes = test::device().capabilities().subgroup_size;
-    for (AttentionTile tile : {AttentionTile{1, 1, 1}, {1, 2, 3}, {2, 1, 4}, {4, 2, 4}, {4, 1, 2}, {8, 3, 2}, {4, 1, 2, 2}, {2, 2, 3, 4}, {4, 1, 2, 8}})
+    for (AttentionTile tile : {AttentionTile{1, 1, 1},
+                               {1, 2, 3},
+                               {2, 1, 4},
+                               {4, 2, 4},
+                               {4, 1, 2},
+                               {8, 3, 2},
+                               {4, 1, 2, 2},
+                               {2, 2, 3, 4},
+                               {4, 1, 2, 8}})
         if (tile.split <= lanes) compare({.batch = 2, .seq_len = 45, .heads = 4, .kv_heads = 2, .head_dim = 32}, 11, tile);
 }
 

@@ -135,12 +135,9 @@ public:
     double cached(int which, int64_t s, uint32_t p, size_t column) {
         const size_t at = size_t((s * c.max_positions + p) * row) + column;
         switch (c.cache) {
-            case DType::f32:
-                return double(cache[which].mapped_as<float>()[at]);
-            case DType::f16:
-                return double(f16_to_f32(cache[which].mapped_as<uint16_t>()[at]));
-            case DType::bf16:
-                return double(bf16_to_f32(cache[which].mapped_as<uint16_t>()[at]));
+            case DType::f32: return double(cache[which].mapped_as<float>()[at]);
+            case DType::f16: return double(f16_to_f32(cache[which].mapped_as<uint16_t>()[at]));
+            case DType::bf16: return double(bf16_to_f32(cache[which].mapped_as<uint16_t>()[at]));
             default:
                 return cache[which].mapped_as<int8_t>()[at] *
                        double(scales[which].mapped_as<float>()[scale_at(s, column / c.shape.head_dim, p)]);

@@ -9,7 +9,8 @@ TEST(RandomFill, NumbersLieBetweenTheBoundsAndSpreadEvenly) {
     for (DType type : {DType::f32, DType::f16, DType::bf16}) {
         Graph g(test::device());
         test::Tensors data(g);
-        Tensor a = data.poisoned({40, 200}, "a", type), b = data.poisoned({40, 200}, "b", type), c = data.poisoned({40, 200}, "c", type);
+        Tensor a = data.poisoned({40, 200}, "a", type), b = data.poisoned({40, 200}, "b", type),
+               c = data.poisoned({40, 200}, "c", type);
         random_fill(g, a, 1, -2, 4);
         random_fill(g, b, 1, -2, 4);
         random_fill(g, c, 2, -2, 4);

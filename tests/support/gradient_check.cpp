@@ -107,8 +107,7 @@ void check_gradients(const std::vector<GradientInput>& inputs,
                 return loss();
             };
             double numeric = (shifted(+1) - shifted(-1)) / (2 * h * length);
-            double expected =
-                std::inner_product(direction.begin(), direction.end(), analytic[i].begin(), 0.0) / length;
+            double expected = std::inner_product(direction.begin(), direction.end(), analytic[i].begin(), 0.0) / length;
             EXPECT_NEAR(expected, numeric, tolerance * norm)
                 << "dL/d" << inputs[i].name << ", direction " << round << " (norm of the gradient " << norm << ")";
         }

@@ -39,7 +39,8 @@ inline PackedLayer tiled(Graph& g, Tensors& data, const std::vector<PackedWeight
         std::vector<float> scales;
         for (uint16_t s : w.scales) scales.push_back(bf16_to_f32(s));
         tile_packed(g, data.bytes({w.out, w.in * w.bits / 8}, w.packed, "packed"),
-                    data.floats({w.out, w.in / w.block_size}, scales, "scales", DType::bf16), layer, packed_parts(layer).first_tile[i]);
+                    data.floats({w.out, w.in / w.block_size}, scales, "scales", DType::bf16), layer,
+                    packed_parts(layer).first_tile[i]);
     }
     return layer;
 }

@@ -1,6 +1,5 @@
 #include "tests/support/reference.h"
 
-
 #include <cstdlib>
 #include <cstring>
 
@@ -15,8 +14,7 @@ std::filesystem::path source_folder() {
 
 static std::filesystem::path folder(const char* variable, const char* name) {
     const char* value = std::getenv(variable);
-    std::filesystem::path path = value && *value ? std::filesystem::path(value)
-                                                 : source_folder() / ".." / "shared" / name;
+    std::filesystem::path path = value && *value ? std::filesystem::path(value) : source_folder() / ".." / "shared" / name;
     return std::filesystem::is_directory(path) ? path : std::filesystem::path();
 }
 

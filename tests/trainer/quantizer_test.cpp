@@ -35,15 +35,9 @@ std::vector<double> reference(const std::vector<float>& w, int64_t out, int64_t 
         float grid = float((1 << (config.bits - 1)) - 1), step = s / grid;
         each([&](size_t i) {
             switch (config.kind) {
-                default:
-                    result[i] = w[i];
-                    break;
-                case QuantizerKind::sym_int:
-                    result[i] = std::nearbyint(std::clamp(w[i] / step, -grid, grid)) * step;
-                    break;
-                case QuantizerKind::ternary:
-                    result[i] = std::nearbyint(std::clamp(w[i] / s, -1.0f, 1.0f)) * s;
-                    break;
+                default: result[i] = w[i]; break;
+                case QuantizerKind::sym_int: result[i] = std::nearbyint(std::clamp(w[i] / step, -grid, grid)) * step; break;
+                case QuantizerKind::ternary: result[i] = std::nearbyint(std::clamp(w[i] / s, -1.0f, 1.0f)) * s; break;
                 case QuantizerKind::binary: {
                     double u = w[i] - sum / n;
                     result[i] = (u > 0) - (u < 0);

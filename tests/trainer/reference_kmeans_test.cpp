@@ -5,8 +5,8 @@
 #include <regex>
 
 #include "runtime/formats/safetensors.h"
-#include "tests/trainer/kmeans_data.h"
 #include "tests/support/reference.h"
+#include "tests/trainer/kmeans_data.h"
 
 namespace vkqat {
 namespace {
