@@ -9,10 +9,10 @@
 // y = x W^T for few tokens, W packed in quads of rows (runtime/ops/packed_linear.h). A lane has a run of 32 columns, whose x stays
 // in its registers as fp16 with a power of two; 32 lanes have neighbouring runs, PARTS times 32 lanes all of them. Each such group
 // takes one quad of rows after another and does not wait for the others; the next DEPTH quads' weights are on their way meanwhile.
-// What the lanes of a group have of a row is summed across them, what the PARTS have at the very end.
+// What the lanes of a group have of a row is summed across them, what the PARTS have at the end of a batch of rows.
 // From indices to fp16 weights: a byte (6 bits at 3 bits) gives all of its weights through a table in shared memory, with a copy
 // for each lane that reads at the same time, so that no two meet in a bank. One bit needs no table: masked into the exponent of an
-// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand; or all is in integers
+// fp16 it is 0 or a power of two, and x is multiplied by the inverse of that beforehand. One and two bits may be in integers instead
 // (packed_integers.glsl).
 // Sums of a run are fp16 (8 bits: fp32), all others fp32. Zero points of blocks come to the product with the sums of x of the
 // runs. With scales a for weights below 0 and b for those above, the sums of c x and of |c| x are multiplied by (b + a) / 2 and
@@ -22,7 +22,7 @@
 layout(push_constant, scalar) uniform Push { PackedLinearArgs a; };
 layout(constant_id = 1) const uint TOKENS = 1;
 layout(constant_id = 2) const uint PARTS = 1;       // 32 lanes each, side by side
-layout(constant_id = 3) const uint CHUNKS = 1;      // runs of a lane, PARTS * 32 apart
+layout(constant_id = 3) const uint CHUNKS = 1;      // runs of a lane, PARTS * 32 apart; in integers side by side
 layout(constant_id = 4) const uint DEPTH = 2;       // quads of weights on their way
 layout(constant_id = 5) const uint SLAB = 1024;     // columns of x that are brought to the lanes at once: a multiple of 32
 layout(constant_id = 6) const uint COPIES_LOG = 5;  // copies of the table

@@ -1,5 +1,6 @@
 // How x comes to the lanes of packed_matvec.comp: a slab of columns at a time from memory, four columns of it for each of LOADS vectors
 // of an invocation, as fp16 or integers into shared memory (RUN_AT, FACTOR_AT, SUM_AT say where), times the norm's weights.
+
 // Which vectors of four columns of a slab an invocation brings. In integers two by two those of a unit's two runs.
 #ifdef INTEGERS
 const uint LOADS = (SLAB / 8 + gl_WorkGroupSize.x - 1) / gl_WorkGroupSize.x * 2;

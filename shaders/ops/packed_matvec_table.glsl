@@ -1,5 +1,6 @@
 // The table of packed_matvec.comp (packed_table.glsl says how large it is, packed_runs.glsl how it is read), from centroids: first
 // into registers, while shared memory has x, then to its place.
+
 float16_t centroid_of(uint64_t centroids, uint i) { return float16_t(F32(centroids).v[i]); }
 // The lane's entries of the table, made before there is room for them. Where an index has two halves of 4 bits, what these are made
 // of: 16 entries have the lower one in common.
