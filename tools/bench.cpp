@@ -113,13 +113,13 @@ struct MatvecOptions {
     MatvecTuning tuning = {};
 };
 
-// How often a matrix is used in one measurement: so often that what a submission costs (some 3 us) does not count, and as so many
-// copies that caches do not answer.
+// How often a matrix is used in one measurement, so that what a submission costs (6 to 7 us on an H200) hardly counts, and as how
+// many copies, so that caches do not answer.
 struct Rotation {
     static constexpr int times = 16;
     int copies;
     Rotation(uint64_t bytes, uint64_t rotate_bytes)
-        : copies(int(std::clamp<uint64_t>((rotate_bytes + bytes - 1) / std::max<uint64_t>(bytes, 1), 1, times))) {}
+        : copies(int(std::clamp<uint64_t>((rotate_bytes + bytes - 1) / bytes, 1, times))) {}
 };
 
 // Few tokens through a packed matrix.
@@ -308,12 +308,12 @@ void run(const Options& options, const std::string& selector) {
             widths = {int(options.whole.bits)};
         }
         const std::string& quantizer = options.whole.quantizer;
+        const uint64_t rotate_bytes = cpu ? 0 : uint64_t(1) << 30;
         for (auto [rows, cols] : shapes)
             if (quantizer.starts_with("bitnet158"))
-                add(bench_ternary(device, rows, cols, quantizer == "bitnet158-1.6", cpu ? 0 : uint64_t(1) << 30, of.tokens,
-                                  options.tuning));
+                add(bench_ternary(device, rows, cols, quantizer == "bitnet158-1.6", rotate_bytes, of.tokens, options.tuning));
             else
-                for (int bits : widths) add(bench_packed(device, rows, cols, bits, cpu ? 0 : uint64_t(1) << 30, of));
+                for (int bits : widths) add(bench_packed(device, rows, cols, bits, rotate_bytes, of));
     }
     if (!options.whole.flavor.empty() || !options.train.dimensions.empty()) {
         TrainBench train = options.train;
@@ -421,9 +421,7 @@ void add_bench_command(CLI::App& app) {
     command
         ->add_option("--tuning", options->tuning,
                      "matvec of --bits: variant (0 as it chooses, 1 rows, 2 matvec, 3 in integers; of bitnet158 as "
-                     "tools/bench.cpp says), width, quads, depth, "
-                     "copies, chunks; 0: as it chooses "
-                     "(for measurements)")
+                     "tools/bench.cpp says), width, quads, depth, copies, chunks; 0: as it chooses (for measurements)")
         ->expected(6);
     command->add_flag("--json", options->json, "as JSON");
     auto device = add_device_option(*command);

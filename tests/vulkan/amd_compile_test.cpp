@@ -33,8 +33,7 @@ const Family families[] = {
     {"packed_matvec_2", 0, 512, {1, 4, 1, 2, 4096, 4, 2, 3, 1, 1, 28, 32, 0, 0, 0, 0, 0, 1, 1}},
     {"packed_matvec_", 0, 512, {1, 4, 1, 2, 4096, 5, 2, 3, 1, 1, 28, 32, 0, 0, 0, 0, 0, 1, 1}},
     // Columns and rows of 12B, rows of a workgroup, runs of a lane, copies of the table (log 2), runs of a block, norm, lanes, on
-    // a
-    // CPU, patience, columns of a head, parts, keys of a part, keys at once, whether idle lanes skip.
+    // a CPU, patience, columns of a head, parts, keys of a part, keys at once, whether idle lanes skip.
     {"packed_layers_2_", 0, 512, {4096, 14336, 4096, 1024, 32, 112, 48, 1, 4, 2, 3, 32, 0, 1000, 128, 4, 128, 2, 1}},
     {"packed_layers_", 0, 512, {4096, 14336, 4096, 1024, 32, 112, 48, 1, 5, 2, 3, 32, 0, 1000, 128, 4, 128, 2, 0}},
     // Tokens, tiles, depth, chunks of x, copies of the table (log 2), norm, alignment, SwiGLU.
